@@ -1,0 +1,508 @@
+//! What the generic request road knows about a kind.
+//!
+//! A kind implements [`Kind`] over its `k8s-openapi` type; [`Erased`] gives it the object-safe face [`AnyKind`] that the
+//! road, discovery and the tests over the whole table read. The object itself stays a tree ([`Object`]): typed structs
+//! are views for defaults, validation and columns.
+
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The names of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Served version.
+    pub version: &'static str,
+    /// Kind in CamelCase.
+    pub kind: &'static str,
+    /// Plural resource name.
+    pub plural: &'static str,
+    /// Singular resource name.
+    pub singular: &'static str,
+    /// Short names for `kubectl`.
+    pub short: &'static [&'static str],
+    /// Categories, for example `all`.
+    pub categories: &'static [&'static str],
+    /// Group and resource under which objects are stored, when another group's kind is the same thing
+    /// (`events.k8s.io` Events are stored as core Events); `None` is its own.
+    pub stored_as: Option<(&'static str, &'static str)>,
+}
+
+impl Names {
+    /// `apps/v1`, or `v1` in the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
+/// Where objects of a kind live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One per cluster and name.
+    Cluster,
+    /// One per namespace and name.
+    Namespaced,
+}
+
+/// The verbs of discovery and authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `create`
+    Create,
+    /// `delete`
+    Delete,
+    /// `deletecollection`
+    DeleteCollection,
+    /// `get`
+    Get,
+    /// `list`
+    List,
+    /// `patch`
+    Patch,
+    /// `update`
+    Update,
+    /// `watch`
+    Watch,
+}
+
+impl Verb {
+    /// The verbs of an ordinary persisted kind, in discovery order.
+    pub const ALL: &'static [Self] = &[
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
+    /// The verbs of a review: asked by `create`, never kept.
+    pub const CREATE_ONLY: &'static [Self] = &[Self::Create];
+
+    /// The verb's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// A sub-resource of a kind, as discovery lists it and as the road serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// Part of the object with an update rule of its own: `status`, `ephemeralcontainers`, `resize`, `finalize`.
+    Part(Part),
+    /// `scale`, mapped on these fields of the object.
+    Scale {
+        /// Path of the wanted replicas.
+        spec_replicas: &'static [&'static str],
+        /// Path of the observed replicas.
+        status_replicas: &'static [&'static str],
+        /// Path of the selector: a `LabelSelector` or a plain map.
+        selector: &'static [&'static str],
+    },
+    /// `binding`: assigns a pod to a node.
+    Binding,
+    /// `eviction`: deletes a pod if disruption budgets allow.
+    Eviction,
+    /// `token`: issues a service-account token.
+    Token,
+    /// `log`
+    Log,
+    /// `exec`
+    Exec,
+    /// `attach`
+    Attach,
+    /// `portforward`
+    PortForward,
+    /// `proxy`: HTTP to the object itself.
+    Proxy,
+}
+
+impl Subresource {
+    /// The path segment.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Part(part) => part.name(),
+            Self::Scale { .. } => "scale",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Token => "token",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Which part of an object a write may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The main resource: everything but what has a part of its own.
+    Main,
+    /// `status`
+    Status,
+    /// `ephemeralcontainers` of a pod
+    EphemeralContainers,
+    /// `resize` of a pod
+    Resize,
+    /// `finalize` of a namespace
+    Finalize,
+}
+
+impl Part {
+    /// The path segment; empty for the main resource.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
+            Self::Finalize => "finalize",
+        }
+    }
+}
+
+/// What a decision about an object may know beyond the object.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The time of the request.
+    pub now: Timestamp,
+    /// Who asks (a user name), for kinds that note it.
+    pub user: String,
+}
+
+/// A kind of the API.
+///
+/// `prepare_*` work on the tree and never fail; `default` and `validate_*` see the typed view. The road calls, in this
+/// order: decode, `default`, admission, `default` again, `prepare_*`, generic metadata rules, `validate_*`, store.
+pub trait Kind: Send + Sync + 'static {
+    /// The typed view.
+    type Object: k8s_openapi::Resource + schemars::JsonSchema + Serialize + DeserializeOwned;
+
+    /// All names.
+    const NAMES: Names;
+    /// Scope.
+    const SCOPE: Scope;
+    /// Verbs of the main resource.
+    const VERBS: &'static [Verb] = Verb::ALL;
+    /// Sub-resources.
+    const SUBRESOURCES: &'static [Subresource] = &[];
+    /// Columns of `get`.
+    const COLUMNS: &'static [Column] = crate::kind::NAME_AND_AGE;
+    /// `metadata.generation` counts changes of everything outside metadata and status.
+    const HAS_GENERATION: bool = false;
+    /// Seconds a delete waits for the owner of the object (pods: 30) when the request says nothing; `None`: deletes at once.
+    fn grace_period_seconds(_object: &Object) -> Option<i64> {
+        None
+    }
+    /// PUT of an object that does not exist creates it.
+    const CREATE_ON_UPDATE: bool = false;
+    /// An update without resourceVersion overwrites whatever is there.
+    const UNCONDITIONAL_UPDATE: bool = true;
+
+    /// Fills unset fields only; idempotent.
+    fn default(_object: &mut Self::Object) {}
+    /// Clears what a creator may not set (status), sets what the server owns.
+    fn prepare_create(_context: &Context, _new: &mut Object) {}
+    /// Puts back from `old` what a write to `part` may not touch. The provided version keeps `status` on a write to the
+    /// main resource, and keeps everything but `status` on a write to `status`.
+    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
+        keep_other_part(part, new, old);
+    }
+    /// Everything wrong with a new object (beyond generic metadata rules).
+    fn validate_create(_context: &Context, new: &Self::Object) -> ErrorList;
+    /// Everything wrong with replacing `old` by `new` through `part`.
+    fn validate_update(
+        context: &Context,
+        part: Part,
+        new: &Self::Object,
+        old: &Self::Object,
+    ) -> ErrorList;
+    /// Warnings for the writer (`Warning` headers).
+    fn warnings(_new: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+    /// How a name is validated; the provided rule is a DNS sub-domain. Returns messages.
+    fn validate_name(name: &str, prefix: bool) -> Vec<String> {
+        crate::kind::dns_subdomain(name, prefix)
+    }
+    /// Fields that field selectors may name beyond `metadata.name` and `metadata.namespace`.
+    fn selectable_fields(_object: &Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// The names alone of [`Kind::selectable_fields`].
+    const SELECTABLE: &'static [&'static str] = &[];
+    /// One row of `get`; `object` is the typed view.
+    fn row(object: &Self::Object, tree: &Object, now: Timestamp) -> Row {
+        let _ = object;
+        name_and_age(tree, now)
+    }
+}
+
+/// The object-safe face of a [`Kind`].
+pub trait AnyKind: Send + Sync {
+    /// See [`Kind::NAMES`].
+    fn names(&self) -> &'static Names;
+    /// See [`Kind::SCOPE`].
+    fn scope(&self) -> Scope;
+    /// See [`Kind::VERBS`].
+    fn verbs(&self) -> &'static [Verb];
+    /// See [`Kind::SUBRESOURCES`].
+    fn subresources(&self) -> &'static [Subresource];
+    /// See [`Kind::COLUMNS`].
+    fn columns(&self) -> &'static [Column];
+    /// See [`Kind::HAS_GENERATION`].
+    fn has_generation(&self) -> bool;
+    /// See [`Kind::grace_period_seconds`].
+    fn grace_period_seconds(&self, object: &Object) -> Option<i64>;
+    /// See [`Kind::CREATE_ON_UPDATE`].
+    fn create_on_update(&self) -> bool;
+    /// See [`Kind::UNCONDITIONAL_UPDATE`].
+    fn unconditional_update(&self) -> bool;
+    /// Fills unset fields of the tree.
+    ///
+    /// # Errors
+    /// The tree does not have the kind's shape.
+    fn default(&self, object: &mut Object) -> Result<(), serde_json::Error>;
+    /// See [`Kind::prepare_create`].
+    fn prepare_create(&self, context: &Context, new: &mut Object);
+    /// See [`Kind::prepare_update`].
+    fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object);
+    /// See [`Kind::validate_create`].
+    ///
+    /// # Errors
+    /// The tree does not have the kind's shape.
+    fn validate_create(&self, context: &Context, new: &Object)
+    -> Result<ErrorList, serde_json::Error>;
+    /// See [`Kind::validate_update`].
+    ///
+    /// # Errors
+    /// A tree does not have the kind's shape.
+    fn validate_update(
+        &self,
+        context: &Context,
+        part: Part,
+        new: &Object,
+        old: &Object,
+    ) -> Result<ErrorList, serde_json::Error>;
+    /// See [`Kind::warnings`].
+    fn warnings(&self, new: &Object) -> Vec<String>;
+    /// See [`Kind::validate_name`].
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
+    /// See [`Kind::selectable_fields`].
+    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)>;
+    /// See [`Kind::SELECTABLE`].
+    fn selectable(&self) -> &'static [&'static str];
+    /// See [`Kind::row`]; an object without the kind's shape shows its name and age.
+    fn row(&self, object: &Object, now: Timestamp) -> Row;
+    /// The name of the kind's schema definition, for example `io.k8s.api.apps.v1.Deployment`.
+    fn schema_name(&self) -> String;
+    /// Adds the kind's JSON schema (and all it refers to) to the generator.
+    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
+}
+
+/// Gives a [`Kind`] its object-safe face.
+pub struct Erased<K>(PhantomData<K>);
+
+impl<K> Erased<K> {
+    /// The face of `K`; const, for the static table.
+    #[expect(clippy::new_without_default, reason = "only the static table makes these")]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K: Kind> AnyKind for Erased<K> {
+    fn names(&self) -> &'static Names {
+        &K::NAMES
+    }
+    fn scope(&self) -> Scope {
+        K::SCOPE
+    }
+    fn verbs(&self) -> &'static [Verb] {
+        K::VERBS
+    }
+    fn subresources(&self) -> &'static [Subresource] {
+        K::SUBRESOURCES
+    }
+    fn columns(&self) -> &'static [Column] {
+        K::COLUMNS
+    }
+    fn has_generation(&self) -> bool {
+        K::HAS_GENERATION
+    }
+    fn grace_period_seconds(&self, object: &Object) -> Option<i64> {
+        K::grace_period_seconds(object)
+    }
+    fn create_on_update(&self) -> bool {
+        K::CREATE_ON_UPDATE
+    }
+    fn unconditional_update(&self) -> bool {
+        K::UNCONDITIONAL_UPDATE
+    }
+    fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
+        let mut view: K::Object = object.view()?;
+        K::default(&mut view);
+        let defaulted = serde_json::to_value(&view)?;
+        overlay(object, defaulted);
+        Ok(())
+    }
+    fn prepare_create(&self, context: &Context, new: &mut Object) {
+        K::prepare_create(context, new);
+    }
+    fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object) {
+        K::prepare_update(context, part, new, old);
+    }
+    fn validate_create(
+        &self,
+        context: &Context,
+        new: &Object,
+    ) -> Result<ErrorList, serde_json::Error> {
+        Ok(K::validate_create(context, &new.view()?))
+    }
+    fn validate_update(
+        &self,
+        context: &Context,
+        part: Part,
+        new: &Object,
+        old: &Object,
+    ) -> Result<ErrorList, serde_json::Error> {
+        Ok(K::validate_update(context, part, &new.view()?, &old.view()?))
+    }
+    fn warnings(&self, new: &Object) -> Vec<String> {
+        new.view().map(|view| K::warnings(&view)).unwrap_or_default()
+    }
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        K::validate_name(name, prefix)
+    }
+    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
+        K::selectable_fields(object)
+    }
+    fn selectable(&self) -> &'static [&'static str] {
+        K::SELECTABLE
+    }
+    fn row(&self, object: &Object, now: Timestamp) -> Row {
+        match object.view() {
+            Ok(view) => K::row(&view, object, now),
+            Err(_) => name_and_age(object, now),
+        }
+    }
+    fn schema_name(&self) -> String {
+        <K::Object as schemars::JsonSchema>::schema_name().into_owned()
+    }
+    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        generator.subschema_for::<K::Object>()
+    }
+}
+
+/// Adds to the tree what the defaulted view has and the tree lacks.
+fn overlay(object: &mut Object, defaulted: serde_json::Value) {
+    let serde_json::Value::Object(defaulted) = defaulted else { return };
+    for (key, value) in defaulted {
+        match object.0.get_mut(&key) {
+            None => drop(object.0.insert(key, value)),
+            Some(there) => overlay_value(there, value),
+        }
+    }
+}
+
+fn overlay_value(there: &mut serde_json::Value, defaulted: serde_json::Value) {
+    use serde_json::Value;
+    match (there, defaulted) {
+        (Value::Object(there), Value::Object(defaulted)) => {
+            for (key, value) in defaulted {
+                match there.get_mut(&key) {
+                    None | Some(Value::Null) => drop(there.insert(key, value)),
+                    Some(slot) => overlay_value(slot, value),
+                }
+            }
+        }
+        (Value::Array(there), Value::Array(defaulted)) if there.len() == defaulted.len() => {
+            for (slot, value) in there.iter_mut().zip(defaulted) {
+                overlay_value(slot, value);
+            }
+        }
+        (slot @ Value::Null, value) => *slot = value,
+        _ => {}
+    }
+}
+
+/// Keeps `status` on a write to the main resource and everything else on a write to `status`.
+pub fn keep_other_part(part: Part, new: &mut Object, old: &Object) {
+    match part {
+        Part::Status => {
+            let status = new.0.remove("status");
+            let metadata = new.0.remove("metadata");
+            new.0.clone_from(&old.0);
+            set_or_remove(new, "status", status);
+            // A status write may carry metadata changes that generic rules sort out (labels are kept, finalizers too).
+            set_or_remove(new, "metadata", metadata);
+        }
+        _ => set_or_remove(new, "status", old.0.get("status").cloned()),
+    }
+}
+
+/// Sets or removes one top-level field.
+pub fn set_or_remove(object: &mut Object, key: &str, value: Option<serde_json::Value>) {
+    match value {
+        Some(value) => drop(object.0.insert(key.into(), value)),
+        None => drop(object.0.remove(key)),
+    }
+}
+
+/// The columns of kinds that have none of their own.
+pub const NAME_AND_AGE: &[Column] = &[
+    Column {
+        name: "Name",
+        kind: "string",
+        format: "name",
+        description: "Name must be unique within a namespace.",
+        priority: 0,
+    },
+    Column {
+        name: "Age",
+        kind: "string",
+        format: "",
+        description: "Time since the object was created.",
+        priority: 0,
+    },
+];
+
+/// Name and age.
+pub fn name_and_age(object: &Object, now: Timestamp) -> Row {
+    Row::from(vec![object.name().into(), age(object, now).into()])
+}
+
+/// The AGE column: `<unknown>` without a creation time.
+pub fn age(object: &Object, now: Timestamp) -> String {
+    match object.meta_str("creationTimestamp").parse::<Timestamp>() {
+        Ok(created) => machinery::time::human_duration(now.duration_since(created)),
+        Err(_) => "<unknown>".to_owned(),
+    }
+}
+
+/// The provided rule for names: a DNS sub-domain. `prefix`: the name is a `generateName`.
+pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
+    machinery::names::dns1123_subdomain(if prefix { name.trim_end_matches('-') } else { name })
+}

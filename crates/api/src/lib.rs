@@ -1,0 +1,12 @@
+//! The kinds: one folder per API group, one folder or file per kind, one line per kind in [`KINDS`].
+//!
+//! Everything that is specific to a kind stands in its module: names, scope, verbs, sub-resources, defaults, validation,
+//! update rules, selectable fields, columns. Routes, discovery, OpenAPI, RBAC names, storage keys and tests are derived
+//! from the table. Pure: no I/O, no clock, no randomness; what a decision needs of those arrives in [`kind::Context`].
+//! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
+
+pub mod kind;
+mod registry;
+
+pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
+pub use registry::{KINDS, by_kind, by_resource};

@@ -1,0 +1,2 @@
+//! The oxikube binary.
+fn main() {}
