@@ -4,10 +4,19 @@
 //! Pure: no I/O, no clock, no randomness. Nothing here knows a Pod from a Service; kinds live in `api`.
 //! Start with [`object::Object`], then [`status::ApiError`] and [`field`].
 
+pub mod codec;
+pub mod duration;
 pub mod field;
+pub mod fields;
+pub mod hash;
+pub mod int_or_string;
+pub mod labels;
+pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod status;
 pub mod table;
+pub mod time;
 
 pub use field::{ErrorList, Path};
 pub use object::{GroupVersionKind, GroupVersionResource, Object};

@@ -1,0 +1,84 @@
+//! Durations for people.
+//!
+//! Behaviour: `k8s.io/apimachinery/pkg/util/duration`.
+
+use jiff::SignedDuration;
+
+/// Two or three significant figures: `45s`, `5m30s`, `3h`, `2d4h`, `400d`, `3y20d`.
+pub fn human(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < -1 {
+        return "<invalid>".to_owned();
+    }
+    if seconds < 0 {
+        return "0s".to_owned();
+    }
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match () {
+        () if seconds < 120 => format!("{seconds}s"),
+        () if minutes < 10 => pair(minutes, "m", seconds % 60, "s"),
+        () if minutes < 180 => format!("{minutes}m"),
+        () if hours < 8 => pair(hours, "h", minutes % 60, "m"),
+        () if hours < 48 => format!("{hours}h"),
+        () if hours < 24 * 8 => pair(days, "d", hours % 24, "h"),
+        () if days < 365 * 2 => format!("{days}d"),
+        () if days < 365 * 8 => pair(days / 365, "y", days % 365, "d"),
+        () => format!("{}y", days / 365),
+    }
+}
+
+/// One significant figure: `45s`, `5m`, `3h`, `2d`, `3y`.
+pub fn short(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match () {
+        () if seconds < -1 => "<invalid>".to_owned(),
+        () if seconds < 0 => "0s".to_owned(),
+        () if seconds < 60 => format!("{seconds}s"),
+        () if minutes < 60 => format!("{minutes}m"),
+        () if hours < 24 => format!("{hours}h"),
+        () if days < 365 => format!("{days}d"),
+        () => format!("{}y", days / 365),
+    }
+}
+
+fn pair(big: i64, big_unit: &str, small: i64, small_unit: &str) -> String {
+    if small == 0 {
+        format!("{big}{big_unit}")
+    } else {
+        format!("{big}{big_unit}{small}{small_unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        const H: i64 = 3600;
+        for (seconds, expected) in [
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (121, "2m1s"),
+            (600, "10m"),
+            (179 * 60, "179m"),
+            (3 * H, "3h"),
+            (3 * H + 60, "3h1m"),
+            (8 * H + 60, "8h"),
+            (48 * H, "2d"),
+            (49 * H, "2d1h"),
+            (24 * 8 * H + H, "8d"),
+            (24 * 365 * 2 * H - 1, "729d"),
+            (24 * 365 * 2 * H, "2y"),
+            (24 * 366 * 2 * H, "2y2d"),
+            (24 * 365 * 9 * H, "9y"),
+        ] {
+            assert_eq!(human(SignedDuration::from_secs(seconds)), expected);
+        }
+        assert_eq!(short(SignedDuration::from_secs(3700)), "1h");
+    }
+}

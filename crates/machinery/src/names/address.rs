@@ -1,0 +1,144 @@
+//! IP addresses and CIDRs: strict for new fields, lenient where old objects may hold odd spellings.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+const NOT_AN_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+const NOT_AN_INTERFACE_ADDRESS: &str =
+    "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+
+/// Parses an address as old versions did: octets may have leading zeros (and are decimal), IPv4-mapped is IPv4.
+pub fn parse_ip_sloppy(value: &str) -> Option<IpAddr> {
+    if value.contains(':') {
+        return value.parse::<Ipv6Addr>().ok().map(unmap);
+    }
+    let mut octets = [0_u8; 4];
+    let mut parts = value.split('.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let digits = part.trim_start_matches('0');
+        *octet = if digits.is_empty() {
+            0
+        } else {
+            digits.parse().ok()?
+        };
+    }
+    parts
+        .next()
+        .is_none()
+        .then(|| IpAddr::V4(Ipv4Addr::from(octets)))
+}
+
+fn unmap(address: Ipv6Addr) -> IpAddr {
+    match address.to_ipv4_mapped() {
+        Some(v4) => IpAddr::V4(v4),
+        None => IpAddr::V6(address),
+    }
+}
+
+fn is_mapped(value: &str) -> bool {
+    value
+        .parse::<Ipv6Addr>()
+        .is_ok_and(|a| a.to_ipv4_mapped().is_some())
+}
+
+fn canonical(text: &str) -> String {
+    format!("must be in canonical form (\"{text}\")")
+}
+
+/// An address in its canonical spelling.
+pub fn ip(value: &str) -> Vec<String> {
+    let messages = legacy_ip(value, true);
+    match parse_ip_sloppy(value) {
+        Some(address) if messages.is_empty() && address.to_string() != value => {
+            vec![canonical(&address.to_string())]
+        }
+        _ => messages,
+    }
+}
+
+/// An address of an old field: leading zeros and IPv4-mapped addresses pass unless `strict`.
+pub fn legacy_ip(value: &str, strict: bool) -> Vec<String> {
+    if parse_ip_sloppy(value).is_none() {
+        return vec![NOT_AN_IP.to_owned()];
+    }
+    let mut messages = Vec::new();
+    if strict && value.parse::<IpAddr>().is_err() {
+        messages.push("must not have leading 0s".to_owned());
+    }
+    if strict && is_mapped(value) {
+        messages.push("must not be an IPv4-mapped IPv6 address".to_owned());
+    }
+    messages
+}
+
+struct Cidr {
+    address: IpAddr,
+    net: IpNet,
+}
+
+/// Parses as old versions did; a prefix of an IPv4-mapped address counts from the IPv4 part.
+fn parse_cidr_sloppy(value: &str) -> Option<Cidr> {
+    let (address, length) = value.split_once('/')?;
+    if length.is_empty() || length.len() > 9 || !length.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let length: u32 = length.parse().ok()?;
+    let mapped = is_mapped(address);
+    let address = parse_ip_sloppy(address)?;
+    let length = if mapped {
+        length.checked_sub(96)?
+    } else {
+        length
+    };
+    let net = IpNet::new(address, u8::try_from(length).ok()?).ok()?;
+    Some(Cidr { address, net })
+}
+
+/// A CIDR in its canonical spelling.
+pub fn cidr(value: &str) -> Vec<String> {
+    let messages = legacy_cidr(value, true);
+    match parse_cidr_sloppy(value) {
+        Some(cidr) if messages.is_empty() && cidr.net.trunc().to_string() != value => {
+            vec![canonical(&cidr.net.trunc().to_string())]
+        }
+        _ => messages,
+    }
+}
+
+/// A CIDR of an old field: odd spellings pass unless `strict`.
+pub fn legacy_cidr(value: &str, strict: bool) -> Vec<String> {
+    let Some(cidr) = parse_cidr_sloppy(value) else {
+        return vec![NOT_A_CIDR.to_owned()];
+    };
+    let (address, length) = value.split_once('/').unwrap_or((value, ""));
+    let zeros = address.parse::<IpAddr>().is_err() || (length.len() > 1 && length.starts_with('0'));
+    let problem = match () {
+        () if !strict => return Vec::new(),
+        () if zeros => "must not have leading 0s in IP or prefix length",
+        () if is_mapped(address) => "must not have an IPv4-mapped IPv6 address",
+        () if cidr.address != cidr.net.network() => {
+            "must not have bits set beyond the prefix length"
+        }
+        () => return Vec::new(),
+    };
+    vec![problem.to_owned()]
+}
+
+/// An address with its prefix length, as network interfaces have.
+pub fn interface_address(value: &str) -> Vec<String> {
+    let Some(cidr) = parse_cidr_sloppy(value) else {
+        return vec![NOT_AN_INTERFACE_ADDRESS.to_owned()];
+    };
+    let text = format!("{}/{}", cidr.address, cidr.net.prefix_len());
+    if text == value {
+        Vec::new()
+    } else {
+        vec![canonical(&text)]
+    }
+}
