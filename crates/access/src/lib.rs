@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod authorizer;
 pub mod quote;
 pub mod rbac;
+pub mod tokens;
 pub mod user;
 
 use std::sync::Arc;

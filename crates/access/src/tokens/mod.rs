@@ -1,0 +1,82 @@
+//! Service-account tokens: JSON web tokens that the server signs, verifies and publishes the keys of.
+//!
+//! A token is bound to the UID of its service account and, if asked, of a pod, node or secret; it dies with them.
+//! Behaviour: `pkg/serviceaccount`, `pkg/registry/core/serviceaccount/storage/token.go`. Start with [`Tokens`].
+//!
+//! Signing draws on the system's random source inside `ring` (a signature by ECDSA needs it); no decision depends on it.
+
+mod claims;
+mod keys;
+mod request;
+mod verify;
+
+pub use claims::{Bindings, Claims, Ref};
+pub use keys::{KeyError, PublicKey, SigningKey};
+pub use request::RequestContext;
+pub use verify::{Authenticated, TokenError};
+
+use serde_json::{Value, json};
+
+/// Seconds for which the token of a pod is asked for when nothing else is said; such tokens live on for
+/// [`EXTENDED_SECONDS`] and say so when used.
+pub const WARN_AFTER_SECONDS: i64 = 3607;
+/// A year: how long a token of [`WARN_AFTER_SECONDS`] really lives.
+pub const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
+/// The issuer of service-account tokens: signs with one key, accepts several.
+pub struct Tokens {
+    issuer: String,
+    audiences: Vec<String>,
+    signing: SigningKey,
+    accepted: Vec<PublicKey>,
+}
+
+impl Tokens {
+    /// An issuer under this URL. `audiences` are those of the API server itself; empty means the issuer's URL.
+    /// `accepted` are keys beside the signing key whose tokens are still good.
+    pub fn new(
+        issuer: &str,
+        audiences: Vec<String>,
+        signing: SigningKey,
+        accepted: Vec<PublicKey>,
+    ) -> Self {
+        let audiences = if audiences.is_empty() {
+            vec![issuer.to_owned()]
+        } else {
+            audiences
+        };
+        let mut keys = vec![signing.public().clone()];
+        keys.extend(accepted.into_iter().filter(|key| key != signing.public()));
+        Self {
+            issuer: issuer.to_owned(),
+            audiences,
+            signing,
+            accepted: keys,
+        }
+    }
+
+    /// The audiences of the API server.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The document at `/.well-known/openid-configuration`; `jwks_url` is where [`Tokens::jwks`] is served.
+    pub fn openid_configuration(&self, jwks_url: &str) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": jwks_url,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    }
+
+    /// The document at `/openid/v1/jwks`.
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<Value> = self.accepted.iter().map(PublicKey::jwk).collect();
+        json!({ "keys": keys })
+    }
+}
+
+#[cfg(test)]
+mod tests;
