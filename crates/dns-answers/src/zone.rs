@@ -1,0 +1,194 @@
+//! What the zone knows of each service.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+/// A named port of a service or of an end point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name; unnamed ports have no SRV record of their own.
+    pub name: String,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// The number.
+    pub number: u16,
+}
+
+/// One end point of a headless service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadlessEndpoint {
+    /// The label below the service: the pod's host name, or its address with dashes.
+    pub label: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// What one service looks like to a resolver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceRecords {
+    /// It has addresses of its own.
+    Cluster {
+        /// Those addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// Its ports.
+        ports: Vec<Port>,
+    },
+    /// It stands for its end points.
+    Headless(Vec<HeadlessEndpoint>),
+    /// It is another name.
+    External(String),
+}
+
+/// The zone of one cluster.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// The cluster's domain as lower-case labels, for example `cluster`, `local`.
+    pub(crate) domain: Vec<String>,
+    /// By name-space and name.
+    pub(crate) services: HashMap<(String, String), ServiceRecords>,
+    /// How many services a name-space has.
+    pub(crate) namespaces: HashMap<String, usize>,
+    /// Names of addresses: label path below the domain.
+    pub(crate) pointers: HashMap<Ipv4Addr, Vec<String>>,
+    /// Grows with every change; the SOA's serial.
+    pub(crate) serial: u32,
+}
+
+/// Name-space and name of a service.
+pub fn service_key(service: &Service) -> (String, String) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    (
+        text(&service.metadata.namespace),
+        text(&service.metadata.name),
+    )
+}
+
+impl Zone {
+    /// An empty zone for a domain such as `cluster.local`.
+    pub fn new(domain: &str) -> Self {
+        let labels = domain.trim_matches('.').split('.');
+        Self {
+            domain: labels.map(str::to_ascii_lowercase).collect(),
+            services: HashMap::new(),
+            namespaces: HashMap::new(),
+            pointers: HashMap::new(),
+            serial: 1,
+        }
+    }
+
+    /// Sets (or, with `None`, removes) a service's records.
+    pub fn set(&mut self, key: &(String, String), records: Option<ServiceRecords>) {
+        if self.services.get(key) == records.as_ref() {
+            return;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        if let Some(old) = self.services.remove(key) {
+            for (address, _) in pointers(key, &old) {
+                self.pointers.remove(&address);
+            }
+            let count = self.namespaces.get_mut(&key.0).expect("counted when added");
+            *count -= 1;
+            if *count == 0 {
+                self.namespaces.remove(&key.0);
+            }
+        }
+        if let Some(new) = records {
+            self.pointers.extend(pointers(key, &new));
+            *self.namespaces.entry(key.0.clone()).or_insert(0) += 1;
+            self.services.insert(key.clone(), new);
+        }
+    }
+}
+
+/// Which addresses lead back to which names.
+fn pointers(key: &(String, String), records: &ServiceRecords) -> Vec<(Ipv4Addr, Vec<String>)> {
+    let base = vec![key.1.clone(), key.0.clone(), "svc".to_owned()];
+    match records {
+        ServiceRecords::Cluster { addresses, .. } => addresses
+            .iter()
+            .map(|address| (*address, base.clone()))
+            .collect(),
+        ServiceRecords::Headless(endpoints) => endpoints
+            .iter()
+            .map(|e| (e.address, [vec![e.label.clone()], base.clone()].concat()))
+            .collect(),
+        ServiceRecords::External(_) => Vec::new(),
+    }
+}
+
+/// The records of a service with these slices.
+pub fn compile<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> Option<ServiceRecords> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return spec.external_name.clone().map(ServiceRecords::External);
+    }
+    if spec.cluster_ip.as_deref() == Some("None") {
+        let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or(false);
+        let endpoints = slices
+            .flat_map(|slice| headless(slice, publish_not_ready))
+            .collect();
+        return Some(ServiceRecords::Headless(endpoints));
+    }
+    let addresses = spec
+        .cluster_ips
+        .iter()
+        .flatten()
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    let ports = spec.ports.iter().flatten();
+    let ports = ports.filter_map(|p| port(p.name.as_deref(), p.protocol.as_deref(), p.port));
+    Some(ServiceRecords::Cluster {
+        addresses,
+        ports: ports.collect(),
+    })
+}
+
+fn headless(slice: &EndpointSlice, publish_not_ready: bool) -> Vec<HeadlessEndpoint> {
+    let ports: Vec<Port> = slice
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|p| port(p.name.as_deref(), p.protocol.as_deref(), p.port?))
+        .collect();
+    let mut found = Vec::new();
+    for endpoint in slice.endpoints.iter().flatten() {
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|c| c.ready)
+            .unwrap_or(true);
+        if !(ready || publish_not_ready) {
+            continue;
+        }
+        for address in endpoint
+            .addresses
+            .iter()
+            .filter_map(|a| a.parse::<Ipv4Addr>().ok())
+        {
+            let dashed = || address.to_string().replace('.', "-");
+            let label = endpoint.hostname.clone().unwrap_or_else(dashed);
+            found.push(HeadlessEndpoint {
+                label,
+                address,
+                ports: ports.clone(),
+            });
+        }
+    }
+    found
+}
+
+fn port(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<Port> {
+    Some(Port {
+        name: name.unwrap_or("").to_ascii_lowercase(),
+        protocol: protocol.unwrap_or("TCP").to_ascii_lowercase(),
+        number: u16::try_from(number).ok()?,
+    })
+}
