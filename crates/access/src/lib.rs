@@ -6,6 +6,9 @@
 
 pub mod attributes;
 pub mod authorizer;
+pub mod bootstrap;
+pub mod node;
+pub mod pod_references;
 pub mod quote;
 pub mod rbac;
 pub mod tokens;

@@ -9,12 +9,20 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     (
         "attachdetach-controller",
         &[
-            on("list watch", "core", "persistentvolumeclaims persistentvolumes"),
+            on(
+                "list watch",
+                "core",
+                "persistentvolumeclaims persistentvolumes",
+            ),
             on("get list watch", "core", "nodes"),
             on("patch update", "core", "nodes/status"),
             on("list watch", "core", "pods"),
             EVENTS,
-            on("create delete get list watch", "storage.k8s.io", "volumeattachments"),
+            on(
+                "create delete get list watch",
+                "storage.k8s.io",
+                "volumeattachments",
+            ),
             on("get list watch", "storage.k8s.io", "csidrivers"),
             on("get list watch", "storage.k8s.io", "csinodes"),
         ],
@@ -22,19 +30,39 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     (
         "certificate-controller",
         &[
-            on("delete get list watch", "certificates.k8s.io", "certificatesigningrequests"),
-            on("update", "certificates.k8s.io", "certificatesigningrequests/approval certificatesigningrequests/status"),
-            named("approve", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-client-kubelet"),
-            named("sign", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown"),
+            on(
+                "delete get list watch",
+                "certificates.k8s.io",
+                "certificatesigningrequests",
+            ),
+            on(
+                "update",
+                "certificates.k8s.io",
+                "certificatesigningrequests/approval certificatesigningrequests/status",
+            ),
+            named(
+                "approve",
+                "certificates.k8s.io",
+                "signers",
+                "kubernetes.io/kube-apiserver-client-kubelet",
+            ),
+            named(
+                "sign",
+                "certificates.k8s.io",
+                "signers",
+                "kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown",
+            ),
             on("create", "authorization.k8s.io", "subjectaccessreviews"),
             EVENTS,
         ],
     ),
     (
         "clusterrole-aggregation-controller",
-        &[
-            on("escalate get list patch update watch", "rbac.authorization.k8s.io", "clusterroles"),
-        ],
+        &[on(
+            "escalate get list patch update watch",
+            "rbac.authorization.k8s.io",
+            "clusterroles",
+        )],
     ),
     (
         "cronjob-controller",
@@ -56,7 +84,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
             on("list watch", "core", "nodes"),
             on("create delete list patch watch", "core", "pods"),
             on("create", "core", "pods/binding"),
-            on("create delete get list patch update watch", "apps", "controllerrevisions"),
+            on(
+                "create delete get list patch update watch",
+                "apps",
+                "controllerrevisions",
+            ),
             EVENTS,
         ],
     ),
@@ -66,7 +98,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
             on("get list update watch", "apps extensions", "deployments"),
             on("update", "apps extensions", "deployments/status"),
             on("update", "apps extensions", "deployments/finalizers"),
-            on("create delete get list patch update watch", "apps extensions", "replicasets"),
+            on(
+                "create delete get list patch update watch",
+                "apps extensions",
+                "replicasets",
+            ),
             on("get list update watch", "core", "pods"),
             EVENTS,
         ],
@@ -112,7 +148,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
         &[
             on("get list watch", "core", "nodes pods services"),
             on("update", "core", "services/finalizers"),
-            on("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
+            on(
+                "create delete get list update watch",
+                "discovery.k8s.io",
+                "endpointslices",
+            ),
             EVENTS,
         ],
     ),
@@ -122,7 +162,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
             on("get list watch", "core", "endpoints services"),
             on("update", "core", "services/finalizers"),
             on("update", "core", "endpoints/finalizers"),
-            on("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
+            on(
+                "create delete get list update watch",
+                "discovery.k8s.io",
+                "endpointslices",
+            ),
             EVENTS,
         ],
     ),
@@ -146,10 +190,7 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     ),
     (
         "generic-garbage-collector",
-        &[
-            on("delete get list patch update watch", "*", "*"),
-            EVENTS,
-        ],
+        &[on("delete get list patch update watch", "*", "*"), EVENTS],
     ),
     (
         "horizontal-pod-autoscaler",
@@ -177,15 +218,29 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     (
         "kube-apiserver-serving-clustertrustbundle-publisher",
         &[
-            named("attest", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-serving"),
-            on("create delete list update watch", "certificates.k8s.io", "clustertrustbundles"),
+            named(
+                "attest",
+                "certificates.k8s.io",
+                "signers",
+                "kubernetes.io/kube-apiserver-serving",
+            ),
+            on(
+                "create delete list update watch",
+                "certificates.k8s.io",
+                "clustertrustbundles",
+            ),
             EVENTS,
         ],
     ),
     (
         "legacy-service-account-token-cleaner",
         &[
-            named("get", "core", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
+            named(
+                "get",
+                "core",
+                "configmaps",
+                "kube-apiserver-legacy-service-account-token-tracking",
+            ),
             on("delete patch", "core", "secrets"),
         ],
     ),
@@ -211,7 +266,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     (
         "persistent-volume-binder",
         &[
-            on("create delete get list update watch", "core", "persistentvolumes"),
+            on(
+                "create delete get list update watch",
+                "core",
+                "persistentvolumes",
+            ),
             on("update", "core", "persistentvolumes/status"),
             on("get list update watch", "core", "persistentvolumeclaims"),
             on("update", "core", "persistentvolumeclaims/status"),
@@ -232,9 +291,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     ),
     (
         "podcertificaterequestcleaner",
-        &[
-            on("delete get list watch", "certificates.k8s.io", "podcertificaterequests"),
-        ],
+        &[on(
+            "delete get list watch",
+            "certificates.k8s.io",
+            "podcertificaterequests",
+        )],
     ),
     (
         "pv-protection-controller",
@@ -277,8 +338,16 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
         &[
             on("get list watch", "core", "pods"),
             on("update", "core", "pods/finalizers"),
-            on("create delete get list watch", "resource.k8s.io", "resourceclaims"),
-            on("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status"),
+            on(
+                "create delete get list watch",
+                "resource.k8s.io",
+                "resourceclaims",
+            ),
+            on(
+                "patch update",
+                "resource.k8s.io",
+                "resourceclaims resourceclaims/status",
+            ),
             on("patch update", "core", "pods/status"),
             EVENTS,
             on("patch update", "resource.k8s.io", "resourceclaims/binding"),
@@ -294,10 +363,7 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     ),
     (
         "root-ca-cert-publisher",
-        &[
-            on("create update", "core", "configmaps"),
-            EVENTS,
-        ],
+        &[on("create update", "core", "configmaps"), EVENTS],
     ),
     (
         "route-controller",
@@ -319,16 +385,21 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
     ),
     (
         "service-account-controller",
-        &[
-            on("create", "core", "serviceaccounts"),
-            EVENTS,
-        ],
+        &[on("create", "core", "serviceaccounts"), EVENTS],
     ),
     (
         "service-cidrs-controller",
         &[
-            on("get list patch update watch", "networking.k8s.io", "servicecidrs"),
-            on("patch update", "networking.k8s.io", "servicecidrs/finalizers"),
+            on(
+                "get list patch update watch",
+                "networking.k8s.io",
+                "servicecidrs",
+            ),
+            on(
+                "patch update",
+                "networking.k8s.io",
+                "servicecidrs/finalizers",
+            ),
             on("patch update", "networking.k8s.io", "servicecidrs/status"),
             on("get list watch", "networking.k8s.io", "ipaddresses"),
             EVENTS,
@@ -351,7 +422,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
             on("update", "apps", "statefulsets/status"),
             on("update", "apps", "statefulsets/finalizers"),
             on("create delete get patch update", "core", "pods"),
-            on("create delete get list patch update watch", "apps", "controllerrevisions"),
+            on(
+                "create delete get list patch update watch",
+                "apps",
+                "controllerrevisions",
+            ),
             on("create get list watch", "core", "persistentvolumeclaims"),
             on("delete update", "core", "persistentvolumeclaims"),
             on("update", "core", "pods/finalizers"),
@@ -363,29 +438,39 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
         &[
             on("list patch", "*", "*"),
             on("get", "apiextensions.k8s.io", "customresourcedefinitions"),
-            on("patch", "apiextensions.k8s.io", "customresourcedefinitions/status"),
-            on("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
+            on(
+                "patch",
+                "apiextensions.k8s.io",
+                "customresourcedefinitions/status",
+            ),
+            on(
+                "update",
+                "storagemigration.k8s.io",
+                "storageversionmigrations/status",
+            ),
         ],
     ),
     (
         "ttl-after-finished-controller",
-        &[
-            on("delete get list watch", "batch", "jobs"),
-            EVENTS,
-        ],
+        &[on("delete get list watch", "batch", "jobs"), EVENTS],
     ),
     (
         "ttl-controller",
-        &[
-            on("list patch update watch", "core", "nodes"),
-            EVENTS,
-        ],
+        &[on("list patch update watch", "core", "nodes"), EVENTS],
     ),
     (
         "validatingadmissionpolicy-status-controller",
         &[
-            on("get list watch", "admissionregistration.k8s.io", "validatingadmissionpolicies"),
-            on("get patch update", "admissionregistration.k8s.io", "validatingadmissionpolicies/status"),
+            on(
+                "get list watch",
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicies",
+            ),
+            on(
+                "get patch update",
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicies/status",
+            ),
             EVENTS,
         ],
     ),
@@ -394,7 +479,11 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
         &[
             on("get list watch", "core", "persistentvolumeclaims"),
             on("get list watch", "core", "persistentvolumes"),
-            on("get list update watch", "storage.k8s.io", "volumeattributesclasses"),
+            on(
+                "get list update watch",
+                "storage.k8s.io",
+                "volumeattributesclasses",
+            ),
             EVENTS,
         ],
     ),

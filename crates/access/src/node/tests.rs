@@ -1,0 +1,178 @@
+//! One cluster, two nodes: who may see what.
+
+use machinery::Object;
+use serde_json::{Value, json};
+
+use super::Graph;
+use crate::{Attributes, Authorizer, FieldRequirement, User};
+
+fn object(value: Value) -> Object {
+    Object::from_value(value).expect("an object")
+}
+
+fn graph() -> Graph {
+    let mut graph = Graph::default();
+    graph.apply(&object(json!({
+        "kind": "Pod", "metadata": {"name": "p", "namespace": "ns"},
+        "spec": {
+            "nodeName": "one", "serviceAccountName": "sa",
+            "imagePullSecrets": [{"name": "pull"}],
+            "initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "init"}}]}],
+            "containers": [{"name": "c", "env": [
+                {"name": "E", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "k"}}}]}],
+            "ephemeralContainers": [{"name": "e", "env": [
+                {"name": "E", "valueFrom": {"secretKeyRef": {"name": "debug", "key": "k"}}}]}],
+            "volumes": [
+                {"name": "v", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
+                {"name": "w", "persistentVolumeClaim": {"claimName": "claim"}},
+                {"name": "x", "ephemeral": {}},
+            ],
+        },
+    })));
+    graph.apply(&object(json!({
+        "kind": "PersistentVolume", "metadata": {"name": "pv"},
+        "spec": {"claimRef": {"namespace": "ns", "name": "claim"},
+                 "csi": {"nodeStageSecretRef": {"namespace": "storage", "name": "stage"}}},
+    })));
+    graph.apply(&object(json!({
+        "kind": "Pod",
+        "metadata": {"name": "m", "namespace": "ns", "annotations": {"kubernetes.io/config.mirror": "x"}},
+        "spec": {"nodeName": "two", "volumes": [{"name": "v", "secret": {"secretName": "stolen"}}]},
+    })));
+    graph
+}
+
+fn node(name: &str) -> User {
+    User::new(&format!("system:node:{name}"), &["system:nodes"])
+}
+
+/// `verb resource[/sub] [namespace/]name`, in the core group unless `resource.group`.
+fn ask(user: &User, request: &str) -> Attributes {
+    let mut words = request.split(' ');
+    let (verb, what) = (
+        words.next().expect("a verb"),
+        words.next().expect("a resource"),
+    );
+    let (what, sub) = what.split_once('/').unwrap_or((what, ""));
+    let (resource, group) = what.split_once('.').unwrap_or((what, ""));
+    let mut attributes = Attributes::resource(user, verb, group, resource);
+    attributes.subresource = sub.to_owned();
+    if let Some(object) = words.next() {
+        let (namespace, name) = object.split_once('/').unwrap_or(("", object));
+        attributes.namespace = namespace.to_owned();
+        attributes.name = name.to_owned();
+    }
+    attributes
+}
+
+fn allowed(graph: &Graph, user: &User, request: &str) -> bool {
+    graph.authorize(&ask(user, request)).is_allowed()
+}
+
+#[test]
+fn a_node_sees_what_its_pods_need_and_no_other_node_does() {
+    let graph = graph();
+    for request in [
+        "get secrets ns/pull",
+        "watch secrets ns/init",
+        "get secrets ns/debug",
+        "list secrets ns/projected",
+        "get secrets storage/stage",
+        "get configmaps ns/map",
+        "get persistentvolumeclaims ns/claim",
+        "get persistentvolumeclaims ns/p-x",
+        "patch persistentvolumeclaims/status ns/claim",
+        "get persistentvolumes pv",
+        "create serviceaccounts/token ns/sa",
+        "get serviceaccounts ns/sa",
+        "get pods ns/p",
+    ] {
+        assert!(allowed(&graph, &node("one"), request), "{request}");
+        assert!(!allowed(&graph, &node("two"), request), "{request}");
+        let unproven = User::new("system:node:one", &[]);
+        assert!(
+            !allowed(&graph, &unproven, request),
+            "{request} without the group"
+        );
+    }
+}
+
+#[test]
+fn a_mirror_pod_gives_its_node_nothing() {
+    assert!(!allowed(&graph(), &node("two"), "get secrets ns/stolen"));
+    assert!(allowed(&graph(), &node("two"), "get pods ns/m"));
+}
+
+#[test]
+fn access_ends_with_the_pod() {
+    let mut graph = graph();
+    graph.delete("Pod", "ns", "p");
+    for request in [
+        "get secrets ns/pull",
+        "get persistentvolumes pv",
+        "get secrets storage/stage",
+    ] {
+        assert!(!allowed(&graph, &node("one"), request), "{request}");
+    }
+}
+
+#[test]
+fn what_nodes_may_do_without_relation_is_fixed() {
+    let graph = graph();
+    let cases = [
+        ("get nodes one", true),
+        ("get nodes two", false),
+        ("list nodes", false),
+        ("create nodes", true),
+        ("patch nodes/status one", true),
+        ("delete nodes one", false),
+        ("list services", true),
+        ("create events ns/", true),
+        ("create tokenreviews.authentication.k8s.io", true),
+        ("get leases.coordination.k8s.io kube-node-lease/one", true),
+        (
+            "update leases.coordination.k8s.io kube-node-lease/two",
+            false,
+        ),
+        ("create leases.coordination.k8s.io kube-node-lease/", true),
+        ("get leases.coordination.k8s.io kube-system/one", false),
+        ("list secrets ns/", false),
+        ("update secrets ns/pull", false),
+        ("list pods", false),
+        ("create pods ns/", true),
+        ("create pods/eviction ns/p", true),
+        ("get pods/log ns/p", false),
+        ("list deployments.apps", false),
+    ];
+    for (request, expected) in cases {
+        assert_eq!(
+            allowed(&graph, &node("one"), request),
+            expected,
+            "{request}"
+        );
+    }
+    let mut watch = ask(&node("one"), "watch pods");
+    let own = FieldRequirement {
+        field: "spec.nodeName".into(),
+        equals: true,
+        value: "one".into(),
+    };
+    watch.field_selector.push(own);
+    assert!(graph.authorize(&watch).is_allowed());
+    watch.field_selector[0].value = "two".into();
+    assert!(!graph.authorize(&watch).is_allowed());
+}
+
+#[test]
+fn refusals_say_why() {
+    let graph = graph();
+    let reason = |request| graph.authorize(&ask(&node("two"), request)).reason;
+    assert_eq!(
+        reason("get secrets ns/pull"),
+        "no relationship found between node 'two' and this object"
+    );
+    assert_eq!(
+        reason("list pods"),
+        "can only list/watch pods with spec.nodeName field selector"
+    );
+}
