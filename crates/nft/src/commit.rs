@@ -17,6 +17,8 @@ const FAMILY_IPV4: u8 = 2;
 const FIRST_REGISTER: u32 = 8;
 /// `NFT_DATA_VERDICT`.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// `NFT_FIB_RESULT_ADDRTYPE`; the bindings' own numbers of fib results are one too low.
+const FIB_RESULT_ADDRESS_TYPE: u32 = 3;
 /// `NFNL_SUBSYS_NFTABLES`, the subsystem that a batch addresses.
 const SUBSYSTEM: u16 = 10;
 
@@ -295,7 +297,7 @@ fn push_expr<P: Pusher>(list: List<P>, expr: &Expr) -> List<P> {
         Expr::DestinationType(to) => elem
             .nested_data_fib()
             .push_dreg(register(*to))
-            .push_result(nftables::FibResult::Addrtype as u32)
+            .push_result(FIB_RESULT_ADDRESS_TYPE)
             .push_flags(nftables::FibFlags::Daddr as u32)
             .end_nested()
             .end_nested(),
@@ -438,12 +440,14 @@ fn lookup<P: Pusher>(
     to: Option<u32>,
     invert: bool,
 ) -> List<P> {
+    // The bindings number these attributes one too high: what they call "set id" is the kernel's source register, and
+    // their source register is its destination register.
     let data = elem
         .nested_data_lookup()
         .push_set_bytes(set.as_bytes())
-        .push_sreg(register(from));
+        .push_set_id(register(from));
     let data = match to {
-        Some(to) => data.push_dreg(to),
+        Some(to) => data.push_sreg(to),
         None => data.push_flags(u32::from(invert)),
     };
     data.end_nested().end_nested()
