@@ -178,8 +178,9 @@ impl ApiError {
     }
 
     /// 413.
-    pub fn too_large(why: impl Into<String>) -> Self {
-        Self::new(413, "RequestEntityTooLarge", why)
+    pub fn too_large(why: impl std::fmt::Display) -> Self {
+        let message = format!("Request entity is too large: {why}");
+        Self::new(413, "RequestEntityTooLarge", message)
     }
 
     /// 429, to be tried again after a while.

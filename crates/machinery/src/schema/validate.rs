@@ -1,0 +1,234 @@
+//! Does an object have only the fields of its kind, and are they of the right types.
+//!
+//! Wording: `sigs.k8s.io/json` (`unknown field "spec.foo"`, `json: cannot unmarshal string into Go struct field
+//! DeploymentSpec.spec.replicas of type int32`) and `runtime.NewStrictDecodingError`.
+
+mod order;
+
+use base64::Engine as _;
+use serde_json::{Number, Value};
+
+use super::{Format, Kind, Schema};
+use crate::codec::go_kind;
+use crate::quantity::Quantity;
+
+pub use order::sort_complaints;
+
+/// A strict decoder stops complaining here.
+const MAX_COMPLAINTS: usize = 100;
+
+/// What is wrong with the shape of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldReport {
+    /// `unknown field "spec.foo"`, for each field that the kind does not have, and the duplicates handed in.
+    pub unknown: Vec<String>,
+    /// The first field of a wrong type; a decoder stops at it, whatever it thinks of unknown fields.
+    pub type_error: Option<String>,
+}
+
+impl FieldReport {
+    /// Nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.unknown.is_empty() && self.type_error.is_none()
+    }
+}
+
+/// The error of `fieldValidation=Strict` for these complaints.
+pub fn strict_error(complaints: &[String]) -> String {
+    format!("strict decoding error: {}", complaints.join(", "))
+}
+
+/// Checks an object against its kind; `duplicates` are the complaints of the decoder.
+pub fn validate_fields(value: &Value, schema: &Schema, duplicates: &[String]) -> FieldReport {
+    let mut walk = Walk {
+        path: String::new(),
+        fields: Vec::new(),
+        owner: String::new(),
+        report: FieldReport {
+            unknown: duplicates.to_vec(),
+            type_error: None,
+        },
+    };
+    walk.value(value, schema);
+    walk.report
+}
+
+struct Walk<'a> {
+    /// Where we are, as strict errors show it.
+    path: String,
+    /// Where we are, as type errors show it: field names only.
+    fields: Vec<&'a str>,
+    /// The type whose field we are in.
+    owner: String,
+    report: FieldReport,
+}
+
+impl<'a> Walk<'a> {
+    fn value(&mut self, value: &'a Value, schema: &Schema) {
+        match (schema.kind(), value) {
+            (_, Value::Null) | (Kind::Any, _) => {}
+            (Kind::Object, Value::Object(_)) => self.object(value, schema),
+            (Kind::Array, Value::Array(items)) => self.list(items, schema),
+            (Kind::String, Value::String(text)) => self.text(text, schema.format()),
+            (Kind::Boolean, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => {}
+            (Kind::Integer, Value::Number(number)) => {
+                if !fits(number, schema.format()) {
+                    self.mismatch(&format!("number {number}"), schema);
+                }
+            }
+            (Kind::IntOrString, _) => self.int_or_string(value),
+            (Kind::Quantity, _) => self.quantity(value),
+            (Kind::String, _) if schema.format() == Format::DateTime => {
+                let what = go_kind(value);
+                self.fail(format!(
+                    "json: cannot unmarshal {what} into Go value of type string"
+                ));
+            }
+            _ => self.mismatch(go_kind(value), schema),
+        }
+    }
+
+    fn object(&mut self, value: &'a Value, schema: &Schema) {
+        let Value::Object(map) = value else { return };
+        let named = schema.properties().next().is_some();
+        let outer = std::mem::take(&mut self.owner);
+        if named {
+            let name = schema.type_name();
+            self.owner = name.rsplit('.').next().unwrap_or(&name).to_owned();
+        } else {
+            self.owner.clone_from(&outer);
+        }
+        for (key, value) in map {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(key);
+            match schema.child(key) {
+                Some(child) => {
+                    // The keys of a map are no fields to Go.
+                    let field = schema.property(key).is_some();
+                    if field {
+                        self.fields.push(key);
+                    }
+                    self.value(value, child);
+                    if field {
+                        self.fields.pop();
+                    }
+                }
+                None => self.unknown(),
+            }
+            self.path.truncate(length);
+        }
+        self.owner = outer;
+    }
+
+    fn unknown(&mut self) {
+        let complaint = format!("unknown field \"{}\"", self.path);
+        let complaints = &mut self.report.unknown;
+        if complaints.len() < MAX_COMPLAINTS && !complaints.contains(&complaint) {
+            complaints.push(complaint);
+        }
+    }
+
+    fn list(&mut self, items: &'a [Value], schema: &Schema) {
+        let element = schema.items().unwrap_or(Schema::any());
+        for (index, item) in items.iter().enumerate() {
+            let length = self.path.len();
+            self.path.push_str(&format!("[{index}]"));
+            self.value(item, element);
+            self.path.truncate(length);
+        }
+    }
+
+    fn text(&mut self, text: &str, format: Format) {
+        match format {
+            Format::DateTime if crate::time::parse(text).is_none() => {
+                let rest = match text.is_empty() {
+                    // An empty time is no time.
+                    true => return,
+                    false => format!(
+                        "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+                    ),
+                };
+                self.fail(rest);
+            }
+            Format::Byte => {
+                let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+                let decoded = base64::engine::general_purpose::STANDARD.decode(&clean);
+                if let Err(error) = decoded {
+                    let place = match error {
+                        base64::DecodeError::InvalidByte(at, _)
+                        | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                        _ => clean.len(),
+                    };
+                    self.fail(format!("illegal base64 data at input byte {place}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn int_or_string(&mut self, value: &Value) {
+        let what = match value {
+            Value::String(_) => return,
+            Value::Number(number) if fits(number, Format::Int32) => return,
+            Value::Number(number) => format!("number {number}"),
+            other => go_kind(other).to_owned(),
+        };
+        self.fail(format!(
+            "json: cannot unmarshal {what} into Go value of type int32"
+        ));
+    }
+
+    fn quantity(&mut self, value: &Value) {
+        let text = match value {
+            Value::String(text) => text.trim().to_owned(),
+            other => other.to_string(),
+        };
+        if let Err(error) = Quantity::parse(&text) {
+            self.fail(error.to_string());
+        }
+    }
+
+    fn mismatch(&mut self, what: &str, schema: &Schema) {
+        let kind = schema.type_name();
+        self.fail(if self.fields.is_empty() {
+            format!("json: cannot unmarshal {what} into Go value of type {kind}")
+        } else {
+            let (owner, fields) = (&self.owner, self.fields.join("."));
+            format!(
+                "json: cannot unmarshal {what} into Go struct field {owner}.{fields} of type {kind}"
+            )
+        });
+    }
+
+    fn fail(&mut self, error: String) {
+        self.report.type_error.get_or_insert(error);
+    }
+}
+
+fn fits(number: &Number, format: Format) -> bool {
+    match (number.as_i64(), format) {
+        (Some(number), Format::Int32) => i32::try_from(number).is_ok(),
+        (Some(_), _) => true,
+        (None, _) => false,
+    }
+}
+
+/// Removes the fields that the kind does not have.
+pub fn prune(value: &mut Value, schema: &Schema) {
+    match value {
+        Value::Object(map) if schema.kind() == Kind::Object => {
+            map.retain(|key, _| schema.child(key).is_some());
+            for (key, value) in map {
+                prune(value, schema.child(key).unwrap_or(Schema::any()));
+            }
+        }
+        Value::Array(items) => {
+            let element = schema.items().unwrap_or(Schema::any());
+            items.iter_mut().for_each(|item| prune(item, element));
+        }
+        _ => {}
+    }
+}
