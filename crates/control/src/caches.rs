@@ -186,14 +186,11 @@ impl Caches {
         (fresh, gone)
     }
 
-    /// Whether everything that was declared or discovered has been read once.
-    pub fn synced(&self) -> bool {
-        self.stores.values().all(|s| s.synced()) && self.meta_synced()
-    }
-
-    /// Whether all metadata-only kinds have been read once.
-    pub fn meta_synced(&self) -> bool {
-        self.meta_kinds.read().values().all(|s| s.synced())
+    /// Whether discovery has been read and all that was declared or discovered as well.
+    pub fn everything_synced(&self) -> bool {
+        !self.catalog.read().is_empty()
+            && self.stores.values().all(|s| s.synced())
+            && self.meta_kinds.read().values().all(|s| s.synced())
     }
 }
 
@@ -201,18 +198,53 @@ impl Caches {
 pub struct Wake<'a> {
     caches: &'a mut Caches,
     controller: usize,
+    needs: Needs,
+}
+
+/// The caches that a controller reads.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Typed kinds.
+    pub kinds: Vec<Resource>,
+    /// The metadata of everything.
+    pub meta: bool,
+}
+
+impl Needs {
+    /// Whether all of it has been read once.
+    pub fn are_synced(&self, caches: &Caches) -> bool {
+        let synced = |r: &Resource| caches.stores.get(r).is_some_and(|store| store.synced());
+        self.kinds.iter().all(synced) && (!self.meta || caches.everything_synced())
+    }
 }
 
 impl<'a> Wake<'a> {
     /// For the controller with this number.
     pub fn new(caches: &'a mut Caches, controller: usize) -> Self {
-        Self { caches, controller }
+        Self {
+            caches,
+            controller,
+            needs: Needs::default(),
+        }
+    }
+
+    /// What was declared.
+    pub fn finish(self) -> Needs {
+        self.needs
+    }
+
+    fn store<K: Kind>(&mut self) -> &Store<K> {
+        let resource = Resource::of::<K>();
+        if !self.needs.kinds.contains(&resource) {
+            self.needs.kinds.push(resource);
+        }
+        self.caches.declare::<K>()
     }
 
     /// Changes of this kind wake the items that `mapper` names.
     pub fn on<K: Kind>(&mut self, mapper: Mapper<K>) -> &mut Self {
         let controller = self.controller;
-        self.caches.declare::<K>().subscribe(controller, mapper);
+        self.store::<K>().subscribe(controller, mapper);
         self
     }
 
@@ -223,18 +255,19 @@ impl<'a> Wake<'a> {
 
     /// This kind is read, but its changes wake nobody.
     pub fn reads<K: Kind>(&mut self) -> &mut Self {
-        self.caches.declare::<K>();
+        self.store::<K>();
         self
     }
 
     /// An index over a kind.
     pub fn index<K: Kind>(&mut self, name: &'static str, values: Indexer<K>) -> &mut Self {
-        self.caches.declare::<K>().index(name, values);
+        self.store::<K>().index(name, values);
         self
     }
 
     /// Changes in the metadata of any object wake the items that `mapper` names.
     pub fn on_meta(&mut self, mapper: MetaMapper) -> &mut Self {
+        self.needs.meta = true;
         self.caches.meta.subscribe(self.controller, mapper);
         self
     }

@@ -173,9 +173,9 @@ impl<K: Kind> Store<K> {
         object.metadata_mut().managed_fields = None;
         let key = Key::of(&object);
         let version = version_of(object.metadata().resource_version.as_deref());
-        caches.meta.upsert(caches, wake, || {
-            Meta::of(&self.resource, object.metadata())
-        });
+        caches
+            .meta
+            .upsert(caches, wake, || Meta::of(&self.resource, object.metadata()));
         let new = Arc::new(object);
         let old = {
             let mut inner = self.inner.write();
