@@ -4,6 +4,7 @@
 //! as arguments, objects through [`Lookup`]. Start with [`User`], [`Attributes`] and [`Authorizer`]; then
 //! [`rbac::Index`], [`node::Graph`], [`admission`], [`tokens`] and [`bootstrap`].
 
+pub mod admission;
 pub mod attributes;
 pub mod authorizer;
 pub mod bootstrap;

@@ -1,0 +1,105 @@
+//! Admission: rules about writes that need to know who writes, or what else there is.
+//!
+//! One table of plug-ins in upstream's order; each is a pair of functions over the request, the object and cached
+//! objects. Start with [`admit`] (changes the object, then webhooks run) and [`validate`] (the last word).
+//! Behaviour: `plugin/pkg/admission`, order: `pkg/kubeapiserver/options/plugins.go`.
+
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod request;
+mod service_account;
+mod taint_nodes_by_condition;
+
+pub use request::{Operation, Request};
+
+use machinery::{ApiError, Object};
+
+use crate::Lookup;
+
+type Admit = fn(&Request, &mut Object, &dyn Lookup) -> Result<(), ApiError>;
+type Validate = fn(&Request, &Object, &dyn Lookup) -> Result<(), ApiError>;
+
+/// A plug-in. For a delete the object is empty.
+pub struct Plugin {
+    /// Upstream's name.
+    pub name: &'static str,
+    /// May change the object, may refuse.
+    pub admit: Option<Admit>,
+    /// May refuse.
+    pub validate: Option<Validate>,
+}
+
+/// All plug-ins, in order.
+pub static PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "NamespaceLifecycle",
+        admit: Some(namespace_lifecycle::admit),
+        validate: None,
+    },
+    Plugin {
+        name: "ServiceAccount",
+        admit: Some(service_account::admit),
+        validate: Some(service_account::validate),
+    },
+    Plugin {
+        name: "NodeRestriction",
+        admit: Some(node_restriction::admit),
+        validate: None,
+    },
+    Plugin {
+        name: "TaintNodesByCondition",
+        admit: Some(taint_nodes_by_condition::admit),
+        validate: None,
+    },
+    Plugin {
+        name: "Priority",
+        admit: Some(priority::admit),
+        validate: Some(priority::validate),
+    },
+    Plugin {
+        name: "DefaultTolerationSeconds",
+        admit: Some(default_toleration_seconds::admit),
+        validate: None,
+    },
+];
+
+/// Lets every plug-in change the object.
+///
+/// # Errors
+/// The first refusal.
+pub fn admit(request: &Request, object: &mut Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    let mut plugins = PLUGINS.iter().filter_map(|plugin| plugin.admit);
+    plugins.try_for_each(|admit| admit(request, object, lookup))
+}
+
+/// Asks every plug-in about the object as it is going to be stored.
+///
+/// # Errors
+/// The first refusal.
+pub fn validate(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    let mut plugins = PLUGINS.iter().filter_map(|plugin| plugin.validate);
+    plugins.try_for_each(|validate| validate(request, object, lookup))
+}
+
+/// An object that a controller is about to make, without which the request would be refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Plural resource name, in the core group.
+    pub resource: &'static str,
+    /// Namespace, empty for cluster scope.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What the server should wait for (a second at most) before it calls [`admit`]: the namespace of a new object when a
+/// cache may lag behind its creation, the service account `default` of a new namespace.
+pub fn awaits(request: &Request, object: &Object, lookup: &dyn Lookup) -> Option<Awaited> {
+    namespace_lifecycle::awaits(request, lookup)
+        .or_else(|| service_account::awaits(request, object, lookup))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,600 @@
+//! Requests in, changed objects or refusals out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use expect_test::{Expect, expect};
+use machinery::Object;
+use serde_json::{Value, json};
+
+use super::{Awaited, Operation, Request, admit, awaits, validate};
+use crate::{Lookup, Union, User};
+
+/// A small cluster: `resource/namespace/name` -> object.
+struct Cluster(BTreeMap<String, Arc<Object>>);
+
+impl Lookup for Cluster {
+    fn get(&self, _: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.0
+            .get(&format!("{resource}/{namespace}/{name}"))
+            .cloned()
+    }
+
+    fn list(&self, _: &str, resource: &str, _: &str) -> Vec<Arc<Object>> {
+        let of = |key: &str| key.split('/').next() == Some(resource);
+        self.0
+            .iter()
+            .filter(|(key, _)| of(key))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+}
+
+fn object(value: Value) -> Object {
+    Object::from_value(value).expect("an object")
+}
+
+fn cluster() -> Cluster {
+    let objects = [
+        ("namespaces//ns", json!({"status": {"phase": "Active"}})),
+        (
+            "namespaces//gone",
+            json!({"status": {"phase": "Terminating"}}),
+        ),
+        (
+            "serviceaccounts/ns/default",
+            json!({"metadata": {"name": "default"},
+            "imagePullSecrets": [{"name": "pull"}]}),
+        ),
+        (
+            "serviceaccounts/ns/strict",
+            json!({
+            "metadata": {"name": "strict", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+            "secrets": [{"name": "ok"}]}),
+        ),
+        (
+            "serviceaccounts/ns/quiet",
+            json!({"metadata": {"name": "quiet"},
+            "automountServiceAccountToken": false}),
+        ),
+        (
+            "priorityclasses//high",
+            json!({"metadata": {"name": "high"}, "value": 1000,
+            "preemptionPolicy": "Never"}),
+        ),
+        (
+            "priorityclasses//usual",
+            json!({"metadata": {"name": "usual"}, "value": 5,
+            "globalDefault": true}),
+        ),
+        (
+            "nodes//one",
+            json!({"metadata": {"name": "one", "uid": "one-uid"}}),
+        ),
+        (
+            "pods/ns/mine",
+            json!({"metadata": {"name": "mine", "uid": "mine-uid"},
+            "spec": {"nodeName": "one", "volumes": [
+                {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]}}),
+        ),
+        (
+            "pods/ns/other",
+            json!({"metadata": {"name": "other", "uid": "other-uid"},
+            "spec": {"nodeName": "two"}}),
+        ),
+    ];
+    Cluster(
+        objects
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), Arc::new(object(v))))
+            .collect(),
+    )
+}
+
+struct Case<'a> {
+    user: User,
+    operation: Operation,
+    /// `resource[.group][/sub]`
+    what: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    old: Option<Object>,
+}
+
+fn create<'a>(what: &'a str, namespace: &'a str) -> Case<'a> {
+    let user = User::new("alice", &[]);
+    Case {
+        user,
+        operation: Operation::Create,
+        what,
+        namespace,
+        name: "",
+        old: None,
+    }
+}
+
+fn by_node<'a>(operation: Operation, what: &'a str, namespace: &'a str, name: &'a str) -> Case<'a> {
+    let user = User::new("system:node:one", &["system:nodes"]);
+    Case {
+        user,
+        operation,
+        what,
+        namespace,
+        name,
+        old: None,
+    }
+}
+
+impl Case<'_> {
+    fn with<T>(&self, run: impl FnOnce(&Request) -> T) -> T {
+        let (what, subresource) = self.what.split_once('/').unwrap_or((self.what, ""));
+        let (resource, group) = what.split_once('.').unwrap_or((what, ""));
+        run(&Request {
+            user: &self.user,
+            operation: self.operation,
+            group,
+            resource,
+            subresource,
+            kind: "",
+            namespace: self.namespace,
+            name: self.name,
+            old: self.old.as_ref(),
+            name_suffix: "abcde",
+            authorizer: &Union(Vec::new()),
+        })
+    }
+
+    fn run(&self, value: Value) -> Result<Value, String> {
+        let (cluster, mut object) = (cluster(), object(value));
+        let result = self.with(|request| {
+            admit(request, &mut object, &cluster)?;
+            validate(request, &object, &cluster)
+        });
+        result
+            .map(|()| object.into_value())
+            .map_err(|e| format!("{} {}", e.code, e.message))
+    }
+
+    fn changes(&self, value: Value, expected: Expect) {
+        let text = match self.run(value) {
+            Ok(object) => serde_json::to_string_pretty(&object).expect("encodes"),
+            Err(error) => error,
+        };
+        expected.assert_eq(&text);
+    }
+
+    fn refuses(&self, value: Value, expected: Expect) {
+        expected.assert_eq(
+            &self
+                .run(value)
+                .map(|_| "ok".to_owned())
+                .unwrap_or_else(|e| e),
+        );
+    }
+
+    fn allows(&self, value: Value) {
+        assert_eq!(self.run(value).map(|_| ()), Ok(()));
+    }
+}
+
+#[test]
+fn a_new_pod_gets_account_token_priority_and_tolerations() {
+    create("pods", "ns").changes(
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}}),
+        expect![[r#"
+            {
+              "metadata": {
+                "name": "p"
+              },
+              "spec": {
+                "containers": [
+                  {
+                    "name": "c",
+                    "volumeMounts": [
+                      {
+                        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+                        "name": "kube-api-access-abcde",
+                        "readOnly": true
+                      }
+                    ]
+                  }
+                ],
+                "imagePullSecrets": [
+                  {
+                    "name": "pull"
+                  }
+                ],
+                "priority": 5,
+                "priorityClassName": "usual",
+                "serviceAccount": "default",
+                "serviceAccountName": "default",
+                "tolerations": [
+                  {
+                    "effect": "NoExecute",
+                    "key": "node.kubernetes.io/not-ready",
+                    "operator": "Exists",
+                    "tolerationSeconds": 300
+                  },
+                  {
+                    "effect": "NoExecute",
+                    "key": "node.kubernetes.io/unreachable",
+                    "operator": "Exists",
+                    "tolerationSeconds": 300
+                  }
+                ],
+                "volumes": [
+                  {
+                    "name": "kube-api-access-abcde",
+                    "projected": {
+                      "defaultMode": 420,
+                      "sources": [
+                        {
+                          "serviceAccountToken": {
+                            "expirationSeconds": 3607,
+                            "path": "token"
+                          }
+                        },
+                        {
+                          "configMap": {
+                            "items": [
+                              {
+                                "key": "ca.crt",
+                                "path": "ca.crt"
+                              }
+                            ],
+                            "name": "kube-root-ca.crt"
+                          }
+                        },
+                        {
+                          "downwardAPI": {
+                            "items": [
+                              {
+                                "fieldRef": {
+                                  "apiVersion": "v1",
+                                  "fieldPath": "metadata.namespace"
+                                },
+                                "path": "namespace"
+                              }
+                            ]
+                          }
+                        }
+                      ]
+                    }
+                  }
+                ]
+              }
+            }"#]],
+    );
+}
+
+#[test]
+fn a_pod_keeps_what_it_says_itself() {
+    let pod = json!({"spec": {
+        "serviceAccountName": "quiet", "priorityClassName": "high",
+        "tolerations": [{"operator": "Exists"}], "containers": [{"name": "c"}],
+    }});
+    create("pods", "ns").changes(pod, expect![[r#"
+        {
+          "spec": {
+            "containers": [
+              {
+                "name": "c"
+              }
+            ],
+            "preemptionPolicy": "Never",
+            "priority": 1000,
+            "priorityClassName": "high",
+            "serviceAccountName": "quiet",
+            "tolerations": [
+              {
+                "operator": "Exists"
+              }
+            ]
+          }
+        }"#]]);
+}
+
+#[test]
+fn pods_that_cannot_be_are_refused() {
+    let pods = create("pods", "ns");
+    let named = |spec: Value| json!({"metadata": {"generateName": "p-"}, "spec": spec});
+    pods.refuses(
+        named(json!({"serviceAccountName": "nobody"})),
+        expect![[r#"403 pods "p-" is forbidden: error looking up service account ns/nobody: serviceaccount "nobody" not found"#]],
+    );
+    pods.refuses(
+        named(json!({"priorityClassName": "nothing"})),
+        expect![[r#"403 pods "p-" is forbidden: no PriorityClass with name nothing was found"#]],
+    );
+    pods.refuses(
+        named(json!({"priority": 7})),
+        expect![[r#"403 pods "p-" is forbidden: the integer value of priority (7) must not be provided in pod spec; priority admission controller computed 5 from the given PriorityClass name"#]],
+    );
+    create("pods", "gone").refuses(
+        named(json!({})),
+        expect![[r#"403 pods "p-" is forbidden: unable to create new content in namespace gone because it is being terminated"#]],
+    );
+    create("configmaps", "nowhere").refuses(
+        json!({}),
+        expect![[r#"404 namespaces "nowhere" not found"#]],
+    );
+    create("localsubjectaccessreviews.authorization.k8s.io", "nowhere").allows(json!({}));
+}
+
+/// CVE-2023-2728: every kind of container, `envFrom` and projected sources count.
+#[test]
+fn enforced_secrets_cover_every_kind_of_reference() {
+    let pods = create("pods", "ns");
+    let strict = |rest: Value| {
+        let mut spec =
+            json!({"serviceAccountName": "strict", "automountServiceAccountToken": false});
+        spec.as_object_mut()
+            .expect("a map")
+            .extend(rest.as_object().expect("a map").clone());
+        json!({"metadata": {"name": "p"}, "spec": spec})
+    };
+    let env_from =
+        |secret: &str| json!([{"name": "c", "envFrom": [{"secretRef": {"name": secret}}]}]);
+    pods.allows(strict(json!({"containers": env_from("ok")})));
+    pods.refuses(
+        strict(json!({"initContainers": env_from("no")})),
+        expect![[r#"403 pods "p" is forbidden: init container c with envFrom referencing secret.secretName="no" is not allowed because service account strict does not reference that secret"#]],
+    );
+    pods.refuses(
+        strict(json!({"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "no"}}]}}]})),
+        expect![[r#"403 pods "p" is forbidden: volume with secret.secretName="no" is not allowed because service account strict does not reference that secret"#]],
+    );
+    pods.refuses(
+        strict(json!({"imagePullSecrets": [{"name": "no"}]})),
+        expect![[r#"403 pods "p" is forbidden: imagePullSecrets[0].name="no" is not allowed because service account strict does not reference that imagePullSecret"#]],
+    );
+    let debug = Case {
+        operation: Operation::Update,
+        name: "p",
+        ..create("pods/ephemeralcontainers", "ns")
+    };
+    debug.refuses(
+        strict(json!({"ephemeralContainers": env_from("no")})),
+        expect![[r#"403 pods "p" is forbidden: ephemeral container c with envFrom referencing secret.secretName="no" is not allowed because service account strict does not reference that secret"#]],
+    );
+}
+
+#[test]
+fn what_a_controller_is_about_to_make_is_awaited() {
+    let cluster = cluster();
+    let wants = |case: Case, value: Value| case.with(|r| awaits(r, &object(value), &cluster));
+    assert_eq!(wants(create("pods", "ns"), json!({})), None);
+    let namespace = wants(create("configmaps", "new"), json!({}));
+    assert_eq!(
+        namespace.map(|a| (a.resource, a.name)),
+        Some(("namespaces", "new".to_owned()))
+    );
+    let account = wants(create("pods", "gone"), json!({}));
+    let expected = Awaited {
+        resource: "serviceaccounts",
+        namespace: "gone".into(),
+        name: "default".into(),
+    };
+    assert_eq!(account, Some(expected));
+    assert_eq!(
+        wants(
+            create("pods", "gone"),
+            json!({"spec": {"serviceAccountName": "x"}})
+        ),
+        None
+    );
+}
+
+#[test]
+fn immortal_namespaces_and_the_one_default_class() {
+    let delete = |name| Case {
+        operation: Operation::Delete,
+        name,
+        ..create("namespaces", "")
+    };
+    delete("kube-system").refuses(
+        json!({}),
+        expect![[
+            r#"403 namespaces "kube-system" is forbidden: this namespace may not be deleted"#
+        ]],
+    );
+    delete("ns").allows(json!({}));
+    create("priorityclasses.scheduling.k8s.io", "").refuses(
+        json!({"metadata": {"name": "new"}, "globalDefault": true}),
+        expect![[r#"403 priorityclasses.scheduling.k8s.io "new" is forbidden: PriorityClass usual is already marked as default. Only one default can exist"#]],
+    );
+}
+
+/// CVE-2025-4563, CVE-2025-5187: creation is checked like updates, and so are owners.
+#[test]
+fn a_node_cannot_make_itself_another() {
+    let new = by_node(Operation::Create, "nodes", "", "one");
+    new.changes(
+        json!({"metadata": {"name": "one", "labels": {"kubernetes.io/hostname": "one", "mine": "x"}}}),
+        expect![[r#"
+            {
+              "metadata": {
+                "labels": {
+                  "kubernetes.io/hostname": "one",
+                  "mine": "x"
+                },
+                "name": "one"
+              },
+              "spec": {
+                "taints": [
+                  {
+                    "effect": "NoSchedule",
+                    "key": "node.kubernetes.io/not-ready"
+                  }
+                ]
+              }
+            }"#]],
+    );
+    new.refuses(
+        json!({"metadata": {"name": "one", "labels": {"node-role.kubernetes.io/control-plane": ""}}}),
+        expect![[r#"403 nodes "one" is forbidden: node "one" is not allowed to set the following labels: node-role.kubernetes.io/control-plane"#]],
+    );
+    new.refuses(
+        json!({"metadata": {"name": "one", "ownerReferences": [{"kind": "ConfigMap"}]}}),
+        expect![[
+            r#"403 nodes "one" is forbidden: node "one" is not allowed to modify ownerReferences"#
+        ]],
+    );
+    by_node(Operation::Create, "nodes", "", "two").refuses(
+        json!({"metadata": {"name": "two"}}),
+        expect![[
+            r#"403 nodes "two" is forbidden: node "one" is not allowed to modify node "two""#
+        ]],
+    );
+    let old = json!({"metadata": {"name": "one", "labels": {"a": "b"}},
+        "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    for what in ["nodes", "nodes/status"] {
+        let update = |change: &dyn Fn(&mut Value), expected: Expect| {
+            let mut case = by_node(Operation::Update, what, "", "one");
+            case.old = Some(object(old.clone()));
+            let mut new = old.clone();
+            change(&mut new);
+            case.refuses(new, expected);
+        };
+        update(
+            &|n| n["metadata"]["labels"]["a"] = "c".into(),
+            expect!["ok"],
+        );
+        update(
+            &|n| n["spec"]["taints"] = json!([]),
+            expect![[
+                r#"403 nodes "one" is forbidden: node "one" is not allowed to modify taints"#
+            ]],
+        );
+        update(
+            &|n| n["metadata"]["ownerReferences"] = json!([{"kind": "ConfigMap"}]),
+            expect![[
+                r#"403 nodes "one" is forbidden: node "one" is not allowed to modify ownerReferences"#
+            ]],
+        );
+        update(
+            &|n| n["metadata"]["labels"]["x.node-restriction.kubernetes.io/a"] = "b".into(),
+            expect![[
+                r#"403 nodes "one" is forbidden: is not allowed to modify labels: x.node-restriction.kubernetes.io/a"#
+            ]],
+        );
+    }
+}
+
+#[test]
+fn a_node_touches_only_its_own_pods() {
+    let delete = |name| by_node(Operation::Delete, "pods", "ns", name);
+    delete("mine").allows(json!({}));
+    delete("other").refuses(
+        json!({}),
+        expect![[r#"403 pods "other" is forbidden: node "one" can only delete pods with spec.nodeName set to itself"#]],
+    );
+    let pod = |labels: Value| json!({"metadata": {"labels": labels}, "spec": {"nodeName": "one"}});
+    let mut status = by_node(Operation::Update, "pods/status", "ns", "mine");
+    status.old = Some(object(pod(json!({"a": "b"}))));
+    status.allows(pod(json!({"a": "b"})));
+    status.refuses(
+        pod(json!({"a": "c"})),
+        expect![[
+            r#"403 pods "mine" is forbidden: node "one" cannot update labels through pod status"#
+        ]],
+    );
+    by_node(Operation::Create, "pods/eviction", "ns", "other").refuses(
+        json!({}),
+        expect![[r#"403 pods "other" is forbidden: node one can only evict pods with spec.nodeName set to itself"#]],
+    );
+    by_node(Operation::Update, "pods/ephemeralcontainers", "ns", "mine").refuses(
+        json!({"spec": {"serviceAccountName": "default"}}),
+        expect![[r#"403 pods "mine" is forbidden: unexpected pod subresource "ephemeralcontainers", only 'status' and 'eviction' are allowed"#]],
+    );
+}
+
+#[test]
+fn mirror_pods_belong_to_their_node_and_reach_for_nothing() {
+    let mirror = |spec: Value, owner_uid: &str| {
+        json!({"metadata": {
+            "name": "m", "annotations": {"kubernetes.io/config.mirror": "x"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "one", "uid": owner_uid, "controller": true}],
+        }, "spec": spec})
+    };
+    let new = by_node(Operation::Create, "pods", "ns", "m");
+    new.allows(mirror(
+        json!({"nodeName": "one", "volumes": [{"name": "h", "hostPath": {}}]}),
+        "one-uid",
+    ));
+    new.refuses(
+        mirror(json!({"nodeName": "one"}), "x"),
+        expect!["403 pods \"m\" is forbidden: node one UID mismatch: expected x got one-uid"],
+    );
+    new.refuses(
+        mirror(json!({"nodeName": "two"}), "one-uid"),
+        expect![[r#"403 pods "m" is forbidden: node "one" can only create pods with spec.nodeName set to itself"#]],
+    );
+    new.refuses(
+        mirror(json!({"nodeName": "one", "containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "m"}}]}]}), "one-uid"),
+        expect![[r#"403 pods "m" is forbidden: node "one" can not create pods that reference configmaps"#]],
+    );
+    new.refuses(
+        mirror(
+            json!({"nodeName": "one", "volumes": [{"name": "s", "secret": {"secretName": "s"}}]}),
+            "one-uid",
+        ),
+        expect![[r#"403 pods "m" is forbidden: a mirror pod may not reference secrets"#]],
+    );
+    new.refuses(
+        json!({"metadata": {"name": "m"}, "spec": {"nodeName": "one"}}),
+        expect![[r#"403 pods "m" is forbidden: pod does not have "kubernetes.io/config.mirror" annotation, node "one" can only create mirror pods"#]],
+    );
+}
+
+#[test]
+fn a_node_gets_tokens_only_for_its_pods_and_their_audiences() {
+    let token = by_node(Operation::Create, "serviceaccounts/token", "ns", "default");
+    let request = |name: &str, uid: &str, audiences: Value| {
+        json!({"spec": {"audiences": audiences,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}}})
+    };
+    token.allows(request("mine", "mine-uid", json!([])));
+    token.refuses(
+        json!({"spec": {}}),
+        expect![[
+            r#"403 serviceaccounts "default" is forbidden: node requested token not bound to a pod"#
+        ]],
+    );
+    token.refuses(
+        request("other", "other-uid", json!([])),
+        expect![[r#"403 serviceaccounts "default" is forbidden: node requested token bound to a pod scheduled on a different node"#]],
+    );
+    token.refuses(
+        request("mine", "mine-uid", json!(["vault"])),
+        expect![[r#"403 serviceaccounts "default" is forbidden: system:node:one is not authorized to request tokens for audience "vault""#]],
+    );
+}
+
+#[test]
+fn leases_carry_the_name_of_their_node() {
+    let lease = |namespace| {
+        by_node(
+            Operation::Create,
+            "leases.coordination.k8s.io",
+            namespace,
+            "",
+        )
+    };
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let mut cluster = cluster();
+    cluster.0.insert(
+        "namespaces//kube-node-lease".into(),
+        Arc::new(object(json!({}))),
+    );
+    let run = |case: Case, value: Value| {
+        let mut object = object(value);
+        case.with(|r| admit(r, &mut object, &cluster))
+            .map_err(|e| e.message)
+    };
+    assert_eq!(run(lease("kube-node-lease"), named("one")), Ok(()));
+    expect![[r#"leases.coordination.k8s.io "two" is forbidden: can only access node lease with the same name as the requesting node"#]]
+        .assert_eq(&run(lease("kube-node-lease"), named("two")).expect_err("refused"));
+    expect![[r#"leases.coordination.k8s.io "one" is forbidden: can only access leases in the "kube-node-lease" system namespace"#]]
+        .assert_eq(&run(lease("ns"), named("one")).expect_err("refused"));
+}
