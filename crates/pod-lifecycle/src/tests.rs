@@ -1,0 +1,5 @@
+//! Stories of pods: YAML in, plans and statuses out, on a clock of our own.
+
+mod lifecycle;
+mod parts;
+mod world;
