@@ -7,6 +7,7 @@
 
 pub mod kind;
 mod registry;
+pub mod schema;
 
 pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
 pub use registry::{KINDS, by_kind, by_resource};

@@ -1,0 +1,88 @@
+//! Reads `facts.txt` and writes its facts into JSON schemas as `x-kubernetes-` extensions.
+//!
+//! A line without indent names a definition, the indented lines below it its fields (`.` is the definition itself):
+//! `atomic`, `set` and `map=key,key` are list types, `map-atomic` and `map-granular` map types, `patch=` and `key=` the
+//! strategy and merge key of strategic merge patch, `default=` a JSON value, `required=` the required fields where the crate
+//! has others, `union=discriminator:field/Value,..` a union.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+const FACTS: &str = include_str!("facts.txt");
+
+/// The lines about each definition.
+pub(super) fn sections() -> HashMap<&'static str, Vec<&'static str>> {
+    let mut sections: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut name = "";
+    for line in FACTS.lines() {
+        match line.strip_prefix("  ") {
+            Some(fact) => sections.entry(name).or_default().push(fact),
+            None => name = line,
+        }
+    }
+    sections
+}
+
+/// Adds what the table knows about these definitions.
+pub(super) fn add(definitions: &mut Map<String, Value>) {
+    let sections = sections();
+    for (name, definition) in definitions {
+        for line in sections.get(name.as_str()).into_iter().flatten() {
+            let mut words = line.split(' ');
+            let target = match words.next() {
+                Some(".") => Some(&mut *definition),
+                Some(field) => definition
+                    .get_mut("properties")
+                    .and_then(|p| p.get_mut(field)),
+                None => None,
+            };
+            if let Some(Value::Object(target)) = target {
+                words.for_each(|word| fact(target, word));
+            }
+        }
+    }
+}
+
+/// Writes one fact.
+fn fact(target: &mut Map<String, Value>, word: &str) {
+    let mut put = |key: &str, value: Value| {
+        let key = match key {
+            "default" | "required" => key.to_owned(),
+            _ => format!("x-kubernetes-{key}"),
+        };
+        target.insert(key, value);
+    };
+    match word.split_once('=').unwrap_or((word, "")) {
+        ("map", keys) => {
+            put("list-type", "map".into());
+            put("list-map-keys", keys.split(',').collect());
+        }
+        ("map-atomic", _) => put("map-type", "atomic".into()),
+        ("map-granular", _) => put("map-type", "granular".into()),
+        ("patch", strategy) => put("patch-strategy", strategy.into()),
+        ("key", key) => put("patch-merge-key", key.into()),
+        ("default", text) => {
+            if let Ok(value) = serde_json::from_str(text) {
+                put("default", value);
+            }
+        }
+        ("required", "") => {
+            target.remove("required");
+        }
+        ("required", fields) => put("required", fields.split(',').collect()),
+        ("union", text) => put("unions", json!([union(text)])),
+        (list_type, _) => put("list-type", list_type.into()),
+    }
+}
+
+fn union(text: &str) -> Value {
+    let (discriminator, fields) = text.split_once(':').unwrap_or(("", text));
+    let fields = fields.split(',').filter_map(|pair| pair.split_once('/'));
+    let fields: Map<String, Value> = fields.map(|(f, v)| (f.to_owned(), v.into())).collect();
+    let mut union = json!({"fields-to-discriminateBy": fields});
+    if !discriminator.is_empty() {
+        union["discriminator"] = discriminator.into();
+    }
+    union
+}

@@ -1,0 +1,70 @@
+//! The schemas of all kinds: types and descriptions from `k8s-openapi`, list kinds and merge rules from our own table.
+//!
+//! [`registry`] is the compact graph that the request road walks; [`definitions`] gives the JSON schemas with
+//! descriptions, built on demand for OpenAPI documents and dropped afterwards. `facts.txt` is the one table of what the
+//! crate lacks; a test checks it against the reference data when that is at hand.
+
+mod facts;
+mod roots;
+
+use std::sync::LazyLock;
+
+use machinery::schema::{Registry, Schema};
+use serde_json::{Map, Value};
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(definitions));
+
+/// The schemas of all kinds, each built when first used.
+pub fn registry() -> &'static Registry {
+    &REGISTRY
+}
+
+/// The schema of a definition, for example `io.k8s.api.apps.v1.Deployment`.
+pub fn get(definition: &str) -> Option<Schema> {
+    registry().get(definition)
+}
+
+/// The schema of a kind.
+pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<Schema> {
+    get(&definition_name(group, version, kind))
+}
+
+/// The name of a kind's definition: `io.k8s.api.` and the first part of the group for most.
+pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
+    let package = match group {
+        "" => "api.core",
+        "apiextensions.k8s.io" => "apiextensions-apiserver.pkg.apis.apiextensions",
+        "apiregistration.k8s.io" => "kube-aggregator.pkg.apis.apiregistration",
+        "meta.k8s.io" => "apimachinery.pkg.apis.meta",
+        "internal.apiserver.k8s.io" => "api.apiserverinternal",
+        other => {
+            let short = other.split('.').next().unwrap_or(other);
+            return format!("io.k8s.api.{short}.{version}.{kind}");
+        }
+    };
+    format!("io.k8s.{package}.{version}.{kind}")
+}
+
+/// The JSON schemas of a definition and of all that it refers to, with the facts of our table; none if no kind, list or
+/// option type has this name.
+pub fn definitions(name: &str) -> Option<Map<String, Value>> {
+    let mut all = roots::build(name)?;
+    all.values_mut().for_each(release_metadata);
+    facts::add(&mut all);
+    Some(all)
+}
+
+/// The crate's types always have metadata and say that it is required; the API does not ask for it.
+fn release_metadata(definition: &mut Value) {
+    if let Some(Value::Array(required)) = definition.get_mut("required") {
+        required.retain(|field| field != "metadata");
+        if required.is_empty()
+            && let Value::Object(map) = definition
+        {
+            map.remove("required");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
