@@ -12,7 +12,16 @@ const ONE: &str = "containers: [{name: app, image: nginx}]\nterminationGracePeri
 #[test]
 fn one_container_from_nothing_to_running() {
     let mut w = World::new(ONE);
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        start app #0
+        = Running
+          app: running, restarts 0, started, ready  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -22,15 +31,53 @@ fn a_crash_loop_backs_off_and_forgets() {
     let mut told = String::new();
     for wait in [1, 1, 11, 21] {
         w.pass(wait);
-        if w.containers.iter().any(|c| c.state == crate::view::State::Running) {
+        if w.containers
+            .iter()
+            .any(|c| c.state == crate::view::State::Running)
+        {
             w.exit("app", 1);
         }
         told += &w.settle();
     }
+    w.pass(20);
+    told += &w.settle();
+    told += "-- runs well for long\n";
     w.pass(700);
     w.exit("app", 1);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        start app #1
+        = Running
+          app: running, last 1, restarts 1, started, ready  [at 1s]
+        warning BackOff: Back-off restarting failed container app in pod web_shop(u1)
+        RemoveContainer { id: "c1" }
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting CrashLoopBackOff (back-off 10s restarting failed container=app pod=web_shop(u1)), last 1, restarts 1
+          look again in 10s  [at 2s]
+        start app #2
+        = Running
+          app: running, last 1, restarts 2, started, ready  [at 13s]
+        warning BackOff: Back-off restarting failed container app in pod web_shop(u1)
+        RemoveContainer { id: "c2" }
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting CrashLoopBackOff (back-off 20s restarting failed container=app pod=web_shop(u1)), last 1, restarts 2
+          look again in 20s  [at 34s]
+        start app #3
+        = Running
+          app: running, last 1, restarts 3, started, ready  [at 54s]
+        -- runs well for long
+        start app #4
+        RemoveContainer { id: "c3" }
+        = Running
+          app: running, last 1, restarts 4, started, ready  [at 754s]
+    "#]],
+    );
 }
 
 #[test]
@@ -43,7 +90,32 @@ fn a_job_pod_succeeds_and_stays() {
     told += &w.settle();
     w.removed = true;
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        StopSandbox { id: "s0" }
+        UnmountVolumes
+        PublishFinal
+        = Succeeded
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodCompleted
+          !ContainersReady PodCompleted
+          app: terminated 0 Completed, restarts 0  [at 0s]
+        DeletePod
+        = Succeeded
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodCompleted
+          !ContainersReady PodCompleted
+          app: terminated 0 Completed, restarts 0  [at 0s]
+        RemoveSandbox { id: "s0" }
+        finished
+        = Succeeded
+          !PodReadyToStartContainers PodSandboxNotReady no pod sandbox exists
+          !Ready PodCompleted
+          !ContainersReady PodCompleted
+          app: terminated 0 Completed, restarts 0  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -57,7 +129,27 @@ fn on_failure_restarts_only_failures() {
     let mut told = w.settle();
     w.exit("b", 0);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        start b #1
+        = Running
+          !Ready ContainersNotReady containers with unready status: [a]
+          !ContainersReady ContainersNotReady containers with unready status: [a]
+          a: terminated 0 Completed, restarts 0
+          b: running, last 3, restarts 1, started, ready  [at 0s]
+        StopSandbox { id: "s0" }
+        RemoveContainer { id: "c2" }
+        UnmountVolumes
+        PublishFinal
+        = Succeeded
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodCompleted
+          !ContainersReady PodCompleted
+          a: terminated 0 Completed, restarts 0
+          b: terminated 0 Completed, last 3, restarts 1  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -76,7 +168,30 @@ fn deletion_runs_the_hook_and_then_stops_within_the_grace() {
     told += &w.settle();
     w.exit("app", 137);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        kill app: Stopping container app [grace 30, hook]
+        = Running
+          app: running, restarts 0, started, ready
+          look again in 30s  [at 0s]
+        stop app within 25s
+        = Running
+          app: running, restarts 0, started, ready  [at 5s]
+        stop app within 2s
+        = Running
+          app: running, restarts 0, started, ready  [at 6s]
+        StopSandbox { id: "s0" }
+        UnmountVolumes
+        PublishFinal
+        DeletePod
+        = Failed
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodFailed
+          !ContainersReady PodFailed
+          app: terminated 137 Error, restarts 0  [at 6s]
+    "#]],
+    );
 }
 
 const SIDECARS: &str = "
@@ -104,7 +219,79 @@ fn init_containers_and_sidecars_start_in_order_and_stop_in_reverse() {
     told += &w.settle();
     w.exit("log", 0);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        start setup #0
+        = Pending
+          !Initialized ContainersNotInitialized containers with incomplete status: [setup log mesh]
+          !Ready ContainersNotReady containers with unready status: [log mesh app]
+          !ContainersReady ContainersNotReady containers with unready status: [log mesh app]
+          setup: running, restarts 0, started
+          log: waiting PodInitializing, restarts 0
+          mesh: waiting PodInitializing, restarts 0
+          app: waiting PodInitializing, restarts 0  [at 0s]
+        start log #0
+        probe Startup of log
+        = Pending
+          !Initialized ContainersNotInitialized containers with incomplete status: [log mesh]
+          !Ready ContainersNotReady containers with unready status: [log mesh app]
+          !ContainersReady ContainersNotReady containers with unready status: [log mesh app]
+          setup: terminated 0 Completed, restarts 0, ready
+          log: running, restarts 0
+          mesh: waiting PodInitializing, restarts 0
+          app: waiting PodInitializing, restarts 0  [at 0s]
+        start mesh #0
+        start app #0
+        = Running
+          setup: terminated 0 Completed, restarts 0, ready
+          log: running, restarts 0, started, ready
+          mesh: running, restarts 0, started, ready
+          app: running, restarts 0, started, ready  [at 0s]
+        -- deleted
+        kill app: Stopping container app [grace 30]
+        kill mesh: Stopping container mesh [grace 30]
+        kill log: Stopping container log [grace 30]
+        stop app within 30s
+        = Running
+          setup: terminated 0 Completed, restarts 0, ready
+          log: running, restarts 0, started, ready
+          mesh: running, restarts 0, started, ready
+          app: running, restarts 0, started, ready
+          look again in 30s  [at 0s]
+        stop mesh within 30s
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          setup: terminated 0 Completed, restarts 0, ready
+          log: running, restarts 0, started, ready
+          mesh: running, restarts 0, started, ready
+          app: terminated 0 Completed, restarts 0
+          look again in 30s  [at 0s]
+        stop log within 30s
+        = Running
+          !Ready ContainersNotReady containers with unready status: [mesh app]
+          !ContainersReady ContainersNotReady containers with unready status: [mesh app]
+          setup: terminated 0 Completed, restarts 0, ready
+          log: running, restarts 0, started, ready
+          mesh: terminated 0 Completed, restarts 0
+          app: terminated 0 Completed, restarts 0  [at 0s]
+        StopSandbox { id: "s0" }
+        UnmountVolumes
+        PublishFinal
+        DeletePod
+        = Succeeded
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodCompleted
+          !ContainersReady PodCompleted
+          setup: terminated 0 Completed, restarts 0, ready
+          log: terminated 0 Completed, restarts 0
+          mesh: terminated 0 Completed, restarts 0
+          app: terminated 0 Completed, restarts 0  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -114,7 +301,21 @@ fn a_failed_init_container_fails_the_pod_that_never_restarts() {
     );
     w.settle();
     w.exit("setup", 2);
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        StopSandbox { id: "s0" }
+        UnmountVolumes
+        PublishFinal
+        = Failed
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Initialized ContainersNotInitialized containers with incomplete status: [setup]
+          !Ready PodFailed
+          !ContainersReady PodFailed
+          setup: terminated 2 Error, restarts 0
+          app: waiting PodInitializing, restarts 0  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -127,7 +328,27 @@ fn a_failed_init_container_is_tried_again() {
     let mut told = w.settle();
     w.exit("setup", 2);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        start setup #1
+        = Pending
+          !Initialized ContainersNotInitialized containers with incomplete status: [setup]
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          setup: running, last 2, restarts 1, started
+          app: waiting PodInitializing, restarts 0  [at 0s]
+        warning BackOff: Back-off restarting failed container setup in pod web_shop(u1)
+        RemoveContainer { id: "c1" }
+        = Pending
+          !Initialized ContainersNotInitialized containers with incomplete status: [setup]
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          setup: waiting CrashLoopBackOff (back-off 10s restarting failed container=setup pod=web_shop(u1)), last 2, restarts 1
+          app: waiting PodInitializing, restarts 0
+          look again in 10s  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -142,7 +363,35 @@ fn an_image_that_cannot_be_pulled() {
     w.broken.clear();
     w.pass(20);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        start app #0
+        = Pending
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting ErrImagePull (no such host), restarts 0
+          look again in 2s  [at 0s]
+        event BackOff: Back-off pulling image "nginx"
+        warning Failed: Error: ImagePullBackOff
+        = Pending
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting ImagePullBackOff (Back-off pulling image "nginx": ErrImagePull: no such host), restarts 0
+          look again in 7s  [at 3s]
+        start app #0
+        = Pending
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting ErrImagePull (no such host), restarts 0
+          look again in 2s  [at 10s]
+        start app #0
+        = Running
+          app: running, restarts 0, started, ready  [at 30s]
+    "#]],
+    );
 }
 
 #[test]
@@ -158,7 +407,22 @@ fn a_missing_config_map_is_waited_for() {
     w.pass(1);
     w.memory.retry_starts(w.now);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        start app #0
+        = Pending
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting CreateContainerConfigError (configmap "settings" not found), restarts 0
+          look again in 10s  [at 0s]
+        start app #0
+        = Running
+          app: running, restarts 0, started, ready  [at 1s]
+    "#]],
+    );
 }
 
 #[test]
@@ -178,7 +442,43 @@ fn liveness_restarts_and_readiness_gates() {
     told += &w.settle();
     w.exit("app", 137);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        start app #0
+        probe Liveness of app
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: running, restarts 0, started
+          look again in 3s  [at 0s]
+        probe Readiness of app
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: running, restarts 0, started
+          look again in 2s  [at 3s]
+        = Running
+          app: running, restarts 0, started, ready
+          look again in 2s  [at 3s]
+        = Running
+          app: running, restarts 0, started, ready
+          look again in 2s  [at 3s]
+        kill app: Container app failed liveness probe, will be restarted [grace 10]
+        stop app within 10s
+        = Running
+          app: running, restarts 0, started, ready  [at 3s]
+        start app #1
+        probe Liveness of app
+        = Running
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: running, last 137, restarts 1, started
+          look again in 3s  [at 3s]
+    "#]],
+    );
 }
 
 #[test]
@@ -196,7 +496,26 @@ fn power_off_gives_new_sandboxes_and_one_more_restart() {
     let mut told = w.settle();
     w.exit("setup", 0);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        StopSandbox { id: "s0" }
+        event SandboxChanged: Pod sandbox changed, it will be killed and re-created.
+        CreateSandbox { attempt: 1 }
+        start setup #1
+        = Pending
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          setup: running, last 0, restarts 1, started
+          app: terminated 255 Error, restarts 0  [at 60s]
+        start app #1
+        RemoveContainer { id: "c1" }
+        = Running
+          setup: terminated 0 Completed, last 0, restarts 1, ready
+          app: running, last 255, restarts 1, started, ready  [at 60s]
+    "#]],
+    );
 }
 
 #[test]
@@ -214,7 +533,15 @@ fn a_new_kubelet_takes_running_pods_as_they_are() {
         since: Some(w.now),
         ..Default::default()
     };
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        MountVolumes
+        probe Readiness of app
+        = Running
+          app: running, restarts 0, started, ready  [at 100s]
+    "#]],
+    );
 }
 
 #[test]
@@ -227,7 +554,26 @@ fn the_active_deadline_ends_the_pod() {
     let mut told = w.settle();
     w.exit("app", 143);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        event DeadlineExceeded: Pod was active on the node longer than the specified deadline
+        kill app: Stopping container app [grace 5]
+        stop app within 5s
+        = Failed DeadlineExceeded
+          !Ready PodFailed
+          !ContainersReady PodFailed
+          app: running, restarts 0, started, ready  [at 60s]
+        StopSandbox { id: "s0" }
+        UnmountVolumes
+        PublishFinal
+        = Failed DeadlineExceeded
+          !PodReadyToStartContainers PodSandboxNotReady pod sandbox is not ready
+          !Ready PodFailed
+          !ContainersReady PodFailed
+          app: terminated 143 Error, restarts 0  [at 60s]
+    "#]],
+    );
 }
 
 #[test]
@@ -238,7 +584,14 @@ fn a_refused_pod_fails() {
         "Node didn't have enough resource: cpu, requested: 9000, used: 0, capacity: 2000".into(),
     ));
     let told = w.settle() + w.status.message.as_deref().unwrap_or_default();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        UnmountVolumes
+        PublishFinal
+        = Failed OutOfcpu  [at 0s]
+        Pod was rejected: Node didn't have enough resource: cpu, requested: 9000, used: 0, capacity: 2000"#]],
+    );
 }
 
 #[test]
@@ -249,7 +602,23 @@ fn a_sandbox_that_cannot_be_made_is_tried_again() {
     w.broken.clear();
     w.pass(1);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        MountVolumes
+        CreateSandbox { attempt: 0 }
+        = Pending
+          !PodReadyToStartContainers PodSandboxNotReady no pod sandbox exists
+          !Ready ContainersNotReady containers with unready status: [app]
+          !ContainersReady ContainersNotReady containers with unready status: [app]
+          app: waiting ContainerCreating, restarts 0
+          look again in 1s  [at 0s]
+        CreateSandbox { attempt: 0 }
+        start app #0
+        = Running
+          app: running, restarts 0, started, ready  [at 1s]
+    "#]],
+    );
 }
 
 #[test]
@@ -260,7 +629,18 @@ fn a_changed_image_replaces_the_container() {
     let mut told = w.settle();
     w.exit("app", 0);
     told += &w.settle();
-    check(told, expect![[""]]);
+    check(
+        told,
+        expect![[r#"
+        kill app: Container app definition changed, will be restarted [grace 30]
+        stop app within 30s
+        = Running
+          app: running, restarts 0, started, ready  [at 0s]
+        start app #1
+        = Running
+          app: running, last 0, restarts 1, started, ready  [at 0s]
+    "#]],
+    );
 }
 
 #[test]
@@ -269,5 +649,12 @@ fn an_ephemeral_container_joins() {
     w.settle();
     w.pod.spec.as_mut().unwrap().ephemeral_containers =
         serde_saphyr::from_str("[{name: debug, image: busybox}]").unwrap();
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        start debug #0
+        = Running
+          app: running, restarts 0, started, ready  [at 0s]
+    "#]],
+    );
 }

@@ -56,7 +56,23 @@ fn services_become_variables() {
         let lines: Vec<String> = map.iter().map(|(k, v)| format!("{k}={v}")).collect();
         lines.join("\n")
     };
-    expect![[""]].assert_eq(&lines(true));
+    expect![[r#"
+        KUBERNETES_PORT=tcp://10.96.0.1:443
+        KUBERNETES_PORT_443_TCP=tcp://10.96.0.1:443
+        KUBERNETES_PORT_443_TCP_ADDR=10.96.0.1
+        KUBERNETES_PORT_443_TCP_PORT=443
+        KUBERNETES_PORT_443_TCP_PROTO=tcp
+        KUBERNETES_SERVICE_HOST=10.96.0.1
+        KUBERNETES_SERVICE_PORT=443
+        KUBERNETES_SERVICE_PORT_HTTPS=443
+        REDIS_MASTER_PORT=tcp://10.96.0.9:6379
+        REDIS_MASTER_PORT_6379_TCP=tcp://10.96.0.9:6379
+        REDIS_MASTER_PORT_6379_TCP_ADDR=10.96.0.9
+        REDIS_MASTER_PORT_6379_TCP_PORT=6379
+        REDIS_MASTER_PORT_6379_TCP_PROTO=tcp
+        REDIS_MASTER_SERVICE_HOST=10.96.0.9
+        REDIS_MASTER_SERVICE_PORT=6379"#]]
+    .assert_eq(&lines(true));
     assert_eq!(lines(false).lines().count(), 8);
 }
 
@@ -83,11 +99,27 @@ resources: {requests: {cpu: 1500m}}"#,
     );
     let mut sources = env::Sources::default();
     let map = yaml("{data: {x: from-map, y: other}}");
-    sources.config_maps.insert("settings".into(), Some(std::sync::Arc::new(map)));
+    sources
+        .config_maps
+        .insert("settings".into(), Some(std::sync::Arc::new(map)));
     let services = yaml("{REDIS_SERVICE_HOST: 10.96.0.9}");
     let list = env::variables(&pod, &container, &services, &sources, &facts()).unwrap();
-    let lines: Vec<String> = list.iter().map(|v| format!("{}={}", v.key, v.value)).collect();
-    expect![[""]].assert_eq(&lines.join("\n"));
+    let lines: Vec<String> = list
+        .iter()
+        .map(|v| format!("{}={}", v.key, v.value))
+        .collect();
+    expect![[r#"
+        P_x=own
+        P_y=other
+        A=1
+        B=1-10.96.0.9-$(NOPE)-$(A)-$
+        IP=10.1.0.7
+        L=x"y
+        MEM=4096
+        CPU=2
+        E=
+        REDIS_SERVICE_HOST=10.96.0.9"#]]
+    .assert_eq(&lines.join("\n"));
     sources.config_maps.clear();
     let missing = env::variables(&pod, &container, &services, &sources, &facts());
     assert_eq!(missing.unwrap_err(), "configmap \"settings\" not found");
@@ -111,9 +143,17 @@ fn resources_and_classes() {
     };
     let mut out = describe("containers: [{name: a}]");
     out += &describe("containers: [{name: a, resources: {requests: {cpu: 100m, memory: 1Gi}}}]");
-    out += &describe("containers: [{name: a, resources: {requests: {cpu: '1', memory: 64Mi}, limits: {cpu: '1', memory: 64Mi}}}]");
+    out += &describe(
+        "containers: [{name: a, resources: {requests: {cpu: '1', memory: 64Mi}, limits: {cpu: '1', memory: 64Mi}}}]",
+    );
     out += &describe("containers: [{name: a, resources: {limits: {cpu: 5m}}}]");
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        BestEffort /kubepods/besteffort/podu1 shares 2 quota 0 memory 0 oom 1000
+        Burstable /kubepods/burstable/podu1 shares 102 quota 0 memory 0 oom 875
+        Guaranteed /kubepods/podu1 shares 1024 quota 100000 memory 67108864 oom -997
+        Burstable /kubepods/burstable/podu1 shares 5 quota 1000 memory 0 oom 999
+    "#]]
+    .assert_eq(&out);
 }
 
 #[test]
@@ -142,7 +182,28 @@ fn resolv_conf_by_policy() {
         let dns = dns::resolver(&pod, &cluster, "cluster.local", &host);
         out += &format!("# {spec}\n{}", dns::render(&dns));
     }
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        # dnsPolicy: ClusterFirst
+        search shop.svc.cluster.local svc.cluster.local cluster.local example.org
+        nameserver 10.96.0.10
+        options ndots:5
+        # dnsPolicy: ClusterFirst, hostNetwork: true
+        search example.org
+        nameserver 1.1.1.1
+        options rotate ndots:1
+        # dnsPolicy: Default
+        search example.org
+        nameserver 1.1.1.1
+        options rotate ndots:1
+        # dnsPolicy: None, dnsConfig: {nameservers: [9.9.9.9], searches: [a.b], options: [{name: ndots, value: '2'}]}
+        search a.b
+        nameserver 9.9.9.9
+        options ndots:2
+        # dnsPolicy: ClusterFirst, dnsConfig: {options: [{name: ndots, value: '2'}, {name: edns0}]}
+        search shop.svc.cluster.local svc.cluster.local cluster.local example.org
+        nameserver 10.96.0.10
+        options ndots:2 edns0
+    "#]].assert_eq(&out);
 }
 
 #[test]
@@ -151,7 +212,20 @@ fn hosts_file() {
         "containers: [], hostname: h, subdomain: sub, hostAliases: [{ip: 1.2.3.4, hostnames: [x, y]}]",
     );
     let text = hosts::content(&pod, &["10.1.0.7".into()], "cluster.local", "");
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        # Kubernetes-managed hosts file.
+        127.0.0.1	localhost
+        ::1	localhost ip6-localhost ip6-loopback
+        fe00::0	ip6-localnet
+        fe00::0	ip6-mcastprefix
+        fe00::1	ip6-allnodes
+        fe00::2	ip6-allrouters
+        10.1.0.7	h.sub.shop.svc.cluster.local	h
+
+        # Entries added by HostAliases.
+        1.2.3.4	x	y
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -169,15 +243,30 @@ fn run_as_non_root_is_checked_against_the_image() {
         (strict, image(Some(7), "")),
         (strict, image(None, "web")),
         (strict, image(Some(4_294_967_296), "")),
-        ("securityContext: {runAsNonRoot: true, runAsUser: 0}", image(Some(7), "")),
-        ("securityContext: {runAsNonRoot: true, runAsUser: 9}", image(Some(0), "")),
+        (
+            "securityContext: {runAsNonRoot: true, runAsUser: 0}",
+            image(Some(7), ""),
+        ),
+        (
+            "securityContext: {runAsNonRoot: true, runAsUser: 9}",
+            image(Some(0), ""),
+        ),
     ] {
         let pod = pod(&format!("containers: [{{name: a, {spec}}}]"));
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let verdict = security::check_non_root(&pod, container, &user);
         out += &format!("{verdict:?}\n");
     }
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        Ok(())
+        Err("container has runAsNonRoot and image will run as root (pod: \"web_shop(u1)\", container: a)")
+        Err("container has runAsNonRoot and image will run as root (pod: \"web_shop(u1)\", container: a)")
+        Ok(())
+        Err("container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root (pod: \"web_shop(u1)\", container: a)")
+        Err("container has runAsNonRoot and image has an invalid user id (4294967296). (Must be 1-(2147483647)): must be between 0 and 2147483647, inclusive (pod: \"web_shop(u1)\", container: a)")
+        Err("container's runAsUser breaks non-root policy (pod: \"web_shop(u1)\", container: a)")
+        Ok(())
+    "#]].assert_eq(&out);
 }
 
 #[test]
@@ -196,14 +285,22 @@ projected:
     );
     let mut sources = env::Sources::default();
     let map = yaml("{data: {ca.crt: PEM}}");
-    sources.config_maps.insert("ca".into(), Some(std::sync::Arc::new(map)));
+    sources
+        .config_maps
+        .insert("ca".into(), Some(std::sync::Arc::new(map)));
     let files = payload::files(&pod, &volume, &sources, &facts(), &["T".into()]).unwrap();
     let mut out = String::new();
     for (path, file) in files {
         let text = String::from_utf8_lossy(&file.data).into_owned();
         out += &format!("{path} {:o} {:?} {text:?}\n", file.mode, file.owner);
     }
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        certs/ca.crt 444 None "PEM"
+        labels 640 None "a=\"one\"\nb=\"x\\\"y\""
+        namespace 640 None "shop"
+        token 600 Some(7) "T"
+    "#]]
+    .assert_eq(&out);
 }
 
 #[test]
@@ -215,7 +312,9 @@ fn volume_paths_do_not_leave_the_volume() {
         ));
         let mut sources = env::Sources::default();
         let map = yaml("{data: {k: v}}");
-        sources.config_maps.insert("c".into(), Some(std::sync::Arc::new(map)));
+        sources
+            .config_maps
+            .insert("c".into(), Some(std::sync::Arc::new(map)));
         let files = payload::files(&pod, &volume, &sources, &facts(), &[]);
         assert!(files.is_err(), "{path}: {files:?}");
     }
@@ -233,9 +332,21 @@ fn image_names_and_policies() {
         "nginx:",
         "a b",
     ] {
-        out += &format!("{name} -> {:?} in {}\n", image::with_tag(name), image::repository(name));
+        out += &format!(
+            "{name} -> {:?} in {}\n",
+            image::with_tag(name),
+            image::repository(name)
+        );
     }
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        nginx -> Ok("nginx:latest") in docker.io/library/nginx
+        nginx:1 -> Ok("nginx:1") in docker.io/library/nginx
+        localhost:5000/a/b -> Ok("localhost:5000/a/b:latest") in localhost:5000/a/b
+        a/b@sha256:0123456789012345678901234567890123456789012345678901234567890123 -> Ok("a/b@sha256:0123456789012345678901234567890123456789012345678901234567890123") in docker.io/a/b
+        Nginx -> Err("couldn't parse image name \"Nginx\": invalid reference format: repository name must be lowercase") in docker.io/library/Nginx
+        nginx: -> Err("couldn't parse image name \"nginx:\": invalid reference format") in docker.io/library/nginx
+        a b -> Err("couldn't parse image name \"a b\": invalid reference format") in docker.io/library/a b
+    "#]].assert_eq(&out);
 }
 
 #[test]
@@ -243,7 +354,13 @@ fn pull_secrets_match_registries() {
     let json = r#"{"auths": {"https://index.docker.io/v1/": {"username": "hub"}, "*.example.com": {"username": "glob"}, "reg.example.com/team": {"username": "team"}}}"#;
     let secret = k8s_openapi::api::core::v1::Secret {
         type_: Some("kubernetes.io/dockerconfigjson".into()),
-        data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(json.into()))].into()),
+        data: Some(
+            [(
+                ".dockerconfigjson".to_owned(),
+                k8s_openapi::ByteString(json.into()),
+            )]
+            .into(),
+        ),
         ..Default::default()
     };
     let secrets = [std::sync::Arc::new(secret)];
@@ -264,7 +381,9 @@ fn admission_on_the_node() {
         "{metadata: {name: n1, labels: {disk: ssd}}, spec: {taints: [{key: bad, effect: NoExecute}]}, status: {allocatable: {cpu: '2', memory: 1Gi, pods: '2'}}}",
     );
     let tolerant = "tolerations: [{operator: Exists}]";
-    let other = pod("containers: [{name: a, ports: [{containerPort: 1, hostPort: 80}], resources: {requests: {cpu: '1'}}}]");
+    let other = pod(
+        "containers: [{name: a, ports: [{containerPort: 1, hostPort: 80}], resources: {requests: {cpu: '1'}}}]",
+    );
     let mut out = String::new();
     for spec in [
         format!("containers: [{{name: a}}], {tolerant}"),
@@ -272,7 +391,9 @@ fn admission_on_the_node() {
         "containers: [{name: a, resources: {requests: {cpu: 1500m}}}]".to_owned(),
         "containers: [{name: a, resources: {requests: {memory: 2Gi}}}]".to_owned(),
         format!("containers: [{{name: a}}], nodeSelector: {{disk: hdd}}, {tolerant}"),
-        format!("containers: [{{name: a, ports: [{{containerPort: 9, hostPort: 80, hostIP: 1.2.3.4}}]}}], {tolerant}"),
+        format!(
+            "containers: [{{name: a, ports: [{{containerPort: 9, hostPort: 80, hostIP: 1.2.3.4}}]}}], {tolerant}"
+        ),
     ] {
         let verdict = admission::admit(&pod(&spec), &node, [&other].into_iter());
         out += &match verdict {
@@ -282,5 +403,12 @@ fn admission_on_the_node() {
     }
     let full = admission::admit(&pod("containers: []"), &node, [&other, &other].into_iter());
     out += &full.unwrap_err().message;
-    expect![[""]].assert_eq(&out);
+    expect![[r#"
+        admitted
+        TaintToleration: Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate
+        OutOfcpu: Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000
+        OutOfmemory: Node didn't have enough resource: memory, requested: 2147483648, used: 0, capacity: 1073741824
+        NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector
+        NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports
+        Node didn't have enough resource: pods, requested: 1, used: 2, capacity: 2"#]].assert_eq(&out);
 }

@@ -70,7 +70,11 @@ impl World {
             let plan = self.decide();
             self.status = plan.status.clone();
             let actions = plan.actions;
-            if actions.is_empty() {
+            let finished = actions == [Action::Finished];
+            if finished {
+                told.push_str("finished\n");
+            }
+            if actions.is_empty() || finished {
                 told.push_str(&self.summary(plan.wait_until));
                 return told;
             }
@@ -199,7 +203,12 @@ impl World {
         if let Some(reason) = &status.reason {
             out.push_str(&format!(" {reason}"));
         }
-        for c in status.conditions.iter().flatten().filter(|c| c.status != "True") {
+        for c in status
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|c| c.status != "True")
+        {
             let (reason, message) = (&c.reason, &c.message);
             out.push_str(&format!("\n  !{}", c.type_));
             for text in [reason, message].into_iter().flatten() {
@@ -225,14 +234,20 @@ fn container_line(s: &ContainerStatus) -> String {
         let message = w.message.map(|m| format!(" ({m})")).unwrap_or_default();
         format!("waiting {}{message}", w.reason.unwrap_or_default())
     } else if let Some(t) = state.terminated {
-        format!("terminated {} {}", t.exit_code, t.reason.unwrap_or_default())
+        format!(
+            "terminated {} {}",
+            t.exit_code,
+            t.reason.unwrap_or_default()
+        )
     } else if state.running.is_some() {
         "running".to_owned()
     } else {
         "-".to_owned()
     };
     let last = s.last_state.as_ref().and_then(|l| l.terminated.as_ref());
-    let last = last.map(|t| format!(", last {}", t.exit_code)).unwrap_or_default();
+    let last = last
+        .map(|t| format!(", last {}", t.exit_code))
+        .unwrap_or_default();
     let flag = |on: bool, word: &'static str| if on { word } else { "" };
     format!(
         "{}: {text}{last}, restarts {}{}{}",
