@@ -2,13 +2,13 @@
 //!
 //! What it is: an ordered map from byte keys to byte values in which every committed transaction
 //! that writes has a number of its own, the *revision*; the past can be read and watched as far
-//! back as the last compaction. [`Store`] is the contract, `embedded::Engine` the engine that a
+//! back as the last compaction. [`Store`] is the contract, [`embedded::Engine`] the engine that a
 //! single server uses: everything readable from memory, every acknowledged write on disk.
 //!
 //! What it is not: it knows no kind, no namespace, no JSON. Names of resources, encryption,
 //! watch caches and admission belong to its callers.
 //!
-//! Where to start: the trait below; then `embedded` for the way of one write.
+//! Where to start: the trait below; then [`embedded`] for the way of one write.
 //!
 //! Laws that every engine keeps:
 //!
@@ -17,7 +17,21 @@
 //! * Revisions grow by exactly one for each transaction that changes something.
 //! * A watch delivers each matching event once, in order, or ends with an error. It never skips.
 
+pub mod disk;
+pub mod embedded;
+pub mod sim_disk;
+
+mod checkpoint;
+mod frame;
+mod history;
+mod published;
+mod record;
+mod wal;
 mod watch;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,384 @@
+//! The embedded engine: the store of a single server, in this process.
+//!
+//! The way of one write: [`Engine::txn`] puts the transaction into a queue and waits. The writer
+//! thread takes all that are in the queue, evaluates their conditions in order, writes all of
+//! them to the log with one write and one sync, publishes them to readers and watchers, and then
+//! answers each caller. Whatever arrives during a sync shares the next one.
+//!
+//! A read takes a lock for a moment and copies references; it never waits for the disk.
+//!
+//! The engine has one timer, armed only while a key with a time to live exists. Compaction of the
+//! history and checkpoints are set off by writes. An idle store does nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::disk::{Disk, RealDisk, TakeError};
+use crate::published::Published;
+use crate::watch::watch;
+use crate::writer::{Writer, size_of};
+use crate::{
+    Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult, WatchStream,
+};
+
+/// What can be set. The defaults fit a cluster of any size on one server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The log goes on in a new file after so many bytes.
+    pub segment_bytes: u64,
+    /// A checkpoint is written when it makes at least so many bytes of the log superfluous.
+    pub checkpoint_bytes: u64,
+    /// History is kept for at least this time, as long as the other two bounds allow it.
+    pub history_age: Duration,
+    /// At most so many revisions of history are kept.
+    pub history_revisions: usize,
+    /// History may take about so much memory.
+    pub history_bytes: usize,
+    /// The largest transaction.
+    pub max_txn_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 16 << 20,
+            checkpoint_bytes: 32 << 20,
+            history_age: Duration::from_secs(5 * 60),
+            history_revisions: 100_000,
+            history_bytes: 64 << 20,
+            max_txn_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Why a data directory could not be opened. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the data directory {dir} is in use by {}; stop that process first",
+        .holder.map_or("another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The process, if it could be told.
+        holder: Option<u32>,
+    },
+    /// It was written by something else.
+    #[error(
+        "{file} names the format {found:?} where \"oxikube-store 1\" is needed; use the release \
+         that wrote the directory, or another directory"
+    )]
+    Format {
+        /// The file that says so.
+        file: String,
+        /// What it says.
+        found: String,
+    },
+    /// Acknowledged data cannot be read back.
+    #[error(
+        "{file} is damaged at byte {offset}: {what}; restore the data directory from a backup, \
+         or move it away to begin with an empty cluster"
+    )]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The disk did not do what it was asked.
+    #[error("could not {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(action: &'static str) -> impl Fn(io::Error) -> OpenError {
+        move |source| OpenError::Io { action, source }
+    }
+}
+
+/// Transactions under way may hold this many KiB together; more of them wait outside.
+const QUEUE_KIB: usize = 64 << 10;
+/// Transactions in one batch.
+const BATCH: usize = 1024;
+/// Bytes in one batch, give or take one transaction.
+const BATCH_BYTES: usize = 8 << 20;
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+enum Job {
+    Txn(Txn, Answer<TxnResult>, OwnedSemaphorePermit),
+    Compact(Revision, Answer<()>),
+    CheckpointDone(Revision, io::Result<()>),
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    jobs: Vec<Job>,
+    closing: bool,
+}
+
+impl Queue {
+    fn push(&self, job: Job) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if state.closing {
+            return Err(StoreError::Closed);
+        }
+        state.jobs.push(job);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.state.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for jobs, for the deadline or for the end; true says that it is the end.
+    fn take(&self, deadline_ms: Option<u64>) -> (Vec<Job>, bool) {
+        let mut state = self.state.lock();
+        while state.jobs.is_empty() && !state.closing {
+            let Some(deadline) = deadline_ms else {
+                self.wake.wait(&mut state);
+                continue;
+            };
+            let left = Duration::from_millis(deadline.saturating_sub(now_ms()));
+            if left.is_zero() || self.wake.wait_for(&mut state, left).timed_out() {
+                break;
+            }
+        }
+        (std::mem::take(&mut state.jobs), state.closing)
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_millis() as u64)
+}
+
+/// The store in this process. See the module's header.
+pub struct Engine {
+    published: Arc<Published>,
+    queue: Arc<Queue>,
+    room: Arc<Semaphore>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Opens a data directory, which is made if need be, and takes it for this process.
+    pub fn open(dir: &Path, options: Options) -> Result<Arc<Engine>, OpenError> {
+        let disk = RealDisk::take(dir).map_err(|error| match error {
+            TakeError::Locked(holder) => OpenError::Locked {
+                dir: dir.to_owned(),
+                holder,
+            },
+            TakeError::Io(source) => OpenError::io("take the data directory")(source),
+        })?;
+        Engine::open_on(Arc::new(disk), options)
+    }
+
+    /// Opens a store on any disk, a simulated one for instance.
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Engine>, OpenError> {
+        let writer = Writer::open(disk, options)?;
+        let published = writer.published().clone();
+        let queue = Arc::new(Queue::default());
+        let worker = Worker {
+            writer,
+            queue: queue.clone(),
+            checkpoint: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || worker.run())
+            .map_err(OpenError::io("start the writer thread"))?;
+        let room = Arc::new(Semaphore::new(QUEUE_KIB));
+        Ok(Arc::new(Engine {
+            published,
+            queue,
+            room,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// Finishes the transactions that have been handed over, ends all watches and releases the
+    /// data directory. Everything asked of the engine later is answered with an error. Blocks for
+    /// about as long as a write takes.
+    pub fn close(&self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the writer has been logged by its hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+
+    /// The error that made the engine refuse writes, if it does.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.published.failure()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait]
+impl Store for Engine {
+    async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
+        self.published.range(&range, tokio::task::yield_now).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, StoreError> {
+        let kib = (size_of(&txn) / 1024 + 1).min(QUEUE_KIB);
+        let permit = self.room.clone().acquire_many_owned(kib as u32).await;
+        let permit = permit.map_err(|_| StoreError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Job::Txn(txn, answer, permit))?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn watch(
+        &self,
+        start: Bytes,
+        end: RangeEnd,
+        from: Revision,
+    ) -> Result<WatchStream, StoreError> {
+        watch(&self.published, start, end, from)
+    }
+
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Job::Compact(before, answer))?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn revision(&self) -> Revision {
+        self.published.revision()
+    }
+}
+
+/// What runs on the writer thread.
+struct Worker {
+    writer: Writer,
+    queue: Arc<Queue>,
+    checkpoint: Option<JoinHandle<()>>,
+}
+
+/// The end of the worker, orderly or by a panic: nobody is left waiting.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let published = self.writer.published();
+        if std::thread::panicking() {
+            published.fail("the writer thread panicked".into());
+        }
+        let mut state = self.queue.state.lock();
+        state.closing = true;
+        state.jobs.clear();
+        drop(state);
+        published.close();
+        // A checkpoint that is under way notices the end and gives up.
+        if let Some(thread) = self.checkpoint.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let (jobs, closing) = self.queue.take(self.writer.next_deadline());
+            if let Err(error) = self.writer.expire(now_ms()) {
+                tracing::warn!("removing keys whose time is over: {error}");
+            }
+            if jobs.is_empty() && closing {
+                return;
+            }
+            self.work(jobs);
+            self.start_checkpoint();
+        }
+    }
+
+    fn work(&mut self, jobs: Vec<Job>) {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for job in jobs {
+            match job {
+                Job::Txn(txn, answer, permit) => {
+                    bytes += size_of(&txn);
+                    batch.push((txn, (answer, permit)));
+                    if batch.len() == BATCH || bytes >= BATCH_BYTES {
+                        bytes = 0;
+                        self.commit(std::mem::take(&mut batch));
+                    }
+                }
+                Job::Compact(revision, answer) => {
+                    self.commit(std::mem::take(&mut batch));
+                    // Nobody waits for the answer any more: that is no error.
+                    let _ = answer.send(self.writer.compact(revision, now_ms()));
+                }
+                Job::CheckpointDone(revision, result) => {
+                    if let Some(thread) = self.checkpoint.take() {
+                        let _ = thread.join();
+                    }
+                    self.writer.checkpoint_done(revision, result);
+                }
+            }
+        }
+        self.commit(batch);
+    }
+
+    fn commit(&mut self, batch: Vec<(Txn, (Answer<TxnResult>, OwnedSemaphorePermit))>) {
+        let (txns, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        for (result, (answer, _permit)) in
+            self.writer.commit(txns, now_ms()).into_iter().zip(answers)
+        {
+            let _ = answer.send(result);
+        }
+    }
+
+    fn start_checkpoint(&mut self) {
+        let Some(job) = self.writer.checkpoint_due() else {
+            return;
+        };
+        let (queue, revision) = (self.queue.clone(), job.revision);
+        let spawned = std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || {
+                let result = job.run();
+                drop(job);
+                // The queue is closed only when nobody cares about the checkpoint any more.
+                let _ = queue.push(Job::CheckpointDone(revision, result));
+            });
+        match spawned {
+            Ok(thread) => self.checkpoint = Some(thread),
+            Err(error) => self.writer.checkpoint_done(revision, Err(error)),
+        }
+    }
+}

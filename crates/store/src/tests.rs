@@ -1,0 +1,53 @@
+//! One suite for the contract, and what only the embedded engine can show: crashes, damage,
+//! bounds.
+
+mod crash;
+mod history;
+mod kill;
+mod recovery;
+mod suite;
+
+use bytes::Bytes;
+
+use crate::embedded::Options;
+use crate::{Compare, Op, Txn};
+
+fn b(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str, value: &str) -> Op {
+    Op::Put {
+        key: b(key),
+        value: b(value),
+        ttl: None,
+    }
+}
+
+fn delete(key: &str) -> Op {
+    Op::Delete { key: b(key) }
+}
+
+fn txn(success: impl IntoIterator<Item = Op>) -> Txn {
+    Txn {
+        success: success.into_iter().collect(),
+        ..Txn::default()
+    }
+}
+
+fn mod_revision(key: &str, equals: u64) -> Compare {
+    Compare::ModRevision {
+        key: b(key),
+        equals,
+    }
+}
+
+/// Everything so small that a few writes set off what takes hours in life.
+fn tiny() -> Options {
+    Options {
+        segment_bytes: 400,
+        checkpoint_bytes: 600,
+        history_revisions: 8,
+        ..Options::default()
+    }
+}

@@ -1,0 +1,272 @@
+//! Opening what an earlier process left: whole, torn, damaged, foreign, in use.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::{b, put, tiny, txn};
+use crate::embedded::{Engine, OpenError, Options};
+use crate::sim_disk::SimDisk;
+use crate::writer::Writer;
+use crate::{Range, RangeEnd, Store, StoreError, TxnResult};
+
+fn fill(disk: &SimDisk, options: Options, writes: usize) -> Writer {
+    let mut writer = Writer::open(Arc::new(disk.clone()), options).unwrap();
+    for n in 0..writes {
+        let value = format!("value {n}");
+        writer.commit(vec![txn([put(&format!("k{}", n % 5), &value)])], 0)[0]
+            .clone()
+            .unwrap();
+        if let Some(job) = writer.checkpoint_due() {
+            let result = job.run();
+            writer.checkpoint_done(job.revision, result);
+        }
+    }
+    writer
+}
+
+fn unbounded() -> Options {
+    Options {
+        history_revisions: 1000,
+        ..tiny()
+    }
+}
+
+fn open_error(disk: &SimDisk) -> String {
+    match Writer::open(Arc::new(disk.clone()), tiny()) {
+        Ok(_) => "opened".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn state_history_and_time_to_live_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), Options::default()).unwrap();
+    for value in ["1", "2"] {
+        engine.txn(txn([put("a", value)])).await.unwrap();
+    }
+    let hour = std::time::Duration::from_secs(3600);
+    let lasting = crate::Op::Put {
+        key: b("t"),
+        value: b("x"),
+        ttl: Some(hour),
+    };
+    engine.txn(txn([lasting])).await.unwrap();
+    let before = engine.range(Range::prefix("")).await.unwrap();
+    engine.close();
+    assert_eq!(
+        engine.range(Range::prefix("")).await.unwrap_err(),
+        StoreError::Closed
+    );
+    assert_eq!(
+        engine.txn(txn([put("a", "3")])).await.unwrap_err(),
+        StoreError::Closed
+    );
+
+    let engine = Engine::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(engine.range(Range::prefix("")).await.unwrap(), before);
+    assert!(before.kvs[1].lease.is_some());
+    let mut watch = engine.watch(b("a"), RangeEnd::Key, 2).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().unwrap().revision, 2);
+    assert_eq!(watch.next().await.unwrap().unwrap().revision, 3);
+    engine.close();
+    assert_eq!(watch.next().await.unwrap().unwrap_err(), StoreError::Closed);
+    assert!(watch.next().await.is_none());
+}
+
+#[test]
+fn old_segments_and_checkpoints_go() {
+    let disk = SimDisk::new(1);
+    drop(fill(&disk, tiny(), 500));
+    let names = crate::disk::Disk::list(&disk).unwrap();
+    assert!(names.len() < 10, "{names:?}");
+    assert!(
+        names.iter().any(|name| name.starts_with("checkpoint-")),
+        "{names:?}"
+    );
+    let writer = Writer::open(Arc::new(disk), tiny()).unwrap();
+    assert_eq!(writer.published().revision(), 501);
+    assert_eq!(
+        writer
+            .published()
+            .read()
+            .history
+            .current(b"k4")
+            .unwrap()
+            .value,
+        "value 499"
+    );
+}
+
+#[test]
+fn damage_is_an_error_that_names_the_place() {
+    let disk = SimDisk::new(1);
+    drop(fill(&disk, unbounded(), 4));
+    let len = disk.len_of("wal-0000000000000001.log").unwrap();
+    assert!(disk.damage("wal-0000000000000001.log", 60));
+    let error = open_error(&disk);
+    assert!(
+        error.starts_with("sim:wal-0000000000000001.log is damaged at byte "),
+        "{error}"
+    );
+    assert!(
+        error.contains("restore the data directory from a backup"),
+        "{error}"
+    );
+
+    // The same in the last record cannot be told from a write that was never finished.
+    let disk = SimDisk::new(1);
+    drop(fill(&disk, unbounded(), 4));
+    assert!(disk.damage("wal-0000000000000001.log", len - 3));
+    let writer = Writer::open(Arc::new(disk), unbounded()).unwrap();
+    assert_eq!(writer.published().revision(), 4);
+}
+
+#[test]
+fn every_bit_of_the_log_counts() {
+    let whole = SimDisk::new(1);
+    drop(fill(&whole, unbounded(), 12));
+    let names = crate::disk::Disk::list(&whole).unwrap();
+    let logs: Vec<_> = names
+        .iter()
+        .filter(|name| name.starts_with("wal-"))
+        .collect();
+    assert!(logs.len() > 1, "{names:?}");
+    for name in &logs {
+        for offset in 0..whole.len_of(name).unwrap() {
+            let disk = SimDisk::new(1);
+            drop(fill(&disk, unbounded(), 12));
+            disk.damage(name, offset);
+            match Writer::open(Arc::new(disk), unbounded()) {
+                Err(OpenError::Damaged { .. }) => {}
+                Err(error) => panic!("{name} {offset}: {error}"),
+                Ok(writer) => {
+                    assert_eq!(Some(name), logs.last(), "offset {offset}");
+                    assert_eq!(writer.published().revision(), 12, "{name} {offset}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error() {
+    let disk = SimDisk::new(1);
+    drop(fill(&disk, tiny(), 200));
+    let names = crate::disk::Disk::list(&disk).unwrap();
+    let name = names
+        .iter()
+        .find(|name| name.starts_with("checkpoint-"))
+        .unwrap();
+    assert!(disk.damage(name, 70));
+    let error = open_error(&disk);
+    assert!(
+        error.contains(name) && error.contains("the checkpoint is not sound"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_missing_segment_is_an_error() {
+    let disk = SimDisk::new(1);
+    drop(fill(&disk, unbounded(), 30));
+    crate::disk::Disk::remove(&disk, "wal-0000000000000002.log").unwrap();
+    let error = open_error(&disk);
+    assert!(
+        error.contains("the segment before this one is missing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_directory_has_one_owner_and_one_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), Options::default()).unwrap();
+    let error = Engine::open(dir.path(), Options::default())
+        .err()
+        .unwrap()
+        .to_string();
+    let expected = format!(
+        "the data directory {} is in use by process {}; stop that process first",
+        dir.path().display(),
+        std::process::id()
+    );
+    assert_eq!(error, expected);
+    drop(engine);
+    std::fs::write(dir.path().join("FORMAT"), "oxikube-store 9\n").unwrap();
+    let error = Engine::open(dir.path(), Options::default())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("names the format \"oxikube-store 9\""),
+        "{error}"
+    );
+    // Without the file that says what it is, data is not overwritten.
+    std::fs::remove_file(dir.path().join("FORMAT")).unwrap();
+    std::fs::write(dir.path().join("wal-0000000000000001.log"), [1; 200]).unwrap();
+    let error = Engine::open(dir.path(), Options::default()).err().unwrap();
+    assert!(matches!(error, OpenError::Format { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_all_writing_but_not_reading() {
+    let disk = SimDisk::new(3);
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
+    engine.txn(txn([put("a", "1")])).await.unwrap();
+    disk.fail_sync_after(0);
+    let expected = "the store takes no writes since an I/O error: syncing the log failed: \
+                    simulated I/O error";
+    let error = engine.txn(txn([put("a", "2")])).await.unwrap_err();
+    assert_eq!(error.to_string(), expected);
+    disk.restart();
+    assert_eq!(engine.txn(txn([put("b", "1")])).await.unwrap_err(), error);
+    assert_eq!(engine.compact(2).await.unwrap_err(), error);
+    let read = engine.range(Range::prefix("")).await.unwrap();
+    assert_eq!((read.kvs[0].value.as_ref(), read.revision), (&b"1"[..], 2));
+    assert_eq!(engine.failure(), Some(error));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let disk = SimDisk::new(3);
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
+    engine.txn(txn([put("a", "1")])).await.unwrap();
+    disk.set_capacity(Some(disk.len_of("wal-0000000000000001.log").unwrap() + 40));
+    let large = "x".repeat(1000);
+    assert_eq!(
+        engine.txn(txn([put("a", &large)])).await.unwrap_err(),
+        StoreError::NoSpace
+    );
+    assert_eq!(engine.revision(), 2);
+    disk.set_capacity(None);
+    let written = engine.txn(txn([put("a", &large)])).await.unwrap();
+    assert!(matches!(written, TxnResult::Committed { revision: 3, .. }));
+    engine.close();
+    let engine = Engine::open_on(Arc::new(disk), Options::default()).unwrap();
+    assert_eq!(
+        engine.range(Range::key("a")).await.unwrap().kvs[0].value,
+        large
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_beyond_the_limit_is_refused() {
+    let options = Options {
+        max_txn_bytes: 100,
+        ..Options::default()
+    };
+    let engine = Engine::open_on(Arc::new(SimDisk::new(1)), options).unwrap();
+    let error = engine
+        .txn(txn([put("a", &"x".repeat(100))]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error,
+        StoreError::TooLarge {
+            size: 117,
+            limit: 100
+        }
+    );
+}

@@ -1,0 +1,515 @@
+//! The one writer: evaluates transactions in order, logs them, publishes them.
+//!
+//! Contract: a plain state machine without threads and without a clock (the time comes with each
+//! call), so that the simulated-crash tests drive it step by step. [`crate::embedded`] runs it on
+//! a thread.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, is_no_space};
+use crate::embedded::{OpenError, Options};
+use crate::history::{Commit, History, event};
+use crate::published::Published;
+use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_compact};
+use crate::wal::{AppendError, Log, segment_indexes, segment_name};
+use crate::{
+    Batch, Compare, Event, EventKind, KeyValue, Op, Revision, StoreError, Txn, TxnResult,
+    checkpoint,
+};
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT: &[u8] = b"oxikube-store 1\n";
+/// Keys that one transaction removes when their time is over.
+const EXPIRE_AT_ONCE: usize = 256;
+/// A state larger than this does not put a checkpoint off any further.
+const CHECKPOINT_AT_MOST: u64 = 256 << 20;
+
+/// See the module's header.
+pub(crate) struct Writer {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    published: Arc<Published>,
+    log: Log,
+    /// The keys that have a time to live, the next one to go first.
+    expiring: BTreeSet<(u64, Bytes)>,
+    checkpoint_running: bool,
+    /// After a checkpoint found no room: not before the log has grown to this.
+    checkpoint_above: u64,
+}
+
+fn salt() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
+impl Writer {
+    /// Opens what is on the disk, or begins a new store on an empty one.
+    pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Writer, OpenError> {
+        let (history, log) = if has_format(&*disk)? {
+            recover(&disk, &options)?
+        } else {
+            (History::empty(), initialize(&disk, &options)?)
+        };
+        let expiring = history.leases().collect();
+        Ok(Writer {
+            disk,
+            options,
+            published: Published::new(history),
+            log,
+            expiring,
+            checkpoint_running: false,
+            checkpoint_above: 0,
+        })
+    }
+
+    /// What readers see of it.
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// When [`Writer::expire`] has something to do next, in milliseconds since 1970.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if self.published.failure().is_some() {
+            return None;
+        }
+        self.expiring.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Removes the keys whose time is over.
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        loop {
+            let due = self
+                .expiring
+                .iter()
+                .take_while(|(deadline, _)| *deadline <= now_ms);
+            let success: Vec<Op> = due
+                .take(EXPIRE_AT_ONCE)
+                .map(|(_, key)| Op::Delete { key: key.clone() })
+                .collect();
+            if success.is_empty() {
+                return Ok(());
+            }
+            let txn = Txn {
+                success,
+                ..Txn::default()
+            };
+            self.commit(vec![txn], now_ms)
+                .into_iter()
+                .try_for_each(|result| result.map(drop))?;
+        }
+    }
+
+    /// Carries transactions out, in order, with one write and one sync for all of them.
+    pub(crate) fn commit(
+        &mut self,
+        txns: Vec<Txn>,
+        now_ms: u64,
+    ) -> Vec<Result<TxnResult, StoreError>> {
+        let count = txns.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        if let Some(failure) = self.published.failure() {
+            return vec![Err(failure); count];
+        }
+        let (results, staged, compact) = {
+            let inner = self.published.read();
+            let mut stage = Stage::new(&inner.history, now_ms, self.options.max_txn_bytes);
+            let results: Vec<_> = txns.into_iter().map(|txn| stage.evaluate(txn)).collect();
+            let compact = inner.history.excess(
+                now_ms,
+                self.options.history_age.as_millis() as u64,
+                self.options.history_revisions,
+                self.options.history_bytes,
+            );
+            (results, stage.commits, compact)
+        };
+        if staged.is_empty() {
+            return results;
+        }
+        match self.log_and_publish(staged, compact, now_ms) {
+            Ok(()) => results,
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    /// Gives the history before a revision up.
+    pub(crate) fn compact(&mut self, revision: Revision, now_ms: u64) -> Result<(), StoreError> {
+        if let Some(failure) = self.published.failure() {
+            return Err(failure);
+        }
+        let (current, compacted) = {
+            let inner = self.published.read();
+            (inner.history.revision(), inner.history.compacted())
+        };
+        if revision > current {
+            return Err(StoreError::FutureRevision {
+                requested: revision,
+                current,
+            });
+        }
+        if revision > compacted {
+            self.log_and_publish(Vec::new(), Some(revision), now_ms)?;
+            while self.published.sweep() {}
+        }
+        Ok(())
+    }
+
+    fn log_and_publish(
+        &mut self,
+        commits: Vec<Commit>,
+        compact: Option<Revision>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        if self.log.is_full() {
+            self.log
+                .rotate(salt())
+                .map_err(|error| self.refuse(error))?;
+        }
+        let sequence = self.log.next_sequence();
+        let revision = commits
+            .last()
+            .map_or(self.published.revision(), |last| last.batch.revision);
+        self.log
+            .append(revision, |out| {
+                put_batch_head(out, sequence, now_ms);
+                for commit in &commits {
+                    put_commit(out, commit.batch.revision, &commit.batch.events);
+                }
+                if let Some(revision) = compact {
+                    put_compact(out, revision);
+                }
+            })
+            .map_err(|error| self.refuse(error))?;
+        let durable = match self.log.sync() {
+            Ok(durable) => durable,
+            Err(error) => {
+                return Err(self
+                    .published
+                    .fail(format!("syncing the log failed: {error}")));
+            }
+        };
+        for event in commits.iter().flat_map(|commit| commit.batch.events.iter()) {
+            self.note_expiry(event);
+        }
+        self.published.publish(commits, compact, &durable);
+        Ok(())
+    }
+
+    fn refuse(&self, error: AppendError) -> StoreError {
+        match error {
+            AppendError::NoSpace => StoreError::NoSpace,
+            AppendError::Io(error) => self
+                .published
+                .fail(format!("writing the log failed: {error}")),
+        }
+    }
+
+    fn note_expiry(&mut self, event: &Event) {
+        if let Some(old) = event.previous.as_ref().and_then(|previous| previous.lease) {
+            self.expiring.remove(&(old.0, event.kv.key.clone()));
+        }
+        if let Some(new) = event.kv.lease {
+            self.expiring.insert((new.0, event.kv.key.clone()));
+        }
+    }
+
+    /// A checkpoint, when enough of the log could go after it. The answer belongs into
+    /// [`Writer::checkpoint_done`].
+    pub(crate) fn checkpoint_due(&mut self) -> Option<checkpoint::Job> {
+        if self.checkpoint_running || self.published.failure().is_some() {
+            return None;
+        }
+        let inner = self.published.read();
+        let revision = inner.history.compacted();
+        let state = (inner.history.state_bytes() as u64).min(CHECKPOINT_AT_MOST);
+        let enough = self
+            .options
+            .checkpoint_bytes
+            .max(state)
+            .max(self.checkpoint_above);
+        if self.log.removable_bytes(revision) < enough {
+            return None;
+        }
+        // Pinned under the lock: until now nothing after the compaction can have been swept.
+        let pin = self.published.pin(revision);
+        drop(inner);
+        self.checkpoint_running = true;
+        Some(checkpoint::Job {
+            disk: self.disk.clone(),
+            published: self.published.clone(),
+            revision,
+            salt: salt(),
+            _pin: pin,
+        })
+    }
+
+    /// Takes note of a checkpoint and removes what it made superfluous.
+    pub(crate) fn checkpoint_done(&mut self, revision: Revision, result: io::Result<()>) {
+        self.checkpoint_running = false;
+        match result {
+            Ok(()) => {
+                self.checkpoint_above = 0;
+                if let Err(error) = self.remove_before(revision) {
+                    tracing::warn!("removing old files from the data directory: {error}");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_no_space(&error) => {
+                tracing::warn!("no room for a checkpoint, the log goes on growing");
+                self.checkpoint_above =
+                    self.log.removable_bytes(revision) + self.options.checkpoint_bytes;
+            }
+            Err(error) => {
+                self.published
+                    .fail(format!("writing a checkpoint failed: {error}"));
+            }
+        }
+    }
+
+    fn remove_before(&mut self, revision: Revision) -> io::Result<()> {
+        self.log.remove_through(revision)?;
+        for old in checkpoint::checkpoint_revisions(&*self.disk)? {
+            if old < revision {
+                self.disk.remove(&checkpoint::checkpoint_name(old))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_format(disk: &dyn Disk) -> Result<bool, OpenError> {
+    let names = disk
+        .list()
+        .map_err(OpenError::io("list the data directory"))?;
+    if !names.iter().any(|name| name == FORMAT_FILE) {
+        return Ok(false);
+    }
+    let mut found = Vec::new();
+    disk.open_read(FORMAT_FILE)
+        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 100), &mut found))
+        .map_err(OpenError::io("read the format of the data directory"))?;
+    if found == FORMAT {
+        return Ok(true);
+    }
+    Err(OpenError::Format {
+        file: disk.describe(FORMAT_FILE),
+        found: String::from_utf8_lossy(&found).trim().to_owned(),
+    })
+}
+
+/// Begins a store. FORMAT comes last: without it nothing was ever acknowledged.
+fn initialize(disk: &Arc<dyn Disk>, options: &Options) -> Result<Log, OpenError> {
+    let indexes = segment_indexes(&**disk).map_err(OpenError::io("list the data directory"))?;
+    let checkpoints = checkpoint::checkpoint_revisions(&**disk)
+        .map_err(OpenError::io("list the data directory"))?;
+    let mut begun = Vec::new();
+    if indexes == [1] {
+        disk.open_read(&segment_name(1))
+            .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 100), &mut begun))
+            .map_err(OpenError::io("read the log"))?;
+    }
+    let holds_data = begun.len() == 100 || indexes.iter().any(|&index| index > 1);
+    if holds_data || !checkpoints.is_empty() {
+        return Err(OpenError::Format {
+            file: disk.describe(FORMAT_FILE),
+            found: String::new(),
+        });
+    }
+    let begin = || {
+        let log = Log::create(disk.clone(), options.segment_bytes, salt(), 1)?;
+        let temporary = "FORMAT.tmp";
+        let mut file = disk.create(temporary)?;
+        file.append(FORMAT)?;
+        file.sync()?;
+        disk.rename(temporary, FORMAT_FILE)?;
+        disk.sync_names()?;
+        Ok(log)
+    };
+    begin().map_err(OpenError::io("prepare the data directory"))
+}
+
+fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<(History, Log), OpenError> {
+    let mut history = checkpoint::load(&**disk)?;
+    let start = history.revision();
+    let log = Log::recover(disk.clone(), options.segment_bytes, start, &mut |batch| {
+        replay(&mut history, start, batch)
+    })?;
+    Ok((history, log))
+}
+
+/// Applies a batch of the log; what the checkpoint has already is passed over.
+fn replay(history: &mut History, start: Revision, batch: BatchRecord) -> Result<Revision, String> {
+    let mut reached = history.revision();
+    for entry in batch.entries {
+        match entry {
+            Entry::Commit(revision, _) if revision <= start => reached = revision,
+            Entry::Commit(revision, changes) => {
+                let expected = history.revision() + 1;
+                if revision != expected {
+                    return Err(format!(
+                        "revision {revision} found where {expected} should be"
+                    ));
+                }
+                history.apply(replayed(history, revision, changes, batch.time_ms));
+                reached = revision;
+            }
+            Entry::Compact(revision) => {
+                history.compact(revision);
+                history.sweep(Revision::MAX, usize::MAX);
+            }
+        }
+    }
+    Ok(reached)
+}
+
+fn replayed(history: &History, revision: Revision, changes: Vec<Change>, time_ms: u64) -> Commit {
+    let events = changes.into_iter().map(|change| {
+        let (key, put) = match change {
+            Change::Put {
+                key,
+                value,
+                deadline,
+            } => (key, Some((value, deadline))),
+            Change::Delete { key } => (key, None),
+        };
+        let previous = history.current(&key);
+        event(revision, key, put, previous)
+    });
+    Commit {
+        time_ms,
+        batch: Batch {
+            revision,
+            events: events.collect(),
+        },
+    }
+}
+
+/// The state that transactions of one batch see: the published one and what those before them
+/// are about to make of it.
+struct Stage<'a> {
+    history: &'a History,
+    changed: HashMap<Bytes, Option<KeyValue>>,
+    revision: Revision,
+    commits: Vec<Commit>,
+    now_ms: u64,
+    max_txn_bytes: usize,
+}
+
+impl<'a> Stage<'a> {
+    fn new(history: &'a History, now_ms: u64, max_txn_bytes: usize) -> Stage<'a> {
+        Stage {
+            history,
+            changed: HashMap::new(),
+            revision: history.revision(),
+            commits: Vec::new(),
+            now_ms,
+            max_txn_bytes,
+        }
+    }
+
+    fn current(&self, key: &Bytes) -> Option<KeyValue> {
+        match self.changed.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.history.current(key),
+        }
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        match compare {
+            Compare::ModRevision { key, equals } => {
+                self.current(key).map_or(0, |kv| kv.mod_revision) == *equals
+            }
+        }
+    }
+
+    fn evaluate(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
+        validate(&txn, self.max_txn_bytes)?;
+        if !txn.compare.iter().all(|compare| self.holds(compare)) {
+            let current = txn
+                .failure_read
+                .iter()
+                .map(|key| self.current(key))
+                .collect();
+            return Ok(TxnResult::Failed {
+                current,
+                revision: self.revision,
+            });
+        }
+        let revision = self.revision + 1;
+        let mut events = Vec::new();
+        let mut all_previous = Vec::with_capacity(txn.success.len());
+        for op in txn.success {
+            let previous = self.current(op.key());
+            all_previous.push(previous.clone());
+            match op {
+                Op::Put { key, value, ttl } => {
+                    let deadline = ttl.map_or(0, |ttl| deadline(self.now_ms, ttl));
+                    events.push(event(revision, key, Some((value, deadline)), previous));
+                }
+                Op::Delete { .. } if previous.is_none() => {}
+                Op::Delete { key } => events.push(event(revision, key, None, previous)),
+            }
+        }
+        if !events.is_empty() {
+            self.revision = revision;
+            for event in &events {
+                let state = (event.kind == EventKind::Put).then(|| event.kv.clone());
+                self.changed.insert(event.kv.key.clone(), state);
+            }
+            let batch = Batch {
+                revision,
+                events: events.into(),
+            };
+            self.commits.push(Commit {
+                time_ms: self.now_ms,
+                batch,
+            });
+        }
+        Ok(TxnResult::Committed {
+            revision: self.revision,
+            previous: all_previous,
+        })
+    }
+}
+
+/// When a key goes away, rounded up so that keys of the same kind go together.
+fn deadline(now_ms: u64, ttl: Duration) -> u64 {
+    let ttl_ms = u64::try_from(ttl.as_millis())
+        .unwrap_or(u64::MAX)
+        .clamp(1, u64::MAX >> 2);
+    (now_ms + ttl_ms).next_multiple_of((ttl_ms / 60).max(1))
+}
+
+fn validate(txn: &Txn, limit: usize) -> Result<(), StoreError> {
+    let size = size_of(txn);
+    if size > limit {
+        return Err(StoreError::TooLarge { size, limit });
+    }
+    let mut keys = HashSet::new();
+    for op in &txn.success {
+        if op.key().is_empty() {
+            return Err(StoreError::Invalid("a key must not be empty"));
+        }
+        if txn.success.len() > 1 && !keys.insert(op.key()) {
+            return Err(StoreError::Invalid(
+                "a key must not be changed twice in a transaction",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The bytes that a transaction brings along.
+pub(crate) fn size_of(txn: &Txn) -> usize {
+    let op = |op: &Op| match op {
+        Op::Put { key, value, .. } => key.len() + value.len() + 16,
+        Op::Delete { key } => key.len() + 16,
+    };
+    txn.success.iter().map(op).sum()
+}
