@@ -13,4 +13,4 @@ mod tests;
 mod zone;
 
 pub use answer::{Answer, answer, error};
-pub use zone::{HeadlessEndpoint, Port, ServiceRecords, Zone, compile, service_key};
+pub use zone::{HeadlessEndpoint, Port, ServiceRecords, Zone, compile};

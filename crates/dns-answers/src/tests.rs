@@ -3,9 +3,10 @@
 use expect_test::{Expect, expect};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
+use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use crate::{Answer, Zone, answer, compile, service_key};
+use crate::{Answer, Zone, answer, compile};
 
 fn zone() -> Zone {
     let service = |name: &str, spec: Value| json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
@@ -48,9 +49,10 @@ fn zone() -> Zone {
     ];
     let mut zone = Zone::new("cluster.local");
     for (service, slice) in services {
-        let service = serde_json::from_value(service).expect("a service");
+        let service: Service = serde_json::from_value(service).expect("a service");
         let slice = slice.map(|s| serde_json::from_value(s).expect("a slice"));
-        zone.set(&service_key(&service), compile(&service, slice.iter()));
+        let name = service.metadata.name.clone().expect("a name");
+        zone.set(&("default".into(), name), compile(&service, slice.iter()));
     }
     zone
 }

@@ -59,15 +59,6 @@ pub struct Zone {
     pub(crate) serial: u32,
 }
 
-/// Name-space and name of a service.
-pub fn service_key(service: &Service) -> (String, String) {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    (
-        text(&service.metadata.namespace),
-        text(&service.metadata.name),
-    )
-}
-
 impl Zone {
     /// An empty zone for a domain such as `cluster.local`.
     pub fn new(domain: &str) -> Self {

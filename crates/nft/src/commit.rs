@@ -332,7 +332,8 @@ fn push_action<P: Pusher>(elem: PushExprAttrs<List<P>>, expr: &Expr) -> List<P> 
         Expr::VerdictMap(from, set) => lookup(elem, *from, set, Some(0), false),
         Expr::Random(to, modulus) => elem
             .nested_data_numgen()
-            .push_dreg(register(*to))
+            // The bindings forget to turn this one around.
+            .push_dreg(register(*to).to_be())
             .push_modulus(*modulus)
             .push_type(1)
             .push_offset(0)

@@ -8,12 +8,6 @@ use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 
 use crate::fragment::{Endpoint, Fragment, Frontend, FrontendKind, Protocol};
 
-/// The service that a slice belongs to, by its label.
-pub fn service_name_of(slice: &EndpointSlice) -> Option<&str> {
-    let labels = slice.metadata.labels.as_ref()?;
-    labels.get("kubernetes.io/service-name").map(String::as_str)
-}
-
 /// What this service needs. A service that is not ours to serve (headless, `ExternalName`, another proxy's) needs nothing.
 pub fn compile<'a>(
     service: &Service,

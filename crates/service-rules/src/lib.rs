@@ -24,7 +24,7 @@ mod skeleton;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{compile, service_name_of};
+pub use compile::compile;
 pub use fragment::Fragment;
 pub use fragment::{Endpoint, Frontend, FrontendKind, Protocol};
 pub use rules::Rules;
