@@ -55,6 +55,8 @@ fn a_cgroup_is_killed_whole_and_removed() {
         .child("inner")
         .add(rustix::process::Pid::from_child(&child))
         .unwrap();
+    let mut gate = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut gate, b"go\n").unwrap();
     group.kill(Duration::from_secs(10)).unwrap();
     child.wait().unwrap();
     assert!(group.processes().unwrap().is_empty());
