@@ -259,6 +259,29 @@ pub fn set_stdio(fd: impl AsFd, number: u32) -> Result<()> {
     .context(|| format!("set descriptor {number}"))
 }
 
+/// Keeps a descriptor open over the next exec, under the number it has.
+pub fn keep_over_exec(fd: impl AsFd) -> Result<()> {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())
+        .context(|| "keep a descriptor over exec")
+}
+
+/// Takes over a descriptor that was kept over exec by whoever started this process; it will not be kept again.
+///
+/// To be called once for a number, before the process opens anything of its own that could have got the number.
+pub fn inherited(number: RawFd) -> Result<OwnedFd> {
+    if number <= 2 {
+        let taken = io::Error::from(io::ErrorKind::InvalidInput);
+        return Err(Error::new(format!("take over descriptor {number}"), taken));
+    }
+    // SAFETY: asks for a flag of a number, which is allowed for any number.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        let error = io::Error::last_os_error();
+        return Err(Error::new(format!("take over descriptor {number}"), error));
+    }
+    // SAFETY: the descriptor is open, as just seen, and by the contract of this function nobody in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Sets the kernel's out-of-memory badness of the calling process.
 pub fn set_oom_score_adj(value: i32) -> Result<()> {
     std::fs::write("/proc/self/oom_score_adj", value.to_string())
