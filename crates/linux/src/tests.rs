@@ -46,9 +46,13 @@ fn a_cgroup_is_killed_whole_and_removed() {
     let hierarchies = cgroup::detect().unwrap();
     let group = hierarchies.group(&format!("oxikube-test-linux-{}", std::process::id()));
     group.child("inner").create().unwrap();
-    let shell = "while :; do sleep 1000 & wait; done";
+    // It starts children only once it is in the group, so that none is left outside.
+    let shell = "read go; while :; do sleep 1000 & wait; done";
     let mut child = std::process::Command::new("sh")
         .args(["-c", shell])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     group
