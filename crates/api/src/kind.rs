@@ -35,6 +35,41 @@ pub struct Names {
 }
 
 impl Names {
+    /// A kind without short names and categories.
+    pub const fn new(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+    ) -> Self {
+        Self {
+            group,
+            version,
+            kind,
+            plural,
+            singular,
+            short: &[],
+            categories: &[],
+            stored_as: None,
+        }
+    }
+
+    /// With these short names.
+    #[must_use]
+    pub const fn short(self, short: &'static [&'static str]) -> Self {
+        Self { short, ..self }
+    }
+
+    /// In the category `all`.
+    #[must_use]
+    pub const fn in_all(self) -> Self {
+        Self {
+            categories: &["all"],
+            ..self
+        }
+    }
+
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -216,13 +251,26 @@ pub trait Kind: Send + Sync + 'static {
     fn grace_period_seconds(_object: &Object) -> Option<i64> {
         None
     }
+    /// Seconds a delete waits when the request asks for `requested`; 0: the object goes at once, whatever was asked.
+    fn grace_period(object: &Object, requested: Option<i64>) -> Option<i64> {
+        Self::grace_period_seconds(object).map(|own| requested.unwrap_or(own))
+    }
     /// PUT of an object that does not exist creates it.
     const CREATE_ON_UPDATE: bool = false;
     /// An update without resourceVersion overwrites whatever is there.
     const UNCONDITIONAL_UPDATE: bool = true;
 
+    /// DELETE answers with the object that was removed instead of a `Status`.
+    const RETURNS_DELETED: bool = false;
+
+    /// Turns an object as it is stored into this kind, for kinds that are stored as another one.
+    fn from_stored(_object: &mut Object) {}
+    /// Turns an object of this kind into the one that is stored.
+    fn to_stored(_object: &mut Object) {}
     /// Fills unset fields only; idempotent.
     fn default(_object: &mut Self::Object) {}
+    /// [`Kind::default`] also takes fields away (a Secret's `stringData` becomes `data`).
+    const DEFAULT_REMOVES: bool = false;
     /// Clears what a creator may not set (status), sets what the server owns.
     fn prepare_create(_context: &Context, _new: &mut Object) {}
     /// Puts back from `old` what a write to `part` may not touch. The provided version keeps `status` on a write to the
@@ -276,10 +324,18 @@ pub trait AnyKind: Send + Sync {
     fn has_generation(&self) -> bool;
     /// See [`Kind::grace_period_seconds`].
     fn grace_period_seconds(&self, object: &Object) -> Option<i64>;
+    /// See [`Kind::grace_period`].
+    fn grace_period(&self, object: &Object, requested: Option<i64>) -> Option<i64>;
     /// See [`Kind::CREATE_ON_UPDATE`].
     fn create_on_update(&self) -> bool;
     /// See [`Kind::UNCONDITIONAL_UPDATE`].
     fn unconditional_update(&self) -> bool;
+    /// See [`Kind::RETURNS_DELETED`].
+    fn returns_deleted(&self) -> bool;
+    /// See [`Kind::from_stored`].
+    fn from_stored(&self, object: &mut Object);
+    /// See [`Kind::to_stored`].
+    fn to_stored(&self, object: &mut Object);
     /// Fills unset fields of the tree.
     ///
     /// # Errors
@@ -293,8 +349,11 @@ pub trait AnyKind: Send + Sync {
     ///
     /// # Errors
     /// The tree does not have the kind's shape.
-    fn validate_create(&self, context: &Context, new: &Object)
-    -> Result<ErrorList, serde_json::Error>;
+    fn validate_create(
+        &self,
+        context: &Context,
+        new: &Object,
+    ) -> Result<ErrorList, serde_json::Error>;
     /// See [`Kind::validate_update`].
     ///
     /// # Errors
@@ -327,7 +386,10 @@ pub struct Erased<K>(PhantomData<K>);
 
 impl<K> Erased<K> {
     /// The face of `K`; const, for the static table.
-    #[expect(clippy::new_without_default, reason = "only the static table makes these")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "only the static table makes these"
+    )]
     pub const fn new() -> Self {
         Self(PhantomData)
     }
@@ -355,16 +417,34 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn grace_period_seconds(&self, object: &Object) -> Option<i64> {
         K::grace_period_seconds(object)
     }
+    fn grace_period(&self, object: &Object, requested: Option<i64>) -> Option<i64> {
+        K::grace_period(object, requested)
+    }
     fn create_on_update(&self) -> bool {
         K::CREATE_ON_UPDATE
     }
     fn unconditional_update(&self) -> bool {
         K::UNCONDITIONAL_UPDATE
     }
+    fn returns_deleted(&self) -> bool {
+        K::RETURNS_DELETED
+    }
+    fn from_stored(&self, object: &mut Object) {
+        K::from_stored(object);
+    }
+    fn to_stored(&self, object: &mut Object) {
+        K::to_stored(object);
+    }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
         let mut view: K::Object = object.view()?;
+        let before = K::DEFAULT_REMOVES
+            .then(|| serde_json::to_value(&view))
+            .transpose()?;
         K::default(&mut view);
         let defaulted = serde_json::to_value(&view)?;
+        if let Some(serde_json::Value::Object(before)) = before {
+            remove_dropped(&mut object.0, &before, &defaulted);
+        }
         overlay(object, defaulted);
         Ok(())
     }
@@ -388,10 +468,17 @@ impl<K: Kind> AnyKind for Erased<K> {
         new: &Object,
         old: &Object,
     ) -> Result<ErrorList, serde_json::Error> {
-        Ok(K::validate_update(context, part, &new.view()?, &old.view()?))
+        Ok(K::validate_update(
+            context,
+            part,
+            &new.view()?,
+            &old.view()?,
+        ))
     }
     fn warnings(&self, new: &Object) -> Vec<String> {
-        new.view().map(|view| K::warnings(&view)).unwrap_or_default()
+        new.view()
+            .map(|view| K::warnings(&view))
+            .unwrap_or_default()
     }
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         K::validate_name(name, prefix)
@@ -416,13 +503,23 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
 }
 
-/// Adds to the tree what the defaulted view has and the tree lacks.
+/// Brings the tree to what the defaulted view says. What the view does not know, or holds empty, stays as it was written;
+/// a scalar takes the view's form (a default for an empty string, a quantity in canonical form).
 fn overlay(object: &mut Object, defaulted: serde_json::Value) {
-    let serde_json::Value::Object(defaulted) = defaulted else { return };
+    let serde_json::Value::Object(defaulted) = defaulted else {
+        return;
+    };
+    overlay_map(&mut object.0, defaulted);
+}
+
+fn overlay_map(
+    there: &mut serde_json::Map<String, serde_json::Value>,
+    defaulted: serde_json::Map<String, serde_json::Value>,
+) {
     for (key, value) in defaulted {
-        match object.0.get_mut(&key) {
-            None => drop(object.0.insert(key, value)),
-            Some(there) => overlay_value(there, value),
+        match there.get_mut(&key) {
+            None => drop(there.insert(key, value)),
+            Some(slot) => overlay_value(slot, value),
         }
     }
 }
@@ -430,21 +527,31 @@ fn overlay(object: &mut Object, defaulted: serde_json::Value) {
 fn overlay_value(there: &mut serde_json::Value, defaulted: serde_json::Value) {
     use serde_json::Value;
     match (there, defaulted) {
-        (Value::Object(there), Value::Object(defaulted)) => {
-            for (key, value) in defaulted {
-                match there.get_mut(&key) {
-                    None | Some(Value::Null) => drop(there.insert(key, value)),
-                    Some(slot) => overlay_value(slot, value),
-                }
-            }
-        }
+        (Value::Object(there), Value::Object(defaulted)) => overlay_map(there, defaulted),
         (Value::Array(there), Value::Array(defaulted)) if there.len() == defaulted.len() => {
             for (slot, value) in there.iter_mut().zip(defaulted) {
                 overlay_value(slot, value);
             }
         }
-        (slot @ Value::Null, value) => *slot = value,
+        (slot, value) if *slot != value => *slot = value,
         _ => {}
+    }
+}
+
+/// Removes from the tree what the view had before its defaults and has no longer.
+fn remove_dropped(
+    there: &mut serde_json::Map<String, serde_json::Value>,
+    before: &serde_json::Map<String, serde_json::Value>,
+    after: &serde_json::Value,
+) {
+    for (key, was) in before {
+        match (after.get(key), there.get_mut(key), was) {
+            (None, _, _) => drop(there.remove(key)),
+            (Some(is), Some(serde_json::Value::Object(there)), serde_json::Value::Object(was)) => {
+                remove_dropped(there, was, is)
+            }
+            _ => {}
+        }
     }
 }
 
@@ -471,23 +578,19 @@ pub fn set_or_remove(object: &mut Object, key: &str, value: Option<serde_json::V
     }
 }
 
+/// Sets or removes one field of the object at `path`, which is made only to hold a value.
+pub fn set_at(object: &mut Object, path: &[&str], key: &str, value: Option<serde_json::Value>) {
+    match value {
+        Some(value) => drop(object.object_at_mut(path).insert(key.into(), value)),
+        None if object.at(path).is_some_and(serde_json::Value::is_object) => {
+            object.object_at_mut(path).remove(key);
+        }
+        None => {}
+    }
+}
+
 /// The columns of kinds that have none of their own.
-pub const NAME_AND_AGE: &[Column] = &[
-    Column {
-        name: "Name",
-        kind: "string",
-        format: "name",
-        description: "Name must be unique within a namespace.",
-        priority: 0,
-    },
-    Column {
-        name: "Age",
-        kind: "string",
-        format: "",
-        description: "Time since the object was created.",
-        priority: 0,
-    },
-];
+pub const NAME_AND_AGE: &[Column] = &[crate::columns::NAME, crate::columns::AGE];
 
 /// Name and age.
 pub fn name_and_age(object: &Object, now: Timestamp) -> Row {
@@ -496,13 +599,43 @@ pub fn name_and_age(object: &Object, now: Timestamp) -> Row {
 
 /// The AGE column: `<unknown>` without a creation time.
 pub fn age(object: &Object, now: Timestamp) -> String {
-    match object.meta_str("creationTimestamp").parse::<Timestamp>() {
-        Ok(created) => machinery::time::human_duration(now.duration_since(created)),
-        Err(_) => "<unknown>".to_owned(),
-    }
+    crate::columns::since(object.meta_str("creationTimestamp").parse().ok(), now)
 }
 
 /// The provided rule for names: a DNS sub-domain. `prefix`: the name is a `generateName`.
 pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
-    machinery::names::dns1123_subdomain(if prefix { name.trim_end_matches('-') } else { name })
+    machinery::names::dns1123_subdomain(&masked(name, prefix))
+}
+
+/// A name that must be one DNS label.
+pub fn dns_label(name: &str, prefix: bool) -> Vec<String> {
+    machinery::names::dns1123_label(&masked(name, prefix))
+}
+
+/// A name that must be one DNS label and start with a letter.
+pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
+    machinery::names::dns1035_label(&masked(name, prefix))
+}
+
+/// A name that need only be safe in a path, as those of roles.
+pub fn path_segment(name: &str, prefix: bool) -> Vec<String> {
+    if prefix {
+        machinery::names::path_segment_prefix(name)
+    } else {
+        machinery::names::path_segment_name(name)
+    }
+}
+
+/// A prefix may end in a dash: something will be appended to it.
+fn masked(name: &str, prefix: bool) -> std::borrow::Cow<'_, str> {
+    match name.strip_suffix('-') {
+        Some(rest) if prefix && !rest.is_empty() => {
+            let mut end = rest.len() - 1;
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            format!("{}a", &rest[..end]).into()
+        }
+        _ => name.into(),
+    }
 }

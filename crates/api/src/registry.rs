@@ -1,9 +1,18 @@
 //! The table of all kinds. Adding a kind is one line here and one module.
 
-use crate::kind::AnyKind;
+use crate::core;
+use crate::kind::{AnyKind, Erased};
 
 /// Every kind served, in discovery order (core first, then groups).
-pub static KINDS: &[&dyn AnyKind] = &[];
+pub static KINDS: &[&dyn AnyKind] = &[
+    &Erased::<core::configmap::ConfigMap>::new(),
+    &Erased::<core::endpoints::Endpoints>::new(),
+    &Erased::<core::namespace::Namespace>::new(),
+    &Erased::<core::node::Node>::new(),
+    &Erased::<core::pod::Pod>::new(),
+    &Erased::<core::secret::Secret>::new(),
+    &Erased::<core::serviceaccount::ServiceAccount>::new(),
+];
 
 /// The kind that serves `group/version/plural`.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static dyn AnyKind> {

@@ -1,0 +1,10 @@
+//! The core group: `v1`.
+
+pub mod configmap;
+pub mod endpoints;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod resources;
+pub mod secret;
+pub mod serviceaccount;

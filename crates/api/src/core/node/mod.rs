@@ -1,0 +1,170 @@
+//! Node: a machine that runs pods. Its kubelet registers it and writes its status.
+//!
+//! Upstream: `pkg/registry/core/node`, `ValidateNode*` in `pkg/apis/core/validation`, `printNode`.
+
+mod validation;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node as Typed;
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object};
+use serde_json::Value;
+
+pub use validation::validate_taints;
+
+use crate::columns;
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::view::{Items, OrEmpty};
+
+const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
+const ROLE_LABEL: &str = "kubernetes.io/role";
+
+/// The kind `Node`.
+pub struct Node;
+
+impl Kind for Node {
+    type Object = Typed;
+    const NAMES: Names = Names::new("", "v1", "Node", "nodes", "node").short(&["no"]);
+    const SCOPE: Scope = Scope::Cluster;
+    const SUBRESOURCES: &'static [Subresource] =
+        &[Subresource::Proxy, Subresource::Part(Part::Status)];
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::text("Status", "The status of the node"),
+        columns::text("Roles", "The roles of the node"),
+        columns::AGE,
+        columns::text("Version", "Kubelet Version reported by the node."),
+        columns::wide("Internal-IP", "List of addresses reachable to the node."),
+        columns::wide("External-IP", "List of addresses reachable to the node."),
+        columns::wide(
+            "OS-Image",
+            "OS Image reported by the node from /etc/os-release.",
+        ),
+        columns::wide(
+            "Kernel-Version",
+            "Kernel Version reported by the node from 'uname -r'.",
+        ),
+        columns::wide(
+            "Container-Runtime",
+            "ContainerRuntime Version reported by the node.",
+        ),
+    ];
+    const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
+
+    fn default(object: &mut Typed) {
+        let Some(status) = object.status.as_mut() else {
+            return;
+        };
+        for list in [&mut status.capacity, &mut status.allocatable] {
+            crate::core::resources::canonical(list.as_mut());
+        }
+        if status.allocatable.is_none() {
+            status.allocatable.clone_from(&status.capacity);
+        }
+    }
+
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        // A kubelet registers its node with the status in place; only dynamic configuration is gone for good.
+        kind::set_at(new, &["spec"], "configSource", None);
+        kind::set_at(new, &["status"], "config", None);
+    }
+
+    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
+        kind::keep_other_part(part, new, old);
+        if old.at(&["spec", "configSource"]).is_none() {
+            kind::set_at(new, &["spec"], "configSource", None);
+        }
+    }
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        validation::create(new)
+    }
+
+    fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        validation::update(new, old)
+    }
+
+    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
+        let unschedulable = object
+            .at(&["spec", "unschedulable"])
+            .and_then(Value::as_bool);
+        vec![(
+            "spec.unschedulable",
+            unschedulable.unwrap_or(false).to_string(),
+        )]
+    }
+
+    fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
+        let info = object.status.as_ref().and_then(|s| s.node_info.as_ref());
+        let known = |text: &str| if text.is_empty() { "<unknown>" } else { text }.to_owned();
+        let mut kernel = known(info.map_or("", |i| &i.kernel_version));
+        if let Some(architecture) = info.map(|i| &i.architecture).filter(|a| !a.is_empty()) {
+            kernel = format!("{kernel} ({architecture})");
+        }
+        Row::from(vec![
+            tree.name().into(),
+            status(object).into(),
+            roles(tree).into(),
+            kind::age(tree, now).into(),
+            info.map_or("", |i| &i.kubelet_version).into(),
+            address(object, "InternalIP").into(),
+            address(object, "ExternalIP").into(),
+            known(info.map_or("", |i| &i.os_image)).into(),
+            kernel.into(),
+            known(info.map_or("", |i| &i.container_runtime_version)).into(),
+        ])
+    }
+}
+
+fn status(node: &Typed) -> String {
+    let conditions = node
+        .status
+        .as_ref()
+        .map_or(&[][..], |s| s.conditions.items());
+    let ready = conditions.iter().rfind(|c| c.type_ == "Ready");
+    let mut status = match ready.map(|c| c.status.as_str()) {
+        None => "Unknown",
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+    }
+    .to_owned();
+    if node
+        .spec
+        .as_ref()
+        .is_some_and(|s| s.unschedulable == Some(true))
+    {
+        status.push_str(",SchedulingDisabled");
+    }
+    status
+}
+
+fn roles(tree: &Object) -> String {
+    let roles: BTreeSet<&str> = tree
+        .labels()
+        .filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {
+            Some(role) => Some(role),
+            None => (key == ROLE_LABEL).then_some(value),
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    if roles.is_empty() {
+        return "<none>".to_owned();
+    }
+    roles.into_iter().collect::<Vec<_>>().join(",")
+}
+
+fn address(node: &Typed, wanted: &str) -> String {
+    let addresses = node
+        .status
+        .as_ref()
+        .map_or(&[][..], |s| s.addresses.items());
+    let found = addresses.iter().find(|a| a.type_ == wanted);
+    found.map_or("<none>", |a| &a.address).to_owned()
+}
+
+/// Whether the node's provider ID is set.
+pub(crate) fn provider_id(node: &Typed) -> &str {
+    node.spec.as_ref().map_or("", |s| s.provider_id.text())
+}

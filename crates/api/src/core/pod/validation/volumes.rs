@@ -1,0 +1,524 @@
+//! Volumes: names, exactly one source each, and what each source needs.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec,
+    ProjectedVolumeSource, Volume, VolumeProjection,
+};
+use machinery::{ErrorList, Path, names};
+
+use super::{Scope, env, local_non_reserved_path, no_backsteps};
+use crate::check::{self, ErrorListExt};
+use crate::core::resources;
+use crate::meta;
+use crate::view::{Items, OrEmpty};
+use crate::visit;
+
+const ONE_TYPE: &str = "may not specify more than 1 volume type";
+const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+const DIRECTORY_MODE: &str = "must be a number between 0 and 01777 (octal), both inclusive";
+const DUPLICATE_PATH: &str = "conflicting duplicate paths";
+const FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
+
+pub(super) fn all(errors: &mut ErrorList, path: &Path, scope: &Scope<'_>) {
+    let volumes = scope.spec.volumes.items();
+    let mut seen = BTreeSet::new();
+    for (i, volume) in volumes.iter().enumerate() {
+        let at = path.index(i);
+        source(errors, &at, volume, scope);
+        let name = volume.name.as_str();
+        if errors.required_text(&at.child("name"), name, "") {
+            errors.invalid_each(&at.child("name"), name, names::dns1123_label(name));
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&at.child("name"), name);
+        }
+        let claim = volume
+            .persistent_volume_claim
+            .as_ref()
+            .map(|c| c.claim_name.as_str());
+        let made = |v: &Volume| {
+            v.ephemeral.is_some()
+                && Some(format!("{}-{}", scope.pod_name, v.name).as_str()) == claim
+        };
+        if !scope.pod_name.is_empty() && volumes.iter().any(made) {
+            let at = at.child("persistentVolumeClaim").child("claimName");
+            let detail = "must not reference a PVC that gets created for an ephemeral volume";
+            errors.invalid(&at, claim.unwrap_or(""), detail);
+        }
+    }
+}
+
+/// Tokens are those of a service account: a pod without one has none to project.
+pub(super) fn no_tokens(errors: &mut ErrorList, path: &Path, volumes: &[Volume]) {
+    for (i, volume) in volumes.iter().enumerate() {
+        let sources = volume.projected.iter().flat_map(|p| p.sources.items());
+        for (j, source) in sources.enumerate() {
+            if source.service_account_token.is_some() {
+                let at = path.index(i).child("projected").child("sources").index(j);
+                let detail = "must not be specified when serviceAccountName is not set";
+                errors.forbidden(&at.child("serviceAccountToken"), detail);
+            }
+        }
+    }
+}
+
+fn source(errors: &mut ErrorList, path: &Path, volume: &Volume, scope: &Scope<'_>) {
+    let sources = visit::volume_sources(volume);
+    for other in sources.iter().skip(1) {
+        errors.forbidden(&path.child(other), ONE_TYPE);
+    }
+    let Some(&first) = sources.first() else {
+        return errors.required(path, "must specify a volume type");
+    };
+    let at = path.child(first);
+    match first {
+        "emptyDir" => empty_dir(errors, &at, volume),
+        "hostPath" => host_path(errors, &at, volume),
+        "secret" | "configMap" => keys(errors, &at, volume),
+        "downwardAPI" => downward(errors, &at, volume),
+        "projected" => {
+            let projected = volume.projected.iter();
+            projected.for_each(|p| self::projected(errors, &at, p));
+        }
+        "persistentVolumeClaim" => {
+            let claim = volume
+                .persistent_volume_claim
+                .as_ref()
+                .map_or("", |c| &c.claim_name);
+            errors.required_text(&at.child("claimName"), claim, "");
+        }
+        "ephemeral" => {
+            volume
+                .ephemeral
+                .iter()
+                .for_each(|e| ephemeral(errors, &at, e));
+            let claim = format!("{}-{}", scope.pod_name, volume.name);
+            if !scope.pod_name.is_empty() && !volume.name.is_empty() {
+                for message in names::dns1123_subdomain(&claim) {
+                    let detail = format!("PVC name {claim:?}: {message}");
+                    errors.invalid(&path.child("name"), volume.name.as_str(), detail);
+                }
+            }
+        }
+        "image" => {
+            let Some(image) = &volume.image else { return };
+            errors.required_text(&at.child("reference"), image.reference.text(), "");
+            let policy = image.pull_policy.text();
+            if errors.required_text(&at.child("pullPolicy"), policy, "") {
+                let known = ["Always", "IfNotPresent", "Never"];
+                errors.one_of(&at.child("pullPolicy"), policy, &known);
+            }
+        }
+        _ => remote(errors, &at, volume),
+    }
+}
+
+fn mode(errors: &mut ErrorList, path: &Path, mode: Option<i32>) {
+    if let Some(mode) = mode.filter(|m| !(0..=0o777).contains(m)) {
+        errors.invalid(path, mode, FILE_MODE);
+    }
+}
+
+fn user(errors: &mut ErrorList, path: &Path, user: Option<i64>) {
+    if let Some(user) = user {
+        for message in names::user_id(user) {
+            errors.invalid(path, user, message);
+        }
+    }
+}
+
+fn empty_dir(errors: &mut ErrorList, path: &Path, volume: &Volume) {
+    let Some(source) = &volume.empty_dir else {
+        return;
+    };
+    if let Some(limit) = &source.size_limit {
+        let at = path.child("sizeLimit");
+        if resources::parse(errors, &at, limit).is_some_and(|q| q.signum() < 0) {
+            errors.forbidden(&at, "SizeLimit field must be a valid resource quantity");
+        }
+    }
+    if let Some(mode) = source.mode.filter(|m| !(0..=0o1777).contains(m)) {
+        errors.invalid(&path.child("mode"), mode, DIRECTORY_MODE);
+    }
+}
+
+fn host_path(errors: &mut ErrorList, path: &Path, volume: &Volume) {
+    let Some(source) = &volume.host_path else {
+        return;
+    };
+    if errors.required_text(&path.child("path"), &source.path, "") {
+        no_backsteps(errors, &path.child("path"), &source.path);
+        let known = [
+            "",
+            "BlockDevice",
+            "CharDevice",
+            "Directory",
+            "DirectoryOrCreate",
+            "File",
+            "FileOrCreate",
+            "Socket",
+        ];
+        errors.one_of(&path.child("type"), source.type_.text(), &known);
+    }
+}
+
+fn keys(errors: &mut ErrorList, path: &Path, volume: &Volume) {
+    let (key, name, default_mode, default_user, items) = match (&volume.secret, &volume.config_map)
+    {
+        (Some(s), _) => (
+            "secretName",
+            s.secret_name.text(),
+            s.default_mode,
+            s.default_user,
+            &s.items,
+        ),
+        (_, Some(c)) => (
+            "name",
+            c.name.as_str(),
+            c.default_mode,
+            c.default_user,
+            &c.items,
+        ),
+        _ => return,
+    };
+    errors.required_text(&path.child(key), name, "");
+    mode(errors, &path.child("defaultMode"), default_mode);
+    user(errors, &path.child("defaultUser"), default_user);
+    for (i, item) in items.items().iter().enumerate() {
+        key_to_path(errors, &path.child("items").index(i), item);
+    }
+}
+
+fn key_to_path(errors: &mut ErrorList, path: &Path, item: &KeyToPath) {
+    errors.required_text(&path.child("key"), &item.key, "");
+    errors.required_text(&path.child("path"), &item.path, "");
+    local_non_reserved_path(errors, &path.child("path"), &item.path);
+    mode(errors, &path.child("mode"), item.mode);
+    user(errors, &path.child("user"), item.user);
+}
+
+fn downward(errors: &mut ErrorList, path: &Path, volume: &Volume) {
+    let Some(source) = &volume.downward_api else {
+        return;
+    };
+    mode(errors, &path.child("defaultMode"), source.default_mode);
+    user(errors, &path.child("defaultUser"), source.default_user);
+    for item in source.items.items() {
+        downward_file(errors, path, item);
+    }
+}
+
+fn downward_file(errors: &mut ErrorList, path: &Path, file: &DownwardAPIVolumeFile) {
+    errors.required_text(&path.child("path"), &file.path, "");
+    local_non_reserved_path(errors, &path.child("path"), &file.path);
+    match (&file.field_ref, &file.resource_field_ref) {
+        (Some(field), other) => {
+            env::object_field(errors, &path.child("fieldRef"), field, FIELDS);
+            if other.is_some() {
+                let detail = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                errors.invalid(path, "resource", detail);
+            }
+        }
+        (None, Some(field)) => {
+            env::resource_field(errors, &path.child("resourceFieldRef"), field, true);
+        }
+        (None, None) => errors.required(path, "one of fieldRef and resourceFieldRef is required"),
+    }
+    mode(errors, &path.child("mode"), file.mode);
+    user(errors, &path.child("user"), file.user);
+}
+
+fn projected(errors: &mut ErrorList, path: &Path, source: &ProjectedVolumeSource) {
+    mode(errors, &path.child("defaultMode"), source.default_mode);
+    user(errors, &path.child("defaultUser"), source.default_user);
+    let mut paths = BTreeSet::new();
+    for (i, projection) in source.sources.items().iter().enumerate() {
+        let at = path.child("sources").index(i);
+        let count = projection_sources(errors, path, &at, projection, &mut paths);
+        if count > 1 {
+            errors.forbidden(&at, "may not specify more than 1 volume type per source");
+        }
+    }
+}
+
+/// The errors of one projection; how many sources it has.
+fn projection_sources<'a>(
+    errors: &mut ErrorList,
+    path: &Path,
+    at: &Path,
+    projection: &'a VolumeProjection,
+    paths: &mut BTreeSet<&'a str>,
+) -> usize {
+    let mut count = 0;
+    let named = [
+        (
+            "secret",
+            projection.secret.as_ref().map(|s| (&s.name, &s.items)),
+        ),
+        (
+            "configMap",
+            projection.config_map.as_ref().map(|c| (&c.name, &c.items)),
+        ),
+    ];
+    for (key, source) in named {
+        let Some((name, items)) = source else {
+            continue;
+        };
+        count += 1;
+        errors.required_text(&at.child(key).child("name"), name, "");
+        for (i, item) in items.items().iter().enumerate() {
+            key_to_path(errors, &at.child(key).child("items").index(i), item);
+            if !item.path.is_empty() && !paths.insert(&item.path) {
+                errors.invalid(path, name.as_str(), DUPLICATE_PATH);
+            }
+        }
+    }
+    for file in projection.downward_api.iter().flat_map(|d| d.items.items()) {
+        downward_file(errors, &at.child("downwardAPI"), file);
+        if !file.path.is_empty() && !paths.insert(&file.path) {
+            errors.invalid(path, file.path.as_str(), DUPLICATE_PATH);
+        }
+    }
+    count += usize::from(projection.downward_api.is_some());
+    if let Some(token) = &projection.service_account_token {
+        count += 1;
+        let at = at.child("serviceAccountToken");
+        expiration(
+            errors,
+            &at.child("expirationSeconds"),
+            token.expiration_seconds,
+        );
+        if errors.required_text(&path.child("path"), &token.path, "") {
+            local_non_reserved_path(errors, &path.child("path"), &token.path);
+        }
+        user(errors, &at.child("user"), token.user);
+    }
+    count + bundle_and_certificate(errors, path, at, projection, paths)
+}
+
+fn expiration(errors: &mut ErrorList, path: &Path, seconds: Option<i64>) {
+    match seconds {
+        None => errors.required(path, ""),
+        Some(seconds) if seconds < 600 => {
+            errors.invalid(
+                path,
+                seconds,
+                "may not specify a duration less than 10 minutes",
+            );
+        }
+        Some(seconds) if seconds > 1 << 32 => {
+            errors.invalid(
+                path,
+                seconds,
+                "may not specify a duration larger than 2^32 seconds",
+            );
+        }
+        Some(_) => {}
+    }
+}
+
+fn bundle_and_certificate<'a>(
+    errors: &mut ErrorList,
+    path: &Path,
+    at: &Path,
+    projection: &'a VolumeProjection,
+    paths: &mut BTreeSet<&'a str>,
+) -> usize {
+    let mut claim = |errors: &mut ErrorList, target: &'a str| {
+        if !paths.insert(target) {
+            errors.invalid(path, target, DUPLICATE_PATH);
+        }
+    };
+    if let Some(bundle) = &projection.cluster_trust_bundle {
+        let at = at.child("clusterTrustBundle");
+        match (&bundle.name, &bundle.signer_name) {
+            (Some(_), Some(_)) => {
+                let detail = "only one of name and signerName may be used";
+                errors.invalid(&at, check::json(bundle), detail);
+            }
+            (Some(name), None) => {
+                errors.required_text(&at.child("name"), name, "must be a valid object name");
+                if bundle.label_selector.is_some() {
+                    let detail = "labelSelector must be unset if name is specified";
+                    let shown = check::json(&bundle.label_selector);
+                    errors.invalid(&at.child("labelSelector"), shown, detail);
+                }
+            }
+            (None, Some(signer)) => {
+                errors.required_text(
+                    &at.child("signerName"),
+                    signer,
+                    "must be a valid signer name",
+                );
+                let selector = bundle.label_selector.as_ref();
+                check::label_selector(errors, &at.child("labelSelector"), selector);
+            }
+            (None, None) => errors.required(&at, "either name or signerName must be specified"),
+        }
+        errors.required_text(&at.child("path"), &bundle.path, "");
+        local_non_reserved_path(errors, &at.child("path"), &bundle.path);
+        claim(errors, &bundle.path);
+    }
+    if let Some(certificate) = &projection.pod_certificate {
+        let at = at.child("podCertificate");
+        errors.required_text(&at.child("signerName"), &certificate.signer_name, "");
+        let known = [
+            "RSA3072",
+            "RSA4096",
+            "ECDSAP256",
+            "ECDSAP384",
+            "ECDSAP521",
+            "ED25519",
+        ];
+        errors.one_of(&at.child("keyType"), &certificate.key_type, &known);
+        if let Some(seconds) = certificate.max_expiration_seconds.filter(|s| *s < 3600) {
+            let detail = "if provided, maxExpirationSeconds must be >= 3600";
+            errors.invalid(&at.child("maxExpirationSeconds"), seconds, detail);
+        }
+        let targets = [
+            (
+                "credentialBundlePath",
+                certificate.credential_bundle_path.as_deref(),
+            ),
+            ("keyPath", certificate.key_path.as_deref()),
+            (
+                "certificateChainPath",
+                certificate.certificate_chain_path.as_deref(),
+            ),
+        ];
+        let mut none = true;
+        for (key, target) in targets {
+            let Some(target) = target.filter(|t| !t.is_empty()) else {
+                continue;
+            };
+            none = false;
+            local_non_reserved_path(errors, &at.child(key), target);
+            claim(errors, target);
+        }
+        if none {
+            let detail =
+                "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+            errors.required(&at, detail);
+        }
+    }
+    usize::from(projection.cluster_trust_bundle.is_some())
+        + usize::from(projection.pod_certificate.is_some())
+}
+
+fn ephemeral(errors: &mut ErrorList, path: &Path, source: &EphemeralVolumeSource) {
+    let path = path.child("volumeClaimTemplate");
+    let Some(template) = &source.volume_claim_template else {
+        return errors.required(&path, "");
+    };
+    if let Some(metadata) = &template.metadata {
+        let path = path.child("metadata");
+        meta::annotations(
+            errors,
+            &path.child("annotations"),
+            metadata.annotations.as_ref(),
+        );
+        check::labels(errors, &path.child("labels"), metadata.labels.as_ref());
+        if let serde_json::Value::Object(fields) = check::json(metadata) {
+            for key in fields
+                .keys()
+                .filter(|k| !matches!(k.as_str(), "annotations" | "labels"))
+            {
+                errors.forbidden(&path.child(key), "cannot be set");
+            }
+        }
+    }
+    claim_spec(errors, &path.child("spec"), &template.spec);
+}
+
+/// The specification of a claim, as far as a volume of a pod may carry one.
+fn claim_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeClaimSpec) {
+    const MODES: &[&str] = &[
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ];
+    let at = path.child("accessModes");
+    let modes = spec.access_modes.items();
+    if modes.is_empty() {
+        errors.required(&at, "at least 1 access mode is required");
+    }
+    check::label_selector(errors, &path.child("selector"), spec.selector.as_ref());
+    for mode in modes {
+        errors.one_of(&at, mode, MODES);
+    }
+    if modes.iter().any(|m| m == "ReadWriteOncePod")
+        && modes.iter().any(|m| m != "ReadWriteOncePod")
+    {
+        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
+    }
+    let at = path.child("resources").key("storage");
+    let requests = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    match requests.and_then(|r| r.get("storage")) {
+        None => errors.required(&at, ""),
+        Some(text) => {
+            if resources::parse(errors, &at, text).is_some_and(|q| q.signum() <= 0) {
+                errors.invalid(&at, text.0.as_str(), "must be greater than zero");
+            }
+        }
+    }
+    let class = spec.storage_class_name.text();
+    if !class.is_empty() {
+        super::object_name(errors, &path.child("storageClassName"), class);
+    }
+    if let Some(mode) = &spec.volume_mode {
+        errors.one_of(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+}
+
+/// Sources that a driver of some storage system serves.
+fn remote(errors: &mut ErrorList, path: &Path, volume: &Volume) {
+    if let Some(nfs) = &volume.nfs {
+        errors.required_text(&path.child("server"), &nfs.server, "");
+        errors.required_text(&path.child("path"), &nfs.path, "");
+        if !nfs.path.starts_with('/') {
+            errors.invalid(
+                &path.child("path"),
+                nfs.path.as_str(),
+                "must be an absolute path",
+            );
+        }
+    }
+    if let Some(csi) = &volume.csi {
+        let at = path.child("driver");
+        if errors.required_text(&at, &csi.driver, "") {
+            if csi.driver.len() > 63 {
+                errors.too_long(&at, 63);
+            }
+            let messages = names::dns1123_subdomain(&csi.driver.to_lowercase());
+            errors.invalid_each(&at, &csi.driver, messages);
+        }
+        if let Some(secret) = &csi.node_publish_secret_ref {
+            let at = path.child("nodePublishSecretRef").child("name");
+            if errors.required_text(&at, &secret.name, "") {
+                super::object_name(errors, &path.child("name"), &secret.name);
+            }
+        }
+    }
+    if let Some(iscsi) = &volume.iscsi {
+        errors.required_text(&path.child("targetPortal"), &iscsi.target_portal, "");
+        errors.required_text(&path.child("iqn"), &iscsi.iqn, "");
+        if !(0..=255).contains(&iscsi.lun) {
+            let detail = names::range_message(0, 255);
+            errors.invalid(&path.child("lun"), iscsi.lun, detail);
+        }
+    }
+    if let Some(repository) = &volume.git_repo {
+        errors.required_text(&path.child("repository"), &repository.repository, "");
+        let directory = repository.directory.text();
+        super::local_descending_path(errors, &path.child("directory"), directory);
+    }
+}

@@ -1,0 +1,156 @@
+//! What is allowed in a pod and yet probably not what its writer wants.
+//!
+//! Upstream: `pkg/api/pod/warnings.go`.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use machinery::Path;
+
+use crate::view::{Items, OrEmpty};
+use crate::visit;
+
+/// Labels with a successor, as node selectors still name them.
+const OLD_LABELS: &[(&str, &str)] = &[
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+    ),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+];
+
+/// The warnings about a pod's specification.
+pub(crate) fn pod_spec(spec: Option<&PodSpec>) -> Vec<String> {
+    let Some(spec) = spec else { return Vec::new() };
+    let path = Path::new("spec");
+    let mut warnings = Vec::new();
+    for key in spec.node_selector.iter().flatten().map(|(key, _)| key) {
+        if let Some((_, new)) = OLD_LABELS.iter().find(|(old, _)| old == key) {
+            let path = path.child("nodeSelector").key(key);
+            warnings.push(format!(
+                "{path}: deprecated since v1.14; use \"{new}\" instead"
+            ));
+        }
+    }
+    for (i, alias) in spec.host_aliases.items().iter().enumerate() {
+        if spec.host_aliases.items()[..i]
+            .iter()
+            .any(|a| a.ip == alias.ip)
+        {
+            let path = path.child("hostAliases").index(i).child("ip");
+            warnings.push(format!("{path}: duplicate ip \"{}\"", alias.ip));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (i, secret) in spec.image_pull_secrets.items().iter().enumerate() {
+        let path = path.child("imagePullSecrets").index(i);
+        if secret.name.is_empty() {
+            warnings.push(format!("{path}.name: invalid empty name \"\""));
+        } else if !seen.insert(&secret.name) {
+            warnings.push(format!("{path}.name: duplicate name \"{}\"", secret.name));
+        }
+    }
+    volumes(&mut warnings, &path, spec);
+    containers(&mut warnings, &path, spec);
+    if spec.termination_grace_period_seconds.is_some_and(|s| s < 0) {
+        warnings.push(format!(
+            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ));
+    }
+    warnings
+}
+
+fn volumes(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
+    for (i, volume) in spec.volumes.items().iter().enumerate() {
+        let path = path.child("volumes").index(i);
+        let mut warn = |key: &str, text: &str| warnings.push(format!("{path}.{key}: {text}"));
+        if volume.git_repo.is_some() {
+            warn(
+                "gitRepo",
+                "deprecated in v1.11, and disabled by default in v1.33+",
+            );
+        }
+        if volume.glusterfs.is_some() {
+            warn("glusterfs", "deprecated in v1.25, non-functional in v1.26+");
+        }
+        if volume.scale_io.is_some() {
+            warn("scaleIO", "deprecated in v1.16, non-functional in v1.22+");
+        }
+        if volume.flocker.is_some() {
+            warn("flocker", "deprecated in v1.22, non-functional in v1.25+");
+        }
+        if volume.storageos.is_some() {
+            warn("storageOS", "deprecated in v1.22, non-functional in v1.25+");
+        }
+        if volume.quobyte.is_some() {
+            warn("quobyte", "deprecated in v1.22, non-functional in v1.25+");
+        }
+        if volume.cephfs.is_some() {
+            warn("cephfs", "deprecated in v1.28, non-functional in v1.31+");
+        }
+        if volume.rbd.is_some() {
+            warn("rbd", "deprecated in v1.28, non-functional in v1.31+");
+        }
+    }
+}
+
+fn containers(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
+    for (path, container) in visit::containers_with_path(spec, path) {
+        let env = container.env();
+        for (i, variable) in env.iter().enumerate() {
+            let earlier = env[..i].iter().rev().find(|v| v.name == variable.name);
+            let hides = earlier.is_some_and(|earlier| {
+                // A later value that builds on the earlier one is meant so.
+                let reference = format!("$({})", variable.name);
+                !variable.value.text().contains(&reference) && earlier.name == variable.name
+            });
+            if hides {
+                let at = path.child("env").index(i);
+                let name = &variable.name;
+                warnings.push(format!(
+                    "{at}: hides previous definition of \"{name}\", which may be dropped when using apply"
+                ));
+            }
+        }
+        if let visit::AnyContainer::Regular(c) | visit::AnyContainer::Init(c) = container {
+            fractions(warnings, &path, c);
+        }
+    }
+}
+
+/// Fractions of bytes: nearly always a typing error for a larger unit.
+fn fractions(
+    warnings: &mut Vec<String>,
+    path: &Path,
+    container: &k8s_openapi::api::core::v1::Container,
+) {
+    let Some(resources) = &container.resources else {
+        return;
+    };
+    for (key, list) in [
+        ("limits", &resources.limits),
+        ("requests", &resources.requests),
+    ] {
+        for (name, text) in list.iter().flatten() {
+            let counted = matches!(name.as_str(), "memory" | "ephemeral-storage");
+            let fraction = machinery::quantity::Quantity::of(text)
+                .is_ok_and(|q| q.milli_value() != i64::MAX && q.milli_value() % 1000 != 0);
+            if counted && fraction {
+                let at = path.child("resources").child(key).key(name);
+                warnings.push(format!(
+                    "{at}: fractional byte value \"{}\" is invalid, must be an integer",
+                    text.0
+                ));
+            }
+        }
+    }
+}
