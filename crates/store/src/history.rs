@@ -51,7 +51,7 @@ impl Version {
 #[derive(Debug)]
 enum Versions {
     One(Version),
-    Many(Box<Vec<Version>>),
+    Many(Vec<Version>),
 }
 
 impl Versions {
@@ -78,7 +78,7 @@ impl Versions {
             Versions::Many(versions) => versions.push(version),
             Versions::One(_) => {
                 let Versions::One(first) =
-                    std::mem::replace(self, Versions::Many(Box::new(Vec::with_capacity(2))))
+                    std::mem::replace(self, Versions::Many(Vec::with_capacity(2)))
                 else {
                     unreachable!("matched above");
                 };
