@@ -1,1 +1,66 @@
-//! controller-manager.
+//! Runs the brains of `controllers` on the `driver`, each with an identity of its own.
+//!
+//! As upstream with `--use-service-account-credentials`: every controller acts as the service account of its name in
+//! `kube-system`, the shared watches as `system:kube-controller-manager`. No decision is taken here. Start with [`run`].
+
+use std::future::Future;
+use std::sync::Arc;
+
+use control::Reconciler;
+use controllers::{endpoint, endpointslice, replicaset, replicationcontroller};
+use driver::Driver;
+use kube::Client;
+
+pub use driver::{Counts, Metrics};
+
+/// The identity behind the shared watches.
+pub const READER: &str = "system:kube-controller-manager";
+
+/// Makes a client that acts as this user.
+pub type Clients = Arc<dyn Fn(&str) -> Client + Send + Sync>;
+
+/// What the controllers must be told about the cluster.
+#[derive(Clone)]
+pub struct Config {
+    /// Clients by user name.
+    pub clients: Clients,
+}
+
+/// The user name of a controller's service account.
+pub fn identity(controller: &str) -> String {
+    format!("system:serviceaccount:kube-system:{controller}")
+}
+
+/// Runs all controllers until `shutdown`.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
+    let reader = (config.clients)(READER);
+    assemble(&config).run(reader, shutdown).await;
+}
+
+/// All controllers on one driver, not yet running.
+pub fn assemble(config: &Config) -> Driver {
+    let mut set = Set {
+        config,
+        driver: Driver::new(),
+    };
+    set.add(replicaset::ReplicaSetController);
+    set.add(replicationcontroller::ReplicationControllerController);
+    set.add(endpoint::EndpointsController);
+    set.add(endpointslice::EndpointSliceController);
+    set.driver
+}
+
+/// Items of one controller that are worked on side by side, as upstream's `--concurrent-*-syncs`.
+const WORKERS: usize = 5;
+
+struct Set<'a> {
+    config: &'a Config,
+    driver: Driver,
+}
+
+impl Set<'_> {
+    fn add<R: Reconciler>(&mut self, reconciler: R) {
+        let client = (self.config.clients)(&identity(R::NAME));
+        self.driver.add(reconciler, client, WORKERS);
+    }
+}

@@ -1,1 +1,21 @@
-//! controllers.
+//! The brains of kube-controller-manager: one folder per controller, each a pure decision.
+//!
+//! A folder holds the contract (`mod.rs`), what is looked at (`observe.rs`), the decision (`reconcile.rs`) and its tests.
+//! No I/O, no clock, no randomness: `driver` brings the world in and carries the plans out, `controller-manager` puts the
+//! two together. Names, reasons, messages and annotations are those of kube-controller-manager v1.37.
+//! Start with [`replicaset`]; facts about pods and ownership that several controllers share are in [`pods`] and
+//! [`ownership`].
+
+pub mod ownership;
+pub mod pods;
+pub mod replicas;
+pub mod services;
+
+pub mod deployment;
+pub mod endpoint;
+pub mod endpointslice;
+pub mod replicaset;
+pub mod replicationcontroller;
+
+#[cfg(test)]
+mod harness;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use client::events::Recorder;
 use control::caches::Written;
 use control::store::version_of;
 use control::{
@@ -15,7 +16,6 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 
-use crate::events::Recorder;
 use crate::items::{Counters, Pending};
 use crate::request::{self, RequestError};
 
@@ -116,11 +116,24 @@ impl Applier<'_> {
     }
 
     fn tell(&self, report: &control::Report, event_type: EventType, reason: &str, message: String) {
-        self.recorder.record(Event {
+        self.record(&Event {
             about: report.about.clone(),
             event_type,
             reason: reason.to_owned(),
             message,
+        });
+    }
+
+    fn record(&self, event: &Event) {
+        self.recorder.record(client::events::Event {
+            about: event.about.clone(),
+            event_type: match event.event_type {
+                EventType::Normal => client::events::EventType::Normal,
+                EventType::Warning => client::events::EventType::Warning,
+            },
+            reason: event.reason.clone(),
+            action: String::new(),
+            message: event.message.clone(),
         });
     }
 
@@ -156,7 +169,7 @@ impl Applier<'_> {
                 namespace,
             } => self.delete_all(resource, namespace).await,
             Action::Event(event) => {
-                self.recorder.record(event.clone());
+                self.record(event);
                 Ok(None)
             }
             Action::Confirm(_) => Ok(None),

@@ -9,7 +9,6 @@
 
 mod apply;
 mod discover;
-mod events;
 mod hub;
 mod items;
 mod queue;
@@ -22,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use client::events::Recorder;
 use control::caches::Needs;
 use control::{Caches, Key, Look, Names, Plan, Reconciler, Resource, Wake};
 use jiff::Timestamp;
@@ -32,8 +32,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::apply::Applier;
 use crate::hub::Hub;
 use crate::items::{Done, Items, Memory, Taken};
-
-pub use crate::events::Recorder;
 
 /// How long kinds may come and go before discovery is read again.
 const DISCOVERY_SETTLES: Duration = Duration::from_millis(500);
@@ -195,7 +193,7 @@ async fn run_controller(controller: Controller, hub: Arc<Hub>) {
         controller = controller.items.name,
         "caches are filled, starting"
     );
-    let recorder = Recorder::start(controller.client.clone(), controller.items.name);
+    let recorder = Recorder::start(controller.client.clone(), controller.items.name, "");
     let permits = Arc::new(Semaphore::new(controller.workers));
     let controller = Arc::new(controller);
     let mut workers = JoinSet::new();

@@ -1,0 +1,160 @@
+//! Controller references: who owns an object, taking orphans in and letting strangers go.
+//!
+//! Behaviour: `pkg/controller/controller_ref_manager.go`.
+
+use std::sync::Arc;
+
+use control::{Action, Answer, Answers, Kind, Question, Target};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use machinery::labels::Selector;
+use serde_json::json;
+
+/// The reference to the managing controller, if there is one.
+pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    let owners = meta.owner_references.iter().flatten();
+    owners
+        .into_iter()
+        .find(|owner| owner.controller == Some(true))
+}
+
+/// UID of the managing controller, as an index value.
+pub fn controller_uid<K: Kind>(object: &K) -> Vec<String> {
+    let controller = controller_of(object.metadata());
+    controller.map(|c| c.uid.clone()).into_iter().collect()
+}
+
+/// Namespace of an object without controller, as an index value.
+pub fn orphan_namespace<K: Kind>(object: &K) -> Vec<String> {
+    let meta = object.metadata();
+    match controller_of(meta) {
+        Some(_) => Vec::new(),
+        None => meta.namespace.clone().into_iter().collect(),
+    }
+}
+
+/// The reference that makes `owner` the controller.
+pub fn controller_reference<K: Kind>(owner: &K) -> OwnerReference {
+    let meta = owner.metadata();
+    OwnerReference {
+        api_version: K::API_VERSION.to_owned(),
+        kind: K::KIND.to_owned(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// What became of the candidates.
+pub struct Claim<K> {
+    /// Those that belong to the owner, the adopted ones included.
+    pub claimed: Vec<Arc<K>>,
+    /// Patches that adopt and release.
+    pub actions: Vec<Action>,
+    /// There are orphans to adopt, but the owner must first be looked at live.
+    pub unconfirmed: bool,
+}
+
+/// Sorts out which of the candidates (owned objects and orphans of the namespace) the owner claims.
+pub fn claim<O: Kind, K: Kind>(
+    owner: &O,
+    selector: &Selector,
+    candidates: &[Arc<K>],
+    owner_lives: Option<bool>,
+) -> Claim<K> {
+    let mut claim = Claim {
+        claimed: Vec::new(),
+        actions: Vec::new(),
+        unconfirmed: false,
+    };
+    let meta = owner.metadata();
+    let deleting = meta.deletion_timestamp.is_some();
+    for candidate in candidates {
+        let theirs = candidate.metadata();
+        let matches = selector.matches_map(theirs.labels.as_ref());
+        match controller_of(theirs) {
+            Some(controller) if Some(&controller.uid) != meta.uid.as_ref() => {}
+            Some(_) if matches => claim.claimed.push(Arc::clone(candidate)),
+            Some(_) if deleting => {}
+            Some(_) => claim.actions.push(release(owner, candidate.as_ref())),
+            None if deleting || !matches || theirs.deletion_timestamp.is_some() => {}
+            None if theirs.namespace != meta.namespace => {}
+            None => match owner_lives {
+                None => claim.unconfirmed = true,
+                Some(false) => {}
+                Some(true) => {
+                    claim.actions.push(adopt(owner, candidate.as_ref()));
+                    claim.claimed.push(Arc::clone(candidate));
+                }
+            },
+        }
+    }
+    claim
+}
+
+/// The question whether the owner still exists and is not being deleted, asked past the cache before adoption.
+pub fn ask_owner<O: Kind>(owner: &O) -> Action {
+    Action::Confirm(Question::Get(Target::of(owner)))
+}
+
+/// The answer to [`ask_owner`], if it has come.
+pub fn owner_lives<O: Kind>(owner: &O, answers: &Answers) -> Option<bool> {
+    let answer = answers.get(&Question::Get(Target::of(owner)))?;
+    let uid = owner.metadata().uid.as_deref();
+    Some(match answer {
+        Answer::Present(live) => {
+            let meta = &live["metadata"];
+            meta["uid"].as_str() == uid && meta["deletionTimestamp"].is_null()
+        }
+        Answer::Absent | Answer::Items(_) => false,
+    })
+}
+
+fn adopt<O: Kind, K: Kind>(owner: &O, object: &K) -> Action {
+    let mut owners = object
+        .metadata()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
+    owners.push(controller_reference(owner));
+    set_owners(object, &owners)
+}
+
+fn release<O: Kind, K: Kind>(owner: &O, object: &K) -> Action {
+    let uid = owner.metadata().uid.as_deref();
+    let mut owners = object
+        .metadata()
+        .owner_references
+        .clone()
+        .unwrap_or_default();
+    owners.retain(|o| Some(o.uid.as_str()) != uid);
+    set_owners(object, &owners)
+}
+
+fn set_owners<K: Kind>(object: &K, owners: &[OwnerReference]) -> Action {
+    let meta = object.metadata();
+    let patch = json!({ "metadata": {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "ownerReferences": owners,
+    }});
+    Action::merge(object, patch, None)
+}
+
+/// Declares the pod indexes that [`owned_and_orphans`] reads.
+pub fn index_pods(on: &mut control::Wake<'_>) {
+    on.index::<Pod>(crate::pods::BY_CONTROLLER, controller_uid)
+        .index::<Pod>(crate::pods::ORPHANS, orphan_namespace);
+}
+
+/// The pods that the owner controls, and the orphans of its namespace.
+pub fn owned_and_orphans<O: Kind>(caches: &control::Caches, owner: &O) -> Vec<Arc<Pod>> {
+    let meta = owner.metadata();
+    let store = caches.of::<Pod>();
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let mut pods = store.indexed(crate::pods::BY_CONTROLLER, uid);
+    pods.extend(store.indexed(crate::pods::ORPHANS, namespace));
+    pods
+}

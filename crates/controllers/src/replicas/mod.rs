@@ -1,0 +1,33 @@
+//! What ReplicaSets and ReplicationControllers have in common: keeping a number of pods of one template alive.
+//!
+//! - Pods that match and have no controller are adopted after a live look at the owner; owned pods that no longer match
+//!   are let go.
+//! - At most [`BURST`] pods are made or removed at once; the driver starts creations slowly.
+//! - Which pods go first: [`crate::pods::first_to_go`].
+//!
+//! Behaviour: `pkg/controller/replicaset/replica_set.go`.
+
+mod decide;
+mod observe;
+
+pub use decide::{Counts, Decision, ReplicaFailure, decide};
+pub use observe::{Observed, keys_of_pod, observe};
+
+use control::Kind;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use machinery::labels::Selector;
+
+/// Most pods that one decision creates or deletes.
+pub const BURST: usize = 500;
+
+/// The view of an owner of replicas.
+pub trait Replicated: Kind {
+    /// How many pods there shall be.
+    fn replicas(&self) -> i32;
+    /// How long a pod must be ready before it counts as available.
+    fn min_ready_seconds(&self) -> i32;
+    /// What the pods look like.
+    fn template(&self) -> Option<&PodTemplateSpec>;
+    /// Which pods belong to it; nothing when the selector is not valid.
+    fn selector(&self) -> Selector;
+}

@@ -1,0 +1,66 @@
+//! From the caches to what a decision about replicas may see.
+
+use std::sync::Arc;
+
+use control::{Caches, Change, Failure, Key, Look, Names};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Replicated;
+use crate::ownership::{controller_of, owned_and_orphans, owner_lives};
+
+/// All that a decision about replicas may depend on.
+pub struct Observed<O> {
+    /// The owner.
+    pub root: Arc<O>,
+    /// The pods it controls and the orphans of its namespace.
+    pub pods: Vec<Arc<Pod>>,
+    /// Pods of the owner's siblings, which count when pods on crowded nodes are to go first.
+    pub related: Vec<Arc<Pod>>,
+    /// The live answer whether the owner may still adopt.
+    pub owner_lives: Option<bool>,
+    /// What went wrong last time.
+    pub failure: Option<Failure>,
+    /// The moment of the decision.
+    pub now: Timestamp,
+    /// Unused name suffixes.
+    pub names: Names,
+}
+
+/// Gathers it. `related` finds the pods of the siblings.
+pub fn observe<O: Replicated>(
+    look: &Look<'_>,
+    related: impl FnOnce(&Caches, &O) -> Vec<Arc<Pod>>,
+) -> Option<Observed<O>> {
+    let root = look.caches.of::<O>().get(look.key)?;
+    Some(Observed {
+        pods: owned_and_orphans(look.caches, root.as_ref()),
+        related: related(look.caches, &root),
+        owner_lives: owner_lives(root.as_ref(), look.answers),
+        failure: look.failure.cloned(),
+        now: look.now,
+        names: look.names,
+        root,
+    })
+}
+
+/// The owners that a change of a pod concerns: its controllers before and after, or all that could adopt it.
+pub fn keys_of_pod<O: Replicated>(change: &Change<Pod>, caches: &Caches) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for pod in change.sides() {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        if let Some(owner) = controller_of(&pod.metadata) {
+            if owner.kind == O::KIND && owner.api_version == O::API_VERSION {
+                keys.push(Key::new(namespace, owner.name.clone()));
+            }
+        } else if !change.is_deletion() {
+            let owners = caches.of::<O>().in_namespace(&namespace);
+            let takers = owners
+                .iter()
+                .filter(|o| o.selector().matches_map(pod.metadata.labels.as_ref()));
+            keys.extend(takers.map(|o| Key::of(o.as_ref())));
+        }
+    }
+    keys.dedup();
+    keys
+}

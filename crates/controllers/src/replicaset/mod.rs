@@ -1,0 +1,40 @@
+//! ReplicaSet: keeps `spec.replicas` pods of its template alive.
+//!
+//! Invariants: only pods that it controls or may adopt are touched; a deletion never takes more than the surplus.
+//! The work is in [`crate::replicas`]; here stand the kind, its siblings and its status.
+//! Upstream: `pkg/controller/replicaset`.
+
+mod observe;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+use control::{Look, Plan, Reconciler, Wake};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::replicas::{self, Observed, keys_of_pod};
+
+/// The controller of ReplicaSets.
+pub struct ReplicaSetController;
+
+impl Reconciler for ReplicaSetController {
+    type Observed = Observed<ReplicaSet>;
+
+    const NAME: &'static str = "replicaset-controller";
+
+    fn wake(on: &mut Wake<'_>) {
+        crate::ownership::index_pods(on);
+        on.on_root::<ReplicaSet>()
+            .on::<Pod>(keys_of_pod::<ReplicaSet>)
+            .index::<ReplicaSet>(observe::SIBLINGS, crate::ownership::controller_uid);
+    }
+
+    fn observe(&self, look: &Look<'_>) -> Option<Self::Observed> {
+        replicas::observe(look, observe::related)
+    }
+
+    fn reconcile(o: &Self::Observed) -> Plan {
+        reconcile::reconcile(o)
+    }
+}

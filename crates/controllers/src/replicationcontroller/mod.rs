@@ -1,0 +1,37 @@
+//! ReplicationController: the elder brother of ReplicaSet, with a plain map as selector.
+//!
+//! Invariants and work as in [`crate::replicas`]; here stand the kind and its status.
+//! Upstream: `pkg/controller/replication`.
+
+mod observe;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+use control::{Look, Plan, Reconciler, Wake};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+
+use crate::replicas::{self, Observed, keys_of_pod};
+
+/// The controller of ReplicationControllers.
+pub struct ReplicationControllerController;
+
+impl Reconciler for ReplicationControllerController {
+    type Observed = Observed<ReplicationController>;
+
+    const NAME: &'static str = "replication-controller";
+
+    fn wake(on: &mut Wake<'_>) {
+        crate::ownership::index_pods(on);
+        on.on_root::<ReplicationController>()
+            .on::<Pod>(keys_of_pod::<ReplicationController>);
+    }
+
+    fn observe(&self, look: &Look<'_>) -> Option<Self::Observed> {
+        replicas::observe(look, observe::related)
+    }
+
+    fn reconcile(o: &Self::Observed) -> Plan {
+        reconcile::reconcile(o)
+    }
+}
