@@ -5,9 +5,15 @@
 //! from the table. Pure: no I/O, no clock, no randomness; what a decision needs of those arrives in [`kind::Context`].
 //! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
 
+pub mod check;
+pub mod columns;
+pub mod core;
 pub mod kind;
+pub mod meta;
 mod registry;
 pub mod schema;
+pub mod view;
+pub mod visit;
 
 pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
 pub use registry::{KINDS, by_kind, by_resource};
