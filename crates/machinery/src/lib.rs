@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no randomness. Nothing here knows a Pod from a Service; kinds live in `api`.
 //! Start with [`object::Object`], then [`status::ApiError`] and [`field`].
 
+pub mod apply;
 pub mod codec;
 pub mod duration;
 pub mod field;
@@ -19,6 +20,7 @@ pub mod schema;
 pub mod status;
 pub mod table;
 pub mod time;
+mod value;
 
 pub use field::{ErrorList, Path};
 pub use object::{GroupVersionKind, GroupVersionResource, Object};

@@ -233,6 +233,13 @@ impl Schema {
         self.rare.as_deref()?.default.as_ref()
     }
 
+    /// Whether the field is a struct that Go always has: an object that comes or goes with no field of its own is no
+    /// change of such a field.
+    pub(crate) fn is_always_there(&self) -> bool {
+        let default = self.default_value().and_then(Value::as_object);
+        default.is_some_and(serde_json::Map::is_empty)
+    }
+
     /// The fields that must be there.
     pub fn required(&self) -> impl Iterator<Item = &str> {
         let rare = self.resolved().rare.as_deref();

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::PatchError;
 use crate::schema::Schema;
+use crate::value::{go_display, go_type};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -52,36 +53,6 @@ fn bad_type(expected: &str, value: &Value) -> PatchError {
 }
 
 const GO_LIST: &str = "[]interface {}";
-const GO_MAP: &str = "map[string]interface {}";
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => GO_LIST,
-        Value::Object(_) => GO_MAP,
-    }
-}
-
-/// A value as Go's `%v` shows it.
-fn go_display(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_display).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(map) => {
-            let pairs = map.iter().map(|(k, v)| format!("{k}:{}", go_display(v)));
-            format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
-        }
-        other => other.to_string(),
-    }
-}
 
 fn merge_map(
     mut original: Map<String, Value>,

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{
-    DIRECTIVE, GO_LIST, PatchError, SET_ORDER, Schema, bad_order, bad_type, go_display,
-    merge_slice, no_merge_key, without_directives,
+    DIRECTIVE, GO_LIST, PatchError, SET_ORDER, Schema, bad_order, bad_type, merge_slice,
+    no_merge_key, without_directives,
 };
+use crate::value::go_display;
 
 /// Carries out every `$setElementOrder/field` with the list of that field, and takes both out of the patch.
 pub(super) fn merge_ordered(

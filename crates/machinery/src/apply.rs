@@ -1,0 +1,447 @@
+//! Server-side apply: who owns which field, and what an applied configuration makes of an object.
+//!
+//! [`update`] keeps `metadata.managedFields` right for every create, update and patch; [`apply`] merges an applied
+//! configuration and finds conflicts. Start with those two. Behaviour and wording:
+//! `k8s.io/apimachinery/pkg/util/managedfields` and `sigs.k8s.io/structured-merge-diff`.
+//!
+//! One simplification: all managers of an object are read by one schema. Versions of a kind differ in few fields; paths
+//! that another version's manager owns and this version lacks simply stay its own.
+
+mod compare;
+mod extract;
+mod managers;
+mod merge;
+mod path;
+mod set;
+mod shape;
+mod typed;
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+pub use compare::{Comparison, compare};
+pub use extract::field_set;
+pub use managers::{ManagerId, Managers, Operation, Owned};
+pub use path::{PathElement, Scalar};
+pub use set::FieldSet;
+
+use crate::schema::Schema;
+use crate::status::Details;
+use crate::value::same;
+use crate::{ApiError, Object, time};
+
+/// Who writes, what, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The field manager; empty becomes `unknown`.
+    pub manager: &'a str,
+    /// The version that the request is in, for example `apps/v1`.
+    pub api_version: &'a str,
+    /// The sub-resource, or empty.
+    pub subresource: &'a str,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// The kind's schema.
+    pub schema: &'a Schema,
+    /// The fields that this end point takes no notice of, such as `status` on the main resource.
+    pub reset_fields: &'a FieldSet,
+}
+
+/// Why a configuration does not apply.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ApplyError {
+    /// Others own fields with other values.
+    #[error("{}", conflict_message(.0))]
+    Conflicts(Vec<Conflict>),
+    /// The request is wrong.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The configuration does not fit the schema, or the stored owners cannot be read.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A field that another manager owns with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner.
+    pub manager: ManagerId,
+    /// The field, for example `.spec.replicas`.
+    pub path: String,
+    elements: Vec<PathElement>,
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApplyError::BadRequest(why) => Self::bad_request(why),
+            ApplyError::Invalid(why) => Self::new(500, "", why),
+            ApplyError::Conflicts(conflicts) => {
+                let cause = |c: &Conflict| {
+                    let why = format!("conflict with {}", c.manager.describe());
+                    ("FieldManagerConflict".to_owned(), why, c.path.clone())
+                };
+                let causes = conflicts.iter().map(cause).collect();
+                Self {
+                    details: Some(Box::new(Details {
+                        causes,
+                        ..Details::default()
+                    })),
+                    ..Self::new(409, "Conflict", message)
+                }
+            }
+        }
+    }
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [one] = conflicts {
+        let (manager, path) = (one.manager.describe(), &one.path);
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {path}");
+    }
+    let mut lines = Vec::new();
+    let mut last = None;
+    for conflict in conflicts {
+        if last != Some(&conflict.manager) {
+            lines.push(format!("conflicts with {}:", conflict.manager.describe()));
+            last = Some(&conflict.manager);
+        }
+        lines.push(format!("- {}", conflict.path));
+    }
+    let (count, lines) = (conflicts.len(), lines.join("\n"));
+    format!("Apply failed with {count} conflicts: {lines}")
+}
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Fields that nobody owns.
+static NOBODYS: LazyLock<FieldSet> = LazyLock::new(|| {
+    FieldSet::of_fields(&[
+        &["apiVersion"],
+        &["kind"],
+        &["metadata"],
+        &["metadata", "name"],
+        &["metadata", "namespace"],
+        &["metadata", "creationTimestamp"],
+        &["metadata", "selfLink"],
+        &["metadata", "uid"],
+        &["metadata", "clusterName"],
+        &["metadata", "generation"],
+        &["metadata", "managedFields"],
+        &["metadata", "resourceVersion"],
+    ])
+});
+
+impl Writer<'_> {
+    fn id(&self, manager: &str, operation: Operation) -> ManagerId {
+        let manager = if manager.is_empty() {
+            "unknown"
+        } else {
+            manager
+        };
+        ManagerId {
+            manager: manager.to_owned(),
+            operation,
+            api_version: match operation {
+                Operation::Apply => String::new(),
+                Operation::Update => self.api_version.to_owned(),
+            },
+            subresource: self.subresource.to_owned(),
+        }
+    }
+
+    /// Gives the manager what it changed between two versions, and takes that from all others.
+    fn track(&self, live: &Value, new: &Value, managers: &mut Managers, manager: &str) {
+        let changes = compare(live, new, self.schema).without(self.reset_fields);
+        disown(managers, &changes, None);
+        let mut set = changes.modified;
+        set.extend(&changes.added);
+        let set = set.difference(&NOBODYS);
+        if !set.is_empty() {
+            let own = managers
+                .entry(self.id(manager, Operation::Update))
+                .or_default();
+            own.set.extend(&set);
+            own.api_version = self.api_version.to_owned();
+            own.time = Some(time::rfc3339(self.now));
+        }
+        managers::cap(managers);
+    }
+}
+
+/// Takes changed and removed fields from all managers but one, and drops managers that own nothing.
+fn disown(managers: &mut Managers, changes: &Comparison, except: Option<&ManagerId>) {
+    for (id, owned) in managers.iter_mut() {
+        if Some(id) != except {
+            owned.set = owned
+                .set
+                .difference(&changes.modified)
+                .difference(&changes.added)
+                .difference(&changes.removed);
+        }
+    }
+    managers.retain(|_, owned| !owned.set.is_empty());
+}
+
+fn entries(object: &Object) -> Option<&Vec<Value>> {
+    object.metadata()?.get("managedFields")?.as_array()
+}
+
+fn set_entries(object: &mut Object, managers: &Managers) {
+    let entries = managers::encode(managers);
+    if entries.is_empty() {
+        object.metadata_mut().remove("managedFields");
+    } else {
+        object
+            .metadata_mut()
+            .insert("managedFields".to_owned(), entries.into());
+    }
+}
+
+/// The owners that a write starts from: those in the request if it has any, else the stored ones.
+fn start(live: Option<&Object>, new: &Object, writer: &Writer<'_>) -> Managers {
+    let stored = || {
+        let entries = live.and_then(entries);
+        let decoded = entries.map(|e| managers::decode(e));
+        decoded.and_then(Result::ok).unwrap_or_default()
+    };
+    if !writer.subresource.is_empty() {
+        return stored();
+    }
+    match entries(new).map(Vec::as_slice) {
+        // An empty list, or a list of one empty entry, asks to forget all owners.
+        Some([]) => Managers::new(),
+        Some([Value::Object(one)]) if one.is_empty() => Managers::new(),
+        Some(entries) => match managers::decode(entries) {
+            Ok(managers) if !managers.is_empty() => managers,
+            _ => stored(),
+        },
+        None => stored(),
+    }
+}
+
+/// Brings `managedFields` of the new version up to date with a create (`live` is none), an update or a patch.
+pub fn update(live: Option<&Object>, new: &mut Object, writer: &Writer<'_>) {
+    let mut managers = start(live, new, writer);
+    new.metadata_mut().remove("managedFields");
+    // Objects from before anybody tracked owners stay untracked until the first apply.
+    if managers.is_empty() && live.is_some_and(|live| !live.uid().is_empty()) {
+        return;
+    }
+    let old = Value::Object(live.map(|live| live.0.clone()).unwrap_or_default());
+    let tree = Value::Object(std::mem::take(&mut new.0));
+    writer.track(&old, &tree, &mut managers, writer.manager);
+    if let Value::Object(map) = tree {
+        new.0 = map;
+    }
+    set_entries(new, &managers);
+}
+
+/// Applies a configuration to the live object (none to create it) and gives the new version with its owners.
+///
+/// The result still wants defaults and validation. Nothing changed is no error: the result then equals the live object
+/// but for owners.
+///
+/// # Errors
+/// Conflicts with other owners unless `force`; a configuration that does not fit.
+pub fn apply(
+    live: Option<&Object>,
+    config: &Object,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<Object, ApplyError> {
+    let declared = config.metadata().and_then(|m| m.get("managedFields"));
+    if declared.is_some_and(|m| !m.is_null()) {
+        let why = "metadata.managedFields must be nil";
+        return Err(ApplyError::BadRequest(why.to_owned()));
+    }
+    let tree = Value::Object(config.0.clone());
+    typed::check(&tree, writer.schema).map_err(|why| {
+        let what = describe(config);
+        ApplyError::Invalid(format!(
+            "failed to create typed patch object ({what}): {why}"
+        ))
+    })?;
+    let stored = live.and_then(entries).map(Vec::as_slice);
+    let mut managers = managers::decode(stored.unwrap_or_default())
+        .map_err(|e| ApplyError::Invalid(format!("failed to decode managed fields: {e}")))?;
+    let mut current = live.map(|live| live.0.clone()).unwrap_or_default();
+    if let Some(Value::Object(metadata)) = current.get_mut("metadata") {
+        metadata.remove("managedFields");
+    }
+    let current = Value::Object(current);
+    if managers.is_empty() {
+        let nothing = Value::Object(Map::new());
+        writer.track(&nothing, &current, &mut managers, BEFORE_FIRST_APPLY);
+    }
+    let result = merge_config(&current, &tree, &managers, writer, force);
+    let (new, managers) = match result {
+        Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
+            let allowed = last_applied_fields(&current, writer).unwrap_or_default();
+            let left: Vec<Conflict> = conflicts
+                .into_iter()
+                .filter(|conflict| !allowed.has(&conflict.elements))
+                .collect();
+            if !left.is_empty() {
+                return Err(ApplyError::Conflicts(left));
+            }
+            merge_config(&current, &tree, &managers, writer, true)?
+        }
+        other => other?,
+    };
+    let mut new = Object::from_value(new).unwrap_or_default();
+    refresh_last_applied(&mut new, config, writer);
+    set_entries(&mut new, &managers);
+    Ok(new)
+}
+
+/// `namespace/name; group/version, Kind=kind`, as messages name an object.
+fn describe(object: &Object) -> String {
+    format!(
+        "{}/{}; {}, Kind={}",
+        object.namespace(),
+        object.name(),
+        match object.api_version() {
+            // The core group prints as an empty group.
+            version if !version.contains('/') => format!("/{version}"),
+            version => version.to_owned(),
+        },
+        object.kind()
+    )
+}
+
+fn merge_config(
+    live: &Value,
+    config: &Value,
+    managers: &Managers,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<(Value, Managers), ApplyError> {
+    let schema = writer.schema;
+    let id = writer.id(writer.manager, Operation::Apply);
+    let mut managers = managers.clone();
+    let last = managers.get(&id).cloned();
+    let set = field_set(config, schema).recursive_difference(writer.reset_fields);
+    let own = managers.entry(id.clone()).or_default();
+    own.set = set;
+    own.api_version = writer.api_version.to_owned();
+
+    let merged = merge::merge(live, config, schema);
+    let new = match last {
+        Some(last) if !last.set.is_empty() => prune(&merged, &last.set, &managers, schema),
+        _ => merged,
+    };
+    let changes = compare(live, &new, schema).without(writer.reset_fields);
+    if !force {
+        let conflicts = find_conflicts(&managers, &changes, &id);
+        if !conflicts.is_empty() {
+            return Err(ApplyError::Conflicts(conflicts));
+        }
+    }
+    disown(&mut managers, &changes, Some(&id));
+    if let Some(own) = managers.get_mut(&id) {
+        own.set = own.set.difference(&NOBODYS);
+        if !same(live, &new) {
+            own.time = Some(time::rfc3339(writer.now));
+        }
+    }
+    managers.retain(|_, owned| !owned.set.is_empty());
+    Ok((new, managers))
+}
+
+fn find_conflicts(managers: &Managers, changes: &Comparison, id: &ManagerId) -> Vec<Conflict> {
+    let changed = changes.modified.union(&changes.added);
+    let others = managers.iter().filter(|(other, _)| *other != id);
+    let conflict = |manager: &ManagerId, elements: Vec<PathElement>| Conflict {
+        manager: manager.clone(),
+        path: elements.iter().map(ToString::to_string).collect(),
+        elements,
+    };
+    others
+        .flat_map(|(manager, owned)| {
+            let paths = owned.set.intersection(&changed).paths();
+            paths.into_iter().map(move |path| conflict(manager, path))
+        })
+        .collect()
+}
+
+/// Removes what the manager applied last time and does not any more, unless somebody else owns it.
+fn prune(merged: &Value, last: &FieldSet, managers: &Managers, schema: &Schema) -> Value {
+    let named = |set: &FieldSet| set.with_named_fields(schema);
+    let fields = |value: &Value| named(&field_set(value, schema));
+    let without = |paths: &FieldSet| merge::remove(merged, paths, schema).unwrap_or_default();
+
+    let last = named(last);
+    let pruned = without(&last);
+    let mut owned = FieldSet::new();
+    managers.values().for_each(|m| owned.extend(&m.set));
+    let all = fields(merged);
+    let kept = fields(&pruned).union(&named(&owned));
+    let with_owned = without(&all.difference(&kept));
+    // What nobody ever owned but stands in a removed element comes back, unless the last set had it.
+    let gone = all.difference(&fields(&with_owned)).intersection(&last);
+    without(&gone)
+}
+
+/// The fields that client-side apply wrote and that still have the values it wrote.
+fn last_applied_fields(live: &Value, writer: &Writer<'_>) -> Option<FieldSet> {
+    let annotations = live.get("metadata")?.get("annotations")?;
+    let text = annotations.get(LAST_APPLIED)?.as_str()?;
+    let config: Value = serde_json::from_str(text).ok()?;
+    if config.get("apiVersion")?.as_str()? != writer.api_version {
+        return None;
+    }
+    let changes = compare(&config, live, writer.schema);
+    let set = field_set(&config, writer.schema);
+    let changed = changes.modified.union(&changes.added);
+    Some(set.difference(&changed).difference(&changes.removed))
+}
+
+/// `kubectl` may go back to client-side apply as long as its annotation is kept up to date.
+fn refresh_last_applied(new: &mut Object, config: &Object, writer: &Writer<'_>) {
+    let kept = new
+        .annotations()
+        .any(|(k, v)| k == LAST_APPLIED && !v.is_empty());
+    if writer.manager != "kubectl" || !kept {
+        return;
+    }
+    let mut config = config.clone();
+    let annotations = config.object_at_mut(&["metadata", "annotations"]);
+    annotations.remove(LAST_APPLIED);
+    if annotations.is_empty() {
+        config.metadata_mut().remove("annotations");
+    }
+    let mut text = String::from_utf8_lossy(&config.encode()).into_owned();
+    text.push('\n');
+    let annotations = new.object_at_mut(&["metadata", "annotations"]);
+    annotations.insert(LAST_APPLIED.to_owned(), text.into());
+}
+
+/// Keeps the times of `managedFields` when a write changed nothing else, so that it is no write at all.
+pub fn settle(live: &Object, new: &mut Object) {
+    let strip = |object: &Object| {
+        let mut object = object.clone();
+        for entry in object
+            .metadata_mut()
+            .get_mut("managedFields")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            if let Value::Object(entry) = entry {
+                entry.remove("time");
+            }
+        }
+        object.into_value()
+    };
+    if entries(new).is_some() && same(&strip(live), &strip(new)) {
+        *new = live.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests;
