@@ -11,6 +11,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::node::Node>::new(),
     &Erased::<core::pod::Pod>::new(),
     &Erased::<core::secret::Secret>::new(),
+    &Erased::<core::service::Service>::new(),
     &Erased::<core::serviceaccount::ServiceAccount>::new(),
 ];
 

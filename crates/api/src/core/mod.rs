@@ -7,4 +7,5 @@ pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod secret;
+pub mod service;
 pub mod serviceaccount;
