@@ -1,1 +1,25 @@
-//! scheduling.
+//! Which node a pod goes to: pure decisions over a frozen picture of the cluster.
+//!
+//! [`Snapshot`] is the picture: nodes with what is asked of them already. [`schedule`] runs the plug-ins of
+//! [`plugins::FILTERS`] and [`plugins::SCORES`] over it and gives a node, or says of every node why not. [`Queue`] says which
+//! pod is next, and when one that did not fit is worth another try. Behaviour follows kube-scheduler's default profile;
+//! preemption, volumes and dynamic resource allocation are not here yet.
+//!
+//! Pure: no I/O, no clock, no randomness (the caller gives time and the tie-breaker).
+
+mod node;
+pub mod plugins;
+mod pod;
+mod queue;
+mod resources;
+mod schedule;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use node::NodeInfo;
+pub use pod::{PodInfo, PodKey, UNNAMED_SCHEDULER};
+pub use queue::{Queue, Wake};
+pub use resources::Resources;
+pub use schedule::{Unschedulable, schedule};
+pub use snapshot::Snapshot;

@@ -1,0 +1,123 @@
+//! Carries decisions out: bindings, conditions, events.
+
+use client::events::{Event, EventType, Recorder};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use scheduling::PodInfo;
+use serde_json::json;
+
+use crate::cluster::{Outcome, Step};
+
+#[derive(Clone)]
+pub(crate) struct Binder {
+    client: Client,
+    events: Recorder,
+}
+
+impl Binder {
+    pub(crate) fn new(client: Client, events: Recorder) -> Self {
+        Self { client, events }
+    }
+
+    pub(crate) async fn carry_out(self, step: Step) -> Outcome {
+        match step.decision {
+            Ok(node) => self.bind(step.pod, &node).await,
+            Err(why) => {
+                self.tell(&step.pod, "Unschedulable", &why.to_string())
+                    .await;
+                Outcome::Done
+            }
+        }
+    }
+
+    fn pods(&self, pod: &PodInfo) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.key.namespace)
+    }
+
+    async fn bind(&self, pod: PodInfo, node: &str) -> Outcome {
+        let binding = Binding {
+            metadata: ObjectMeta {
+                name: Some(pod.key.name.clone()),
+                namespace: Some(pod.key.namespace.clone()),
+                uid: Some(pod.uid.clone()),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                kind: Some("Node".into()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        let parameters = PostParams::default();
+        let bound: kube::Result<Status> = self
+            .pods(&pod)
+            .create_subresource("binding", &pod.key.name, &parameters, &binding)
+            .await;
+        match bound {
+            Ok(_) => {
+                let PodInfo { key, .. } = &pod;
+                let message = format!(
+                    "Successfully assigned {}/{} to {node}",
+                    key.namespace, key.name
+                );
+                self.record(&pod, EventType::Normal, "Scheduled", "Binding", message);
+                Outcome::Done
+            }
+            // The pod is gone, or somebody else's by now: its watch event says all there is to know.
+            Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
+            Err(error) => {
+                tracing::warn!(pod = %pod.key.name, %error, "binding failed");
+                self.tell(&pod, "SchedulerError", &error.to_string()).await;
+                Outcome::Failed(pod)
+            }
+        }
+    }
+
+    /// Writes the pod's `PodScheduled` condition and the event.
+    async fn tell(&self, pod: &PodInfo, reason: &str, message: &str) {
+        let (kind, action) = (EventType::Warning, "Scheduling");
+        self.record(pod, kind, "FailedScheduling", action, message.to_owned());
+        let patch = json!({
+            "metadata": {"uid": pod.uid},
+            "status": {"conditions": [{
+                "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+            }]},
+        });
+        let parameters = PatchParams::default();
+        let patched = self
+            .pods(pod)
+            .patch_status(&pod.key.name, &parameters, &Patch::Strategic(patch))
+            .await;
+        if let Err(error) = patched {
+            tracing::debug!(pod = %pod.key.name, %error, "the pod's condition was not written");
+        }
+    }
+
+    fn record(
+        &self,
+        pod: &PodInfo,
+        event_type: EventType,
+        reason: &str,
+        action: &str,
+        message: String,
+    ) {
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(pod.key.name.clone()),
+            namespace: Some(pod.key.namespace.clone()),
+            uid: Some(pod.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let (reason, action) = (reason.to_owned(), action.to_owned());
+        self.events.record(Event {
+            about,
+            event_type,
+            reason,
+            action,
+            message,
+        });
+    }
+}

@@ -1,0 +1,174 @@
+//! The picture of the cluster and the queue, kept in step with what is seen and decided.
+
+use std::collections::HashMap;
+
+use client::watch::Change;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use scheduling::{PodInfo, PodKey, Queue, Snapshot, Unschedulable, Wake, schedule};
+
+use crate::Seen;
+
+/// A decision to be carried out.
+pub(crate) struct Step {
+    pub(crate) pod: PodInfo,
+    pub(crate) decision: Result<String, Unschedulable>,
+}
+
+/// How that went.
+pub(crate) enum Outcome {
+    /// The pod is bound, or its message written: nothing more to do.
+    Done,
+    /// The binding failed; the pod is to be tried again.
+    Failed(PodInfo),
+}
+
+pub(crate) struct Cluster {
+    scheduler: String,
+    snapshot: Snapshot,
+    queue: Queue,
+    /// Pods decided for but not seen bound yet, with the UID they had.
+    assumed: HashMap<PodKey, String>,
+    synced: [bool; 3],
+    /// Moves on with every decision, so that equal nodes take turns.
+    turn: usize,
+}
+
+impl Cluster {
+    pub(crate) fn new(scheduler: &str) -> Self {
+        Self {
+            scheduler: scheduler.to_owned(),
+            snapshot: Snapshot::new(),
+            queue: Queue::new(),
+            assumed: HashMap::new(),
+            synced: [false; 3],
+            turn: 0,
+        }
+    }
+
+    /// All first lists are complete.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced == [true; 3]
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.queue.next_due()
+    }
+
+    /// The decision for the next pod; it counts as made from now on.
+    pub(crate) fn next(&mut self, now: Timestamp) -> Option<Step> {
+        let pod = self.queue.pop(now)?;
+        self.turn = self.turn.wrapping_add(1);
+        let decision = schedule(&self.snapshot, &pod, self.turn);
+        match &decision {
+            Ok(node) => {
+                let placed = pod.clone().on(node);
+                self.assumed.insert(pod.key.clone(), pod.uid.clone());
+                self.snapshot.set_pod(placed);
+            }
+            Err(why) => self.queue.unschedulable(&pod.key, why.plugins.clone(), now),
+        }
+        Some(Step { pod, decision })
+    }
+
+    pub(crate) fn finish(&mut self, outcome: Outcome, now: Timestamp) {
+        let Outcome::Failed(pod) = outcome else {
+            return;
+        };
+        if self.assumed.get(&pod.key) == Some(&pod.uid) {
+            self.assumed.remove(&pod.key);
+            self.snapshot.remove_pod(&pod.key);
+            self.queue.wake(Wake::PodLeft, now);
+        }
+        self.queue.failed(&pod.key, now);
+    }
+
+    pub(crate) fn see(&mut self, seen: Seen, now: Timestamp) {
+        match seen {
+            Seen::Pod(change) => self.see_pod(change, now),
+            Seen::Node(change) => self.see_node(change, now),
+            Seen::Namespace(change) => self.see_namespace(change),
+        }
+    }
+
+    fn see_pod(&mut self, change: Change<Pod>, now: Timestamp) {
+        match change {
+            Change::Synced => self.synced[0] = true,
+            Change::Applied { new, .. } => self.pod_is(PodInfo::new(&new), now),
+            Change::Deleted(old) => self.pod_left(&PodInfo::new(&old).key, now),
+        }
+    }
+
+    fn pod_is(&mut self, pod: PodInfo, now: Timestamp) {
+        let bound = pod.node_name.is_some();
+        if pod.finished {
+            return self.pod_left(&pod.key, now);
+        }
+        if bound {
+            self.queue.delete(&pod.key);
+            let known = self.assumed.remove(&pod.key).is_some()
+                || self.snapshot.place_of(&pod.key).is_some();
+            self.snapshot.set_pod(pod);
+            if !known {
+                self.queue.wake(Wake::PodBound, now);
+            }
+            return;
+        }
+        // An assumed pod is on its way; what is seen of it until it is bound is old news, unless it is another pod.
+        if self.assumed.get(&pod.key) == Some(&pod.uid) {
+            return;
+        }
+        if pod.scheduler == self.scheduler && !pod.terminating {
+            self.queue.set(pod);
+        } else {
+            self.queue.delete(&pod.key);
+        }
+    }
+
+    fn pod_left(&mut self, key: &PodKey, now: Timestamp) {
+        self.queue.delete(key);
+        self.assumed.remove(key);
+        if self.snapshot.remove_pod(key) {
+            self.queue.wake(Wake::PodLeft, now);
+        }
+    }
+
+    fn see_node(&mut self, change: Change<Node>, now: Timestamp) {
+        match change {
+            Change::Synced => self.synced[1] = true,
+            Change::Applied { new, old } => {
+                self.snapshot.set_node(&new);
+                if old.is_none_or(|old| matters(&old, &new)) {
+                    self.queue.wake(Wake::NodeChanged, now);
+                }
+            }
+            Change::Deleted(old) => {
+                self.snapshot
+                    .remove_node(old.metadata.name.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
+    fn see_namespace(&mut self, change: Change<Namespace>) {
+        match change {
+            Change::Synced => self.synced[2] = true,
+            Change::Applied { new, .. } => {
+                let labels = new.metadata.labels.clone().unwrap_or_default();
+                self.snapshot.set_namespace(name(&new), Some(labels));
+            }
+            Change::Deleted(old) => self.snapshot.set_namespace(name(&old), None),
+        }
+    }
+}
+
+fn name(namespace: &Namespace) -> &str {
+    namespace.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The change can make room for a pod; a heartbeat cannot.
+fn matters(old: &Node, new: &Node) -> bool {
+    let allocatable = |node: &Node| node.status.as_ref().and_then(|s| s.allocatable.clone());
+    old.spec != new.spec
+        || old.metadata.labels != new.metadata.labels
+        || allocatable(old) != allocatable(new)
+}

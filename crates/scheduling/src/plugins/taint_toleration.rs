@@ -1,0 +1,85 @@
+//! Taints keep pods away that do not tolerate them; fewer untolerated `PreferNoSchedule` taints are better.
+
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use super::{Filter, Score, normalize};
+use crate::node::NodeInfo;
+use crate::pod::PodInfo;
+use crate::snapshot::Snapshot;
+
+/// The plug-in `TaintToleration`.
+pub(super) struct TaintToleration;
+
+impl Filter for TaintToleration {
+    fn name(&self) -> &'static str {
+        "TaintToleration"
+    }
+
+    fn filter(&self, _: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Vec<String> {
+        let hard = node
+            .taints
+            .iter()
+            .filter(|t| matches!(&*t.effect, "NoSchedule" | "NoExecute"));
+        match hard.into_iter().any(|taint| !tolerates(pod, taint)) {
+            true => vec!["node(s) had untolerated taint(s)".into()],
+            false => Vec::new(),
+        }
+    }
+}
+
+impl Score for TaintToleration {
+    fn name(&self) -> &'static str {
+        "TaintToleration"
+    }
+
+    fn score(&self, _: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let soft = node
+            .taints
+            .iter()
+            .filter(|taint| taint.effect == "PreferNoSchedule");
+        let untolerated = soft.filter(|taint| !tolerates(pod, taint)).count();
+        i64::try_from(untolerated).unwrap_or(i64::MAX)
+    }
+
+    fn normalize(&self, scores: Vec<i64>) -> Vec<i64> {
+        normalize(scores, true)
+    }
+}
+
+/// One of the pod's tolerations covers the taint.
+pub(super) fn tolerates(pod: &PodInfo, taint: &Taint) -> bool {
+    pod.tolerations
+        .iter()
+        .any(|toleration| covers(toleration, taint))
+}
+
+fn covers(toleration: &Toleration, taint: &Taint) -> bool {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
+    if !effect.is_empty() && effect != taint.effect {
+        return false;
+    }
+    if !key.is_empty() && key != taint.key {
+        return false;
+    }
+    match toleration.operator.as_deref().unwrap_or("") {
+        "" | "Equal" => text(&toleration.value) == text(&taint.value),
+        "Exists" => true,
+        "Lt" | "Gt" => compare(toleration, taint),
+        _ => false,
+    }
+}
+
+/// Numeric tolerations (KEP-5471): the taint's value is below or above the toleration's.
+fn compare(toleration: &Toleration, taint: &Taint) -> bool {
+    let number = |value: &Option<String>| value.as_deref().unwrap_or("").parse::<i64>().ok();
+    match (
+        number(&toleration.value),
+        number(&taint.value),
+        toleration.operator.as_deref(),
+    ) {
+        (Some(wanted), Some(actual), Some("Lt")) => actual < wanted,
+        (Some(wanted), Some(actual), Some("Gt")) => actual > wanted,
+        _ => false,
+    }
+}
