@@ -59,7 +59,7 @@ impl ErrorListExt for ErrorList {
     }
 
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
-        if new != old {
+        if new != old && !same(new, old) {
             self.invalid(path, json(new), IMMUTABLE);
         }
     }

@@ -11,6 +11,7 @@ use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 /// The names of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +248,10 @@ pub trait Kind: Send + Sync + 'static {
     const COLUMNS: &'static [Column] = crate::kind::NAME_AND_AGE;
     /// `metadata.generation` counts changes of everything outside metadata and status.
     const HAS_GENERATION: bool = false;
+    /// A change of annotations counts for the generation too, as those of a Deployment are copied to its ReplicaSets.
+    const GENERATION_COUNTS_ANNOTATIONS: bool = false;
+    /// A delete that does not say what becomes of dependents orphans them (a ReplicationController).
+    const ORPHANS_BY_DEFAULT: bool = false;
     /// Seconds a delete waits for the owner of the object (pods: 30) when the request says nothing; `None`: deletes at once.
     fn grace_period_seconds(_object: &Object) -> Option<i64> {
         None
@@ -269,8 +274,6 @@ pub trait Kind: Send + Sync + 'static {
     fn to_stored(_object: &mut Object) {}
     /// Fills unset fields only; idempotent.
     fn default(_object: &mut Self::Object) {}
-    /// [`Kind::default`] also takes fields away (a Secret's `stringData` becomes `data`).
-    const DEFAULT_REMOVES: bool = false;
     /// Clears what a creator may not set (status), sets what the server owns.
     fn prepare_create(_context: &Context, _new: &mut Object) {}
     /// Puts back from `old` what a write to `part` may not touch. The provided version keeps `status` on a write to the
@@ -322,6 +325,10 @@ pub trait AnyKind: Send + Sync {
     fn columns(&self) -> &'static [Column];
     /// See [`Kind::HAS_GENERATION`].
     fn has_generation(&self) -> bool;
+    /// See [`Kind::GENERATION_COUNTS_ANNOTATIONS`].
+    fn generation_counts_annotations(&self) -> bool;
+    /// See [`Kind::ORPHANS_BY_DEFAULT`].
+    fn orphans_by_default(&self) -> bool;
     /// See [`Kind::grace_period_seconds`].
     fn grace_period_seconds(&self, object: &Object) -> Option<i64>;
     /// See [`Kind::grace_period`].
@@ -414,6 +421,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn has_generation(&self) -> bool {
         K::HAS_GENERATION
     }
+    fn generation_counts_annotations(&self) -> bool {
+        K::GENERATION_COUNTS_ANNOTATIONS
+    }
+    fn orphans_by_default(&self) -> bool {
+        K::ORPHANS_BY_DEFAULT
+    }
     fn grace_period_seconds(&self, object: &Object) -> Option<i64> {
         K::grace_period_seconds(object)
     }
@@ -437,15 +450,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
         let mut view: K::Object = object.view()?;
-        let before = K::DEFAULT_REMOVES
-            .then(|| serde_json::to_value(&view))
-            .transpose()?;
+        let before = serde_json::to_value(&view)?;
         K::default(&mut view);
-        let defaulted = serde_json::to_value(&view)?;
-        if let Some(serde_json::Value::Object(before)) = before {
-            remove_dropped(&mut object.0, &before, &defaulted);
+        let after = serde_json::to_value(&view)?;
+        if let (Value::Object(before), Value::Object(after)) = (before, after) {
+            overlay_map(&mut object.0, Some(&before), after);
         }
-        overlay(object, defaulted);
         Ok(())
     }
     fn prepare_create(&self, context: &Context, new: &mut Object) {
@@ -503,55 +513,42 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
 }
 
-/// Brings the tree to what the defaulted view says. What the view does not know, or holds empty, stays as it was written;
-/// a scalar takes the view's form (a default for an empty string, a quantity in canonical form).
-fn overlay(object: &mut Object, defaulted: serde_json::Value) {
-    let serde_json::Value::Object(defaulted) = defaulted else {
-        return;
-    };
-    overlay_map(&mut object.0, defaulted);
-}
-
+/// Brings the tree to what defaulting made of its view: `before` became `after`. What the view does not know, or holds
+/// empty, stays as it was written; a scalar takes the view's form (a default for an empty string, a quantity in canonical
+/// form). A field that the view merely makes up because its type has no way to be absent is not written.
 fn overlay_map(
-    there: &mut serde_json::Map<String, serde_json::Value>,
-    defaulted: serde_json::Map<String, serde_json::Value>,
+    there: &mut Map<String, Value>,
+    before: Option<&Map<String, Value>>,
+    after: Map<String, Value>,
 ) {
-    for (key, value) in defaulted {
+    for key in before.into_iter().flat_map(Map::keys) {
+        if !after.contains_key(key) {
+            there.remove(key);
+        }
+    }
+    for (key, value) in after {
+        let was = before.and_then(|b| b.get(&key));
         match there.get_mut(&key) {
+            Some(slot) => overlay_value(slot, was, value),
+            None if was == Some(&value) => {}
             None => drop(there.insert(key, value)),
-            Some(slot) => overlay_value(slot, value),
         }
     }
 }
 
-fn overlay_value(there: &mut serde_json::Value, defaulted: serde_json::Value) {
-    use serde_json::Value;
-    match (there, defaulted) {
-        (Value::Object(there), Value::Object(defaulted)) => overlay_map(there, defaulted),
-        (Value::Array(there), Value::Array(defaulted)) if there.len() == defaulted.len() => {
-            for (slot, value) in there.iter_mut().zip(defaulted) {
-                overlay_value(slot, value);
+fn overlay_value(there: &mut Value, before: Option<&Value>, after: Value) {
+    match (there, after) {
+        (Value::Object(there), Value::Object(after)) => {
+            overlay_map(there, before.and_then(Value::as_object), after);
+        }
+        (Value::Array(there), Value::Array(after)) if there.len() == after.len() => {
+            let before = before.and_then(Value::as_array);
+            for (i, (slot, value)) in there.iter_mut().zip(after).enumerate() {
+                overlay_value(slot, before.and_then(|b| b.get(i)), value);
             }
         }
         (slot, value) if *slot != value => *slot = value,
         _ => {}
-    }
-}
-
-/// Removes from the tree what the view had before its defaults and has no longer.
-fn remove_dropped(
-    there: &mut serde_json::Map<String, serde_json::Value>,
-    before: &serde_json::Map<String, serde_json::Value>,
-    after: &serde_json::Value,
-) {
-    for (key, was) in before {
-        match (after.get(key), there.get_mut(key), was) {
-            (None, _, _) => drop(there.remove(key)),
-            (Some(is), Some(serde_json::Value::Object(there)), serde_json::Value::Object(was)) => {
-                remove_dropped(there, was, is)
-            }
-            _ => {}
-        }
     }
 }
 
@@ -571,7 +568,7 @@ pub fn keep_other_part(part: Part, new: &mut Object, old: &Object) {
 }
 
 /// Sets or removes one top-level field.
-pub fn set_or_remove(object: &mut Object, key: &str, value: Option<serde_json::Value>) {
+pub fn set_or_remove(object: &mut Object, key: &str, value: Option<Value>) {
     match value {
         Some(value) => drop(object.0.insert(key.into(), value)),
         None => drop(object.0.remove(key)),
@@ -579,10 +576,10 @@ pub fn set_or_remove(object: &mut Object, key: &str, value: Option<serde_json::V
 }
 
 /// Sets or removes one field of the object at `path`, which is made only to hold a value.
-pub fn set_at(object: &mut Object, path: &[&str], key: &str, value: Option<serde_json::Value>) {
+pub fn set_at(object: &mut Object, path: &[&str], key: &str, value: Option<Value>) {
     match value {
         Some(value) => drop(object.object_at_mut(path).insert(key.into(), value)),
-        None if object.at(path).is_some_and(serde_json::Value::is_object) => {
+        None if object.at(path).is_some_and(Value::is_object) => {
             object.object_at_mut(path).remove(key);
         }
         None => {}

@@ -5,6 +5,7 @@
 //! from the table. Pure: no I/O, no clock, no randomness; what a decision needs of those arrives in [`kind::Context`].
 //! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
 
+pub mod apps;
 pub mod check;
 pub mod columns;
 pub mod core;
@@ -14,6 +15,7 @@ mod registry;
 pub mod schema;
 pub mod view;
 pub mod visit;
+pub mod workload;
 
 pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
 pub use registry::{KINDS, by_kind, by_resource};

@@ -1,7 +1,7 @@
 //! The table of all kinds. Adding a kind is one line here and one module.
 
-use crate::core;
 use crate::kind::{AnyKind, Erased};
+use crate::{apps, core};
 
 /// Every kind served, in discovery order (core first, then groups).
 pub static KINDS: &[&dyn AnyKind] = &[
@@ -10,9 +10,13 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::namespace::Namespace>::new(),
     &Erased::<core::node::Node>::new(),
     &Erased::<core::pod::Pod>::new(),
+    &Erased::<core::podtemplate::PodTemplate>::new(),
+    &Erased::<core::replicationcontroller::ReplicationController>::new(),
     &Erased::<core::secret::Secret>::new(),
     &Erased::<core::service::Service>::new(),
     &Erased::<core::serviceaccount::ServiceAccount>::new(),
+    &Erased::<apps::deployment::Deployment>::new(),
+    &Erased::<apps::replicaset::ReplicaSet>::new(),
 ];
 
 /// The kind that serves `group/version/plural`.

@@ -5,6 +5,8 @@ pub mod endpoints;
 pub mod namespace;
 pub mod node;
 pub mod pod;
+pub mod podtemplate;
+pub mod replicationcontroller;
 pub mod resources;
 pub mod secret;
 pub mod service;

@@ -39,7 +39,6 @@ impl Kind for Secret {
         columns::AGE,
     ];
     const SELECTABLE: &'static [&'static str] = &["type"];
-    const DEFAULT_REMOVES: bool = true;
 
     fn default(object: &mut Typed) {
         crate::view::fill(&mut object.type_, "Opaque");

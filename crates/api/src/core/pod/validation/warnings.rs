@@ -30,8 +30,12 @@ const OLD_LABELS: &[(&str, &str)] = &[
 
 /// The warnings about a pod's specification.
 pub(crate) fn pod_spec(spec: Option<&PodSpec>) -> Vec<String> {
+    pod_spec_at(spec, &Path::new("spec"))
+}
+
+/// The warnings about the specification at `path`: a pod's or a template's.
+pub(crate) fn pod_spec_at(spec: Option<&PodSpec>, path: &Path) -> Vec<String> {
     let Some(spec) = spec else { return Vec::new() };
-    let path = Path::new("spec");
     let mut warnings = Vec::new();
     for key in spec.node_selector.iter().flatten().map(|(key, _)| key) {
         if let Some((_, new)) = OLD_LABELS.iter().find(|(old, _)| old == key) {
@@ -59,8 +63,8 @@ pub(crate) fn pod_spec(spec: Option<&PodSpec>) -> Vec<String> {
             warnings.push(format!("{path}.name: duplicate name \"{}\"", secret.name));
         }
     }
-    volumes(&mut warnings, &path, spec);
-    containers(&mut warnings, &path, spec);
+    volumes(&mut warnings, path, spec);
+    containers(&mut warnings, path, spec);
     if spec.termination_grace_period_seconds.is_some_and(|s| s < 0) {
         warnings.push(format!(
             "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"

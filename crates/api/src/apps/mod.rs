@@ -1,0 +1,5 @@
+//! The group `apps`.
+
+pub mod deployment;
+pub mod replicaset;
+mod selector;

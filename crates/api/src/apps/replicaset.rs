@@ -1,0 +1,127 @@
+//! ReplicaSet: keeps so many pods of a template running. Deployments own them, one per revision.
+//!
+//! Upstream: `pkg/registry/apps/replicaset`, `ValidateReplicaSet*` in `pkg/apis/apps/validation`.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet as Typed, ReplicaSetStatus};
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object, Path};
+use serde_json::{Value, json};
+
+use super::selector;
+use crate::check::ErrorListExt;
+use crate::columns;
+use crate::core::pod::defaults;
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::view::{OrEmpty, fill_with};
+use crate::workload::{self, Counts};
+
+/// The kind `ReplicaSet`.
+pub struct ReplicaSet;
+
+impl Kind for ReplicaSet {
+    type Object = Typed;
+    const NAMES: Names = Names::new("apps", "v1", "ReplicaSet", "replicasets", "replicaset")
+        .short(&["rs"])
+        .in_all();
+    const SCOPE: Scope = Scope::Namespaced;
+    const SUBRESOURCES: &'static [Subresource] =
+        &[workload::SCALE, Subresource::Part(Part::Status)];
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::integer("Desired", "The number of desired pods."),
+        columns::integer("Current", "The most recently observed number of pods."),
+        columns::integer("Ready", "The number of ready pods."),
+        columns::AGE,
+        workload::CONTAINERS,
+        workload::IMAGES,
+        columns::wide("Selector", "Labels of the pods that are counted."),
+    ];
+    const HAS_GENERATION: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["status.replicas"];
+
+    fn default(object: &mut Typed) {
+        let spec = &mut object.spec;
+        defaults::template(spec.template.get_or_insert_default());
+        fill_with(&mut spec.replicas, 1);
+    }
+
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        new.0.insert("status".into(), json!({"replicas": 0}));
+    }
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        let mut errors = ErrorList::new();
+        spec(&mut errors, new, None);
+        errors
+    }
+
+    fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if part == Part::Status {
+            workload::counts(
+                &mut errors,
+                &counts(&new.status.clone().unwrap_or_default()),
+            );
+            return errors;
+        }
+        spec(&mut errors, new, Some(old));
+        let at = Path::new("spec").child("selector");
+        errors.immutable(&at, &new.spec.selector, &old.spec.selector);
+        errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        workload::warnings(new.metadata.name.text(), new.spec.template.as_ref())
+    }
+
+    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
+        let replicas = object.at(&["status", "replicas"]).and_then(Value::as_i64);
+        vec![("status.replicas", replicas.unwrap_or(0).to_string())]
+    }
+
+    fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
+        let spec = &object.spec;
+        let status = object.status.clone().unwrap_or_default();
+        let [containers, images] = workload::containers_and_images(spec.template.as_ref());
+        Row::from(vec![
+            tree.name().into(),
+            spec.replicas.unwrap_or(0).into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or(0).into(),
+            kind::age(tree, now).into(),
+            containers,
+            images,
+            selector::format(&spec.selector).into(),
+        ])
+    }
+}
+
+fn counts(status: &ReplicaSetStatus) -> Counts {
+    Counts {
+        replicas: status.replicas,
+        ready: status.ready_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        other: (
+            "fullyLabeledReplicas",
+            status.fully_labeled_replicas.unwrap_or(0),
+        ),
+        terminating: status.terminating_replicas,
+    }
+}
+
+fn spec(errors: &mut ErrorList, new: &Typed, old: Option<&Typed>) {
+    let spec = &new.spec;
+    let path = Path::new("spec");
+    let numbers = [
+        ("replicas", spec.replicas),
+        ("minReadySeconds", spec.min_ready_seconds),
+    ];
+    for (key, number) in numbers {
+        errors.not_negative(&path.child(key), i64::from(number.unwrap_or(0)));
+    }
+    let before = old.and_then(|o| o.spec.template.as_ref()?.spec.as_ref());
+    let template = spec.template.clone().unwrap_or_default();
+    selector::selector_and_template(errors, &path, &spec.selector, &template, before);
+}

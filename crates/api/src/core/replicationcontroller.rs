@@ -1,0 +1,162 @@
+//! ReplicationController: keeps so many pods of a template running. ReplicaSet is its successor.
+//!
+//! Upstream: `pkg/registry/core/replicationcontroller`, `ValidateReplicationController*`.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ReplicationController as Typed, ReplicationControllerSpec, ReplicationControllerStatus,
+};
+use machinery::labels::Selector;
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object, Path};
+use serde_json::{Value, json};
+
+use crate::check::ErrorListExt;
+use crate::columns;
+use crate::core::pod::defaults;
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::view::{OrEmpty, fill_with, format_labels};
+use crate::workload::{self, Counts};
+
+/// The kind `ReplicationController`.
+pub struct ReplicationController;
+
+impl Kind for ReplicationController {
+    type Object = Typed;
+    const NAMES: Names = Names::new(
+        "",
+        "v1",
+        "ReplicationController",
+        "replicationcontrollers",
+        "replicationcontroller",
+    )
+    .short(&["rc"])
+    .in_all();
+    const SCOPE: Scope = Scope::Namespaced;
+    const SUBRESOURCES: &'static [Subresource] =
+        &[workload::SCALE, Subresource::Part(Part::Status)];
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::integer("Desired", "The number of desired replicas."),
+        columns::integer("Current", "The most recently observed number of replicas."),
+        columns::integer("Ready", "The number of ready replicas."),
+        columns::AGE,
+        workload::CONTAINERS,
+        workload::IMAGES,
+        columns::wide("Selector", "Labels of the pods that are counted."),
+    ];
+    const HAS_GENERATION: bool = true;
+    const ORPHANS_BY_DEFAULT: bool = true;
+    const SELECTABLE: &'static [&'static str] = &["status.replicas"];
+
+    fn default(object: &mut Typed) {
+        let spec = object.spec.get_or_insert_default();
+        if let Some(template) = &mut spec.template {
+            defaults::template(template);
+        }
+        let labels = spec
+            .template
+            .as_ref()
+            .and_then(workload::template_labels)
+            .cloned();
+        if let Some(labels) = labels {
+            if spec.selector.as_ref().is_none_or(|s| s.is_empty()) {
+                spec.selector = Some(labels.clone());
+            }
+            if object.metadata.labels.as_ref().is_none_or(|l| l.is_empty()) {
+                object.metadata.labels = Some(labels);
+            }
+        }
+        fill_with(&mut spec.replicas, 1);
+    }
+
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        new.0.insert("status".into(), json!({"replicas": 0}));
+    }
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        let mut errors = ErrorList::new();
+        spec(&mut errors, new, None);
+        errors
+    }
+
+    fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if part == Part::Status {
+            let status = new.status.clone().unwrap_or_default();
+            workload::counts(&mut errors, &counts(&status));
+        } else {
+            spec(&mut errors, new, Some(old));
+        }
+        errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        let template = new.spec.as_ref().and_then(|s| s.template.as_ref());
+        workload::warnings(new.metadata.name.text(), template)
+    }
+
+    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
+        let replicas = object.at(&["status", "replicas"]).and_then(Value::as_i64);
+        vec![("status.replicas", replicas.unwrap_or(0).to_string())]
+    }
+
+    fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
+        let spec = object.spec.clone().unwrap_or_default();
+        let status = object.status.clone().unwrap_or_default();
+        let [containers, images] = workload::containers_and_images(spec.template.as_ref());
+        Row::from(vec![
+            tree.name().into(),
+            spec.replicas.unwrap_or(0).into(),
+            status.replicas.into(),
+            status.ready_replicas.unwrap_or(0).into(),
+            kind::age(tree, now).into(),
+            containers,
+            images,
+            format_labels(spec.selector.iter().flatten()).into(),
+        ])
+    }
+}
+
+fn counts(status: &ReplicationControllerStatus) -> Counts {
+    Counts {
+        replicas: status.replicas,
+        ready: status.ready_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        other: (
+            "fullyLabeledReplicas",
+            status.fully_labeled_replicas.unwrap_or(0),
+        ),
+        terminating: None,
+    }
+}
+
+fn spec(errors: &mut ErrorList, new: &Typed, old: Option<&Typed>) {
+    let empty = ReplicationControllerSpec::default();
+    let spec = new.spec.as_ref().unwrap_or(&empty);
+    let path = Path::new("spec");
+    errors.not_negative(
+        &path.child("minReadySeconds"),
+        i64::from(spec.min_ready_seconds.unwrap_or(0)),
+    );
+    let selector = spec.selector.as_ref().filter(|s| !s.is_empty());
+    if selector.is_none() {
+        errors.required(&path.child("selector"), "");
+    }
+    match spec.replicas {
+        None => errors.required(&path.child("replicas"), ""),
+        Some(replicas) => errors.not_negative(&path.child("replicas"), i64::from(replicas)),
+    }
+    let path = path.child("template");
+    let Some(template) = &spec.template else {
+        return errors.required(&path, "");
+    };
+    if let Some(selector) = selector
+        && !Selector::from_map(selector).matches_map(workload::template_labels(template))
+    {
+        workload::selector_mismatch(errors, &path, template);
+    }
+    let before = old.and_then(|o| o.spec.as_ref()?.template.as_ref()?.spec.as_ref());
+    workload::template(errors, &path, "ReplicationController", template, before);
+}
