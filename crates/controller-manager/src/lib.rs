@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use control::Reconciler;
-use controllers::{endpoint, endpointslice, replicaset, replicationcontroller};
+use controllers::{deployment, endpoint, endpointslice, replicaset, replicationcontroller};
 use driver::Driver;
 use kube::Client;
 
@@ -43,6 +43,7 @@ pub fn assemble(config: &Config) -> Driver {
         config,
         driver: Driver::new(),
     };
+    set.add(deployment::DeploymentController);
     set.add(replicaset::ReplicaSetController);
     set.add(replicationcontroller::ReplicationControllerController);
     set.add(endpoint::EndpointsController);

@@ -295,6 +295,8 @@ impl World {
         let mut object = if status { old.clone() } else { new.clone() };
         if status {
             object["status"] = new["status"].clone();
+            // As in upstream, annotations travel with the status.
+            object["metadata"]["annotations"] = new["metadata"]["annotations"].clone();
         } else if old["spec"] != new["spec"] {
             let generation = old_meta["generation"].as_i64().unwrap_or(1);
             object["metadata"]["generation"] = (generation + 1).into();

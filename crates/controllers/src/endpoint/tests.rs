@@ -16,10 +16,15 @@ fn ready_and_unready_addresses_stand_apart() {
     world.put(pod("a", "10.0.0.1", true, false));
     world.put(pod("b", "10.0.0.2", false, false));
     world.put(pod("leaving", "10.0.0.3", true, true));
-    check_world(&EndpointsController, &world, "default/web", &expect![[r#"
+    check_world(
+        &EndpointsController,
+        &world,
+        "default/web",
+        &expect![[r#"
         because 1 addresses are ready
         create endpoints default/web
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -121,7 +121,8 @@ fn the_first_slice_has_everything() {
               }
             ]
           }
-        ]"#]].assert_eq(&shown(&world));
+        ]"#]]
+    .assert_eq(&shown(&world));
 }
 
 #[test]

@@ -31,3 +31,8 @@ pub trait Replicated: Kind {
     /// Which pods belong to it; nothing when the selector is not valid.
     fn selector(&self) -> Selector;
 }
+
+/// As the API writes numbers that are left out when they are zero.
+pub(crate) fn nonzero(number: i32) -> Option<i32> {
+    (number != 0).then_some(number)
+}

@@ -4,7 +4,7 @@ use control::{Plan, StatusWrite};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::replicas::{Decision, Observed, decide};
+use crate::replicas::{Decision, Observed, decide, nonzero};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
@@ -33,11 +33,11 @@ fn status(o: &Observed<ReplicaSet>, decision: &Decision) -> Option<StatusWrite> 
     let counts = decision.counts;
     let new = ReplicaSetStatus {
         replicas: counts.replicas,
-        fully_labeled_replicas: Some(counts.fully_labeled),
-        ready_replicas: Some(counts.ready),
-        available_replicas: Some(counts.available),
+        fully_labeled_replicas: nonzero(counts.fully_labeled),
+        ready_replicas: nonzero(counts.ready),
+        available_replicas: nonzero(counts.available),
         terminating_replicas: Some(counts.terminating),
-        observed_generation: root.metadata.generation,
+        observed_generation: root.metadata.generation.filter(|g| *g != 0),
         conditions: conditions(o, decision, &old),
     };
     if same(&old, &new) {

@@ -58,15 +58,15 @@ fn missing_pods_are_made_under_final_names() {
         WEB,
         "default/web",
         &expect![[r#"
-        because 0 of 3 replicas are there, creating 3
-        create pods default/web-hvls4
-          then SuccessfulCreate: Created pod: web-hvls4
-        create pods default/web-8vcx9
-          then SuccessfulCreate: Created pod: web-8vcx9
-        create pods default/web-q2f89
-          then SuccessfulCreate: Created pod: web-q2f89
-        status replicasets.apps default/web: {"availableReplicas":0,"fullyLabeledReplicas":0,"observedGeneration":1,"readyReplicas":0,"replicas":0,"terminatingReplicas":0}
-    "#]],
+            because 0 of 3 replicas are there, creating 3
+            create pods default/web-hvls4
+              then SuccessfulCreate: Created pod: web-hvls4
+            create pods default/web-8vcx9
+              then SuccessfulCreate: Created pod: web-8vcx9
+            create pods default/web-q2f89
+              then SuccessfulCreate: Created pod: web-q2f89
+            status replicasets.apps default/web: {"observedGeneration":1,"replicas":0,"terminatingReplicas":0}
+        "#]],
     );
 }
 
@@ -103,12 +103,12 @@ fn a_pod_that_no_longer_matches_is_let_go_and_replaced() {
         &world,
         "default/web",
         &expect![[r#"
-        because 2 of 3 replicas are there, creating 1
-        patch pods default/c: {"metadata":{"ownerReferences":[],"resourceVersion":"104","uid":"c-uid"}}
-        create pods default/web-hvls4
-          then SuccessfulCreate: Created pod: web-hvls4
-        status replicasets.apps default/web: {"availableReplicas":0,"fullyLabeledReplicas":2,"observedGeneration":1,"readyReplicas":0,"replicas":2,"terminatingReplicas":0}
-    "#]],
+            because 2 of 3 replicas are there, creating 1
+            patch pods default/c: {"metadata":{"ownerReferences":[],"resourceVersion":"104","uid":"c-uid"}}
+            create pods default/web-hvls4
+              then SuccessfulCreate: Created pod: web-hvls4
+            status replicasets.apps default/web: {"fullyLabeledReplicas":2,"observedGeneration":1,"replicas":2,"terminatingReplicas":0}
+        "#]],
     );
 }
 
@@ -197,11 +197,11 @@ fn a_refused_creation_shows_in_the_status() {
         &world,
         "default/web",
         &expect![[r#"
-        because 2 of 3 replicas are there, creating 1
-        create pods default/web-hvls4
-          then SuccessfulCreate: Created pod: web-hvls4
-        status replicasets.apps default/web: {"availableReplicas":0,"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"pods \"web-x\" is forbidden: exceeded quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":2,"observedGeneration":1,"readyReplicas":0,"replicas":2,"terminatingReplicas":0}
-    "#]],
+            because 2 of 3 replicas are there, creating 1
+            create pods default/web-hvls4
+              then SuccessfulCreate: Created pod: web-hvls4
+            status replicasets.apps default/web: {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"pods \"web-x\" is forbidden: exceeded quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}],"fullyLabeledReplicas":2,"observedGeneration":1,"replicas":2,"terminatingReplicas":0}
+        "#]],
     );
 }
 

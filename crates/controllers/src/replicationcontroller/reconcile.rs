@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::replicas::{Decision, Observed, decide};
+use crate::replicas::{Decision, Observed, decide, nonzero};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
@@ -35,10 +35,10 @@ fn status(o: &Observed<ReplicationController>, decision: &Decision) -> Option<St
     let counts = decision.counts;
     let new = ReplicationControllerStatus {
         replicas: counts.replicas,
-        fully_labeled_replicas: Some(counts.fully_labeled),
-        ready_replicas: Some(counts.ready),
-        available_replicas: Some(counts.available),
-        observed_generation: root.metadata.generation,
+        fully_labeled_replicas: nonzero(counts.fully_labeled),
+        ready_replicas: nonzero(counts.ready),
+        available_replicas: nonzero(counts.available),
+        observed_generation: root.metadata.generation.filter(|g| *g != 0),
         conditions: conditions(o, decision, &old),
     };
     if same(&old, &new) {
