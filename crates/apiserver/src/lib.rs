@@ -1,1 +1,45 @@
-//! apiserver.
+//! The API server: the one road that every request takes, over every kind of the table.
+//!
+//! What it is: connection, authentication, impersonation, flow control, authorization, decoding and defaults, admission,
+//! preparation, validation, store transaction, answer; lists and watches from a cache per resource. What it is not: it
+//! has no handler for any kind; what is special about one stands in `api`, what is allowed in `access`.
+//!
+//! Start with [`Server`], then `road` (the stages in order), `write::update` (the loop of a changing write), `cache` (the
+//! contract of reads) and `read::watch`.
+
+mod admit;
+mod allocate;
+mod authenticate;
+mod authorize;
+mod body;
+mod bootstrap;
+mod cache;
+mod call;
+mod connect;
+mod decode;
+mod discovery;
+mod flow;
+mod impersonate;
+mod in_process;
+mod kubernetes_service;
+mod listen;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod paths;
+mod protobuf;
+mod read;
+mod request;
+mod resource;
+mod respond;
+mod road;
+mod schemas;
+mod server;
+mod shape;
+mod virtuals;
+mod write;
+
+pub use body::{Body, BoxError};
+pub use in_process::InProcess;
+pub use listen::TlsSettings;
+pub use server::{Config, Identity, KubeletClient, Server, StartError};

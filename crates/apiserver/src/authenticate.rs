@@ -1,0 +1,118 @@
+//! Who asks: a client certificate, a bearer token, a caller in this process, or nobody.
+//!
+//! A certificate was checked against the client CA in the handshake; here its subject becomes a user. Somebody who shows
+//! a bad token is refused; somebody who shows nothing is `system:anonymous`.
+
+use access::User;
+use access::tokens::TokenError;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{Extensions, HeaderMap, HeaderValue};
+use machinery::ApiError;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+use crate::call::Call;
+
+/// Marks a request from this process: the identity of its caller. Only [`crate::InProcess`] makes it; nothing that
+/// arrives over a connection has extensions of this type.
+#[derive(Clone)]
+pub(crate) struct InProcessUser(pub(crate) Arc<User>);
+
+/// The certificate a client has proved to own.
+#[derive(Clone)]
+pub(crate) struct PeerCertificate(pub(crate) Arc<CertificateDer<'static>>);
+
+const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Finds out who asks, and takes the credentials off the request.
+///
+/// # Errors
+/// 401.
+pub(crate) fn authenticate(call: &mut Call, extensions: &Extensions) -> Result<User, ApiError> {
+    if let Some(InProcessUser(user)) = extensions.get() {
+        call.headers.remove(AUTHORIZATION);
+        return Ok(user.as_ref().clone().authenticated());
+    }
+    let token = take_token(&mut call.headers);
+    if let Some(user) = extensions
+        .get::<PeerCertificate>()
+        .and_then(|c| certificate_user(&c.0))
+    {
+        return Ok(user.authenticated());
+    }
+    match token {
+        Some(token) => token_user(call, &token).map(User::authenticated),
+        None => Ok(User::anonymous()),
+    }
+}
+
+fn certificate_user(der: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().last()?.as_str().ok()?;
+    let organizations = subject.iter_organization().filter_map(|o| o.as_str().ok());
+    let digest: String = Sha256::digest(der)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let credential = format!("X509SHA256={digest}");
+    User::from_certificate(
+        name,
+        organizations.map(str::to_owned).collect(),
+        &credential,
+    )
+}
+
+fn token_user(call: &Call, token: &str) -> Result<User, ApiError> {
+    match call
+        .server
+        .tokens()
+        .verify(token, call.now, &[], &*call.server)
+    {
+        Ok(authenticated) => Ok(authenticated.user),
+        Err(error) => {
+            if !matches!(error, TokenError::Foreign) {
+                tracing::info!(%error, "a service-account token was refused");
+            }
+            Err(ApiError::unauthorized())
+        }
+    }
+}
+
+/// The bearer token; it does not travel on.
+fn take_token(headers: &mut HeaderMap) -> Option<String> {
+    if let Some(header) = headers.remove(AUTHORIZATION) {
+        let text = header.to_str().ok()?.trim().to_owned();
+        let (scheme, token) = text.split_once(' ')?;
+        let token = token.trim();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+            .then(|| token.to_owned());
+    }
+    take_websocket_token(headers)
+}
+
+fn take_websocket_token(headers: &mut HeaderMap) -> Option<String> {
+    let text = headers
+        .get(SEC_WEBSOCKET_PROTOCOL)?
+        .to_str()
+        .ok()?
+        .to_owned();
+    let protocols: Vec<&str> = text.split(',').map(str::trim).collect();
+    let encoded = protocols
+        .iter()
+        .find_map(|p| p.strip_prefix(WEBSOCKET_TOKEN))?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    let rest: Vec<&str> = protocols
+        .iter()
+        .copied()
+        .filter(|p| !p.starts_with(WEBSOCKET_TOKEN))
+        .collect();
+    match HeaderValue::from_str(&rest.join(", ")) {
+        Ok(value) if !rest.is_empty() => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, value)),
+        _ => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
+    }
+    Some(token)
+}

@@ -1,0 +1,160 @@
+//! What every cluster has: its namespaces, priority classes, default policy, and the service `kubernetes`. Made through
+//! the road like anything else, by `system:apiserver`.
+
+use std::sync::Arc;
+
+use access::User;
+use access::bootstrap::{self, Write};
+use access::user::{API_SERVER, SYSTEM_MASTERS};
+use api::{AnyKind, Scope};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use machinery::{ApiError, Object};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::body::BoxError;
+use crate::in_process::InProcess;
+use crate::server::{Server, StartError};
+
+/// Makes what is missing.
+///
+/// # Errors
+/// Something could not be made.
+pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
+    let own = Own(server.in_process(User::new(API_SERVER, &[SYSTEM_MASTERS])));
+    let mut wanted = bootstrap::namespaces();
+    wanted.extend(bootstrap::priority_classes());
+    wanted.extend(bootstrap::policy());
+    for object in wanted {
+        own.settle(&object).await?;
+    }
+    crate::kubernetes_service::settle(server, &own).await
+}
+
+/// The server as a client of itself.
+pub(crate) struct Own(InProcess);
+
+impl Own {
+    async fn settle(&self, wanted: &Object) -> Result<(), StartError> {
+        // A kind that is not served needs no defaults.
+        let Some(path) = Paths::of(wanted) else {
+            return Ok(());
+        };
+        self.try_settle(&path, wanted)
+            .await
+            .map_err(|source| StartError::Bootstrap {
+                what: path.object.clone(),
+                source,
+            })
+    }
+
+    async fn try_settle(&self, path: &Paths, wanted: &Object) -> Result<(), ApiError> {
+        let existing = self.get(&path.object).await?;
+        match bootstrap::reconcile(existing.as_ref(), wanted) {
+            None => Ok(()),
+            Some(Write::Create(object)) => self
+                .send(Method::POST, &path.collection, Some(&object))
+                .await
+                .map(drop),
+            Some(Write::Update(object)) => self
+                .send(Method::PUT, &path.object, Some(&object))
+                .await
+                .map(drop),
+            Some(Write::Recreate { object, .. }) => {
+                self.send(Method::DELETE, &path.object, None).await?;
+                self.send(Method::POST, &path.collection, Some(&object))
+                    .await
+                    .map(drop)
+            }
+        }
+    }
+
+    /// An object, if it is there.
+    ///
+    /// # Errors
+    /// Anything but that it is not there.
+    pub(crate) async fn get(&self, path: &str) -> Result<Option<Object>, ApiError> {
+        match self.send(Method::GET, path, None).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a request with an object and gives the object that comes back.
+    ///
+    /// # Errors
+    /// The server's own refusal.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        object: Option<&Object>,
+    ) -> Result<Object, ApiError> {
+        let failed = |error: BoxError| ApiError::internal(error);
+        let body = object.map(Object::encode).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("user-agent", "kube-apiserver");
+        let request = request
+            .body(http_body_util::Full::new(body))
+            .map_err(ApiError::internal)?;
+        let response = self.0.clone().oneshot(request).await.map_err(failed)?;
+        let code = response.status().as_u16();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(failed)?
+            .to_bytes();
+        let object: Object = serde_json::from_slice(&bytes)
+            .map(Object)
+            .map_err(ApiError::internal)?;
+        if code < 300 {
+            return Ok(object);
+        }
+        let message = object
+            .0
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned();
+        Err(ApiError::new(code, "", message))
+    }
+}
+
+/// Where an object is found.
+struct Paths {
+    collection: String,
+    object: String,
+}
+
+impl Paths {
+    fn of(object: &Object) -> Option<Self> {
+        let (group, version) = object
+            .api_version()
+            .split_once('/')
+            .unwrap_or(("", object.api_version()));
+        let kind: &dyn AnyKind = api::by_kind(group, version, object.kind())?;
+        let root = match group {
+            "" => format!("/api/{version}"),
+            group => format!("/apis/{group}/{version}"),
+        };
+        let plural = kind.names().plural;
+        let collection = match kind.scope() {
+            Scope::Cluster => format!("{root}/{plural}"),
+            Scope::Namespaced => format!("{root}/namespaces/{}/{plural}", object.namespace()),
+        };
+        // Names of roles hold colons and the like.
+        let name = percent_encoding::utf8_percent_encode(
+            object.name(),
+            percent_encoding::NON_ALPHANUMERIC,
+        );
+        Some(Self {
+            object: format!("{collection}/{name}"),
+            collection,
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! One version of one object: the store's bytes, shared, and what selection needs to know of them.
+
+use std::sync::{Arc, OnceLock};
+
+use api::AnyKind;
+use bytes::Bytes;
+use machinery::{Object, fields, labels};
+use store::{KeyValue, Revision};
+
+/// What selectors look at; shared by the versions of an object that only differ in their revision.
+#[derive(Debug)]
+struct Selectable {
+    labels: Box<[(Box<str>, Box<str>)]>,
+    fields: Box<[(&'static str, Box<str>)]>,
+}
+
+/// One version of one object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The storage key without the resource's prefix: `namespace/name` or `name`.
+    pub(crate) key: Arc<str>,
+    /// The resourceVersion.
+    pub(crate) revision: Revision,
+    /// The object as the store has it, without a resourceVersion.
+    raw: Bytes,
+    /// Just behind `"metadata":{` in `raw`.
+    splice_at: usize,
+    selectable: Arc<Selectable>,
+    tree: OnceLock<Option<Arc<Object>>>,
+}
+
+/// A stored value that is no object; never a reason to stop serving the others.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored value of {key:?} is not an object of the API")]
+pub(crate) struct Malformed {
+    key: String,
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// Where a resourceVersion is spliced into stored bytes.
+fn splice_point(raw: &[u8]) -> Option<usize> {
+    // `kind` and `apiVersion` alone stand before the metadata, and a quote inside them would be escaped.
+    raw.windows(METADATA.len())
+        .position(|w| w == METADATA)
+        .map(|at| at + METADATA.len())
+}
+
+/// Stored bytes with their revision spliced in as the resourceVersion; `None` when they are malformed.
+pub(crate) fn spliced(raw: &[u8], revision: Revision) -> Option<Vec<u8>> {
+    let at = splice_point(raw)?;
+    let mut out = Vec::with_capacity(raw.len() + 48);
+    write_spliced(&mut out, raw, 0, at, revision);
+    Some(out)
+}
+
+fn write_spliced(out: &mut Vec<u8>, raw: &[u8], from: usize, at: usize, revision: Revision) {
+    out.extend_from_slice(&raw[from..at]);
+    out.extend_from_slice(b"\"resourceVersion\":\"");
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.push(b'"');
+    if raw.get(at) != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(&raw[at..]);
+}
+
+/// The tree of a stored value, resourceVersion included.
+pub(crate) fn decode_stored(raw: &[u8], revision: Revision) -> Option<Object> {
+    let mut object = Object(serde_json::from_slice(raw).ok()?);
+    object.set_meta_str("resourceVersion", &revision.to_string());
+    Some(object)
+}
+
+impl Entry {
+    /// Reads a stored version.
+    pub(crate) fn new(kind: &dyn AnyKind, prefix: &[u8], kv: &KeyValue) -> Result<Self, Malformed> {
+        let malformed = || Malformed {
+            key: String::from_utf8_lossy(&kv.key).into_owned(),
+        };
+        let key = kv
+            .key
+            .strip_prefix(prefix)
+            .and_then(|k| std::str::from_utf8(k).ok());
+        let key = key.ok_or_else(malformed)?;
+        let splice_at = splice_point(&kv.value).ok_or_else(malformed)?;
+        let object = serde_json::from_slice(&kv.value)
+            .map(Object)
+            .map_err(|_| malformed())?;
+        let boxed = |(k, v): (&str, &str)| (k.into(), v.into());
+        let fields = kind.selectable_fields(&object);
+        let selectable = Selectable {
+            labels: object.labels().map(boxed).collect(),
+            fields: fields.into_iter().map(|(k, v)| (k, v.into())).collect(),
+        };
+        Ok(Self {
+            key: key.into(),
+            revision: kv.mod_revision,
+            raw: kv.value.clone(),
+            splice_at,
+            selectable: Arc::new(selectable),
+            tree: OnceLock::new(),
+        })
+    }
+
+    /// The same state under another revision: what a watcher sees of an object that is gone.
+    pub(crate) fn at(&self, revision: Revision) -> Self {
+        Self {
+            key: self.key.clone(),
+            revision,
+            raw: self.raw.clone(),
+            splice_at: self.splice_at,
+            selectable: self.selectable.clone(),
+            tree: OnceLock::new(),
+        }
+    }
+
+    /// `metadata.namespace`, empty in cluster scope.
+    pub(crate) fn namespace(&self) -> &str {
+        self.key
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
+    }
+
+    /// `metadata.name`.
+    pub(crate) fn name(&self) -> &str {
+        self.key.split_once('/').map_or(&self.key, |(_, name)| name)
+    }
+
+    /// The length of the encoded object, nearly.
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len() + 40
+    }
+
+    /// Writes the object with its resourceVersion.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_spliced(out, &self.raw, 0, self.splice_at, self.revision);
+    }
+
+    /// Writes the object as an item of a typed list: without `kind` and `apiVersion`.
+    pub(crate) fn write_item(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let from = self.splice_at - METADATA.len();
+        write_spliced(out, &self.raw, from, self.splice_at, self.revision);
+    }
+
+    /// The object as a tree, kept for the next one who asks.
+    pub(crate) fn tree(&self) -> Option<Arc<Object>> {
+        self.tree
+            .get_or_init(|| self.decode().map(Arc::new))
+            .clone()
+    }
+
+    /// The object as a tree of the caller's own.
+    pub(crate) fn decode(&self) -> Option<Object> {
+        decode_stored(&self.raw, self.revision)
+    }
+
+    /// Whether selectors choose this version.
+    pub(crate) fn matches(&self, selection: &Selection) -> bool {
+        let label = |key: &str| {
+            let found = self
+                .selectable
+                .labels
+                .iter()
+                .find(|(k, _)| k.as_ref() == key);
+            found.map(|(_, v)| v.as_ref())
+        };
+        self.key.starts_with(selection.key_prefix.as_str())
+            && (selection.labels.is_everything() || selection.labels.matches(label))
+            && (selection.fields.is_everything() || selection.fields.matches(|f| self.field(f)))
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        match name {
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            _ => {
+                let found = self.selectable.fields.iter().find(|(k, _)| *k == name);
+                found.map(|(_, v)| v.as_ref())
+            }
+        }
+    }
+}
+
+/// Which objects of a resource a reader wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// `namespace/`, or empty for all.
+    pub(crate) key_prefix: String,
+    pub(crate) labels: labels::Selector,
+    pub(crate) fields: fields::Selector,
+}
+
+impl Selection {
+    /// Everything in a namespace, or everywhere when it is empty.
+    pub(crate) fn namespace(namespace: &str) -> Self {
+        let key_prefix = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}/")
+        };
+        let (labels, fields) = (
+            labels::Selector::everything(),
+            fields::Selector::everything(),
+        );
+        Self {
+            key_prefix,
+            labels,
+            fields,
+        }
+    }
+
+    /// Whether no selector leaves anything out (the namespace aside).
+    pub(crate) fn takes_all(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+}

@@ -1,0 +1,123 @@
+//! One request on its way, and what every stage after authentication may ask about it.
+
+use std::sync::Arc;
+
+use access::{Attributes, FieldRequirement, User};
+use api::Context;
+use http::{HeaderMap, Method};
+use hyper::upgrade::OnUpgrade;
+use jiff::Timestamp;
+use machinery::fields;
+use parking_lot::Mutex;
+
+use crate::negotiate::Form;
+use crate::request::{Query, RequestInfo};
+use crate::server::Server;
+
+/// One request on its way.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Server>,
+    pub(crate) method: Method,
+    pub(crate) info: RequestInfo,
+    pub(crate) query: Query,
+    /// The query as it was sent.
+    pub(crate) raw_query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) user: User,
+    /// The form of errors and of answers with one shape.
+    pub(crate) form: Form,
+    pub(crate) now: Timestamp,
+    /// The way to the bare connection, for upgrades.
+    pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Call {
+    /// A request as it arrives, by nobody yet.
+    pub(crate) fn new<B>(server: Arc<Server>, request: &mut http::Request<B>) -> Self {
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let raw_query = request.uri().query().unwrap_or("").to_owned();
+        let query = Query::parse(&raw_query);
+        let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+        let form = Form::lenient(request.headers(), &query);
+        let headers = std::mem::take(request.headers_mut());
+        Self {
+            server,
+            method: request.method().clone(),
+            info,
+            query,
+            raw_query,
+            headers,
+            user: User::default(),
+            form,
+            now: now(),
+            upgrade: Mutex::new(upgrade),
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// Tells the client something beside the answer; each text once.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// What is to be told, once.
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock())
+    }
+
+    /// What the kinds' decisions may know.
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            now: self.now,
+            user: self.user.name.clone(),
+        }
+    }
+
+    /// The request as authorization sees it.
+    pub(crate) fn attributes(&self) -> Attributes {
+        let info = &self.info;
+        if !info.is_resource {
+            return Attributes::path(&self.user, info.verb, &info.path);
+        }
+        let selector = fields::Selector::parse(self.query.text("fieldSelector"));
+        let requirements = selector
+            .map(|s| s.requirements().to_vec())
+            .unwrap_or_default();
+        let field_selector = requirements.into_iter().map(|r| FieldRequirement {
+            field: r.field,
+            equals: r.equal,
+            value: r.value,
+        });
+        Attributes {
+            api_version: info.version.clone(),
+            subresource: info.subresource.clone(),
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            path: info.path.clone(),
+            field_selector: field_selector.collect(),
+            ..Attributes::resource(&self.user, info.verb, &info.group, &info.resource)
+        }
+    }
+
+    /// A header as text, empty when absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+    }
+}
+
+/// The time of a request. The server is an outside: it reads the clock once a request and passes the time on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the server reads the clock"
+)]
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,0 +1,264 @@
+//! Bodies become objects: read within bounds, checked against the request, completed, defaulted.
+//!
+//! Behaviour and wording: `k8s.io/apiserver/pkg/endpoints/handlers/{create,update,rest}.go`.
+
+use api::AnyKind;
+use bytes::Bytes;
+use machinery::codec::{self, DecodeError, Decoded, MAX_BODY_BYTES};
+use machinery::{ApiError, Object};
+
+use crate::body::{RequestBody, read_limited};
+use crate::call::Call;
+use crate::negotiate::{Media, body_media};
+use crate::protobuf;
+use crate::resource::Resource;
+use crate::schemas;
+
+/// Reads the whole body.
+///
+/// # Errors
+/// 413 beyond the limit, 400 when it breaks off.
+pub(crate) async fn bytes(body: RequestBody) -> Result<Bytes, ApiError> {
+    match read_limited(body, MAX_BODY_BYTES).await {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(too_large(MAX_BODY_BYTES)),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "error reading the request body: {error}"
+        ))),
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::too_large(format!("Request entity too large: limit is {limit}"))
+}
+
+/// Reads one object in the encoding of the request's `Content-Type`.
+pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    match media {
+        Media::Json => codec::decode_json(bytes),
+        Media::Yaml => codec::decode_yaml(bytes),
+        Media::Protobuf => match protobuf::decode(bytes) {
+            Ok(object) => Ok(Decoded {
+                object,
+                duplicates: Vec::new(),
+            }),
+            Err(error) => Err(DecodeError::Syntax(error.to_string())),
+        },
+    }
+}
+
+/// Reads the body as an object of any kind.
+///
+/// # Errors
+/// 413, 415, or 400 when it cannot be read.
+pub(crate) async fn any(call: &Call, body: RequestBody) -> Result<Decoded, ApiError> {
+    let media = body_media(&call.headers)?;
+    let bytes = bytes(body).await?;
+    parse(media, &bytes).map_err(|error| match error {
+        DecodeError::TooLarge { limit } => too_large(limit),
+        other => ApiError::bad_request(format!(
+            "couldn't get version/kind; json parse error: {other}"
+        )),
+    })
+}
+
+/// Reads the body as an object of the resource's kind, strict as the request wants it, and fills its defaults.
+///
+/// # Errors
+/// As [`any`], and 400 for another kind, another shape or (`fieldValidation=Strict`) unknown fields.
+pub(crate) async fn object(
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Object, ApiError> {
+    let Decoded {
+        mut object,
+        duplicates,
+    } = any(call, body).await?;
+    check_type(resource, &mut object)?;
+    check_shape(resource, &object)?;
+    strictness(call, resource.kind, &object, duplicates)?;
+    default(resource, &mut object)?;
+    Ok(object)
+}
+
+/// Checks the types of an object's fields.
+///
+/// # Errors
+/// 400 with the decoder's words.
+pub(crate) fn check_shape(resource: &Resource, object: &Object) -> Result<(), ApiError> {
+    match schemas::check(resource.kind, object, &[]).type_error {
+        Some(why) => Err(wrong_shape(resource, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Fills defaults; what does not have the kind's shape is refused.
+///
+/// # Errors
+/// 400.
+pub(crate) fn default(resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
+    remove_nulls(object);
+    resource
+        .kind
+        .default(object)
+        .map_err(|error| wrong_shape(resource, &error))
+}
+
+/// 400 for an object that does not have its kind's shape.
+pub(crate) fn wrong_shape(resource: &Resource, error: &dyn std::fmt::Display) -> ApiError {
+    let (kind, version) = (resource.names().kind, resource.names().version);
+    ApiError::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {error}"
+    ))
+}
+
+/// A null says the same as nothing: Go's decoder leaves the field unset.
+fn remove_nulls(object: &mut Object) {
+    fn walk(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.retain(|_, v| !v.is_null());
+                map.values_mut().for_each(walk);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    object.0.retain(|_, v| !v.is_null());
+    // What a managed-fields set or a custom value holds may be null in earnest; typed kinds hold no such thing.
+    object.0.values_mut().for_each(walk);
+}
+
+/// Checks `apiVersion` and `kind`, or fills them in.
+fn check_type(resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
+    let names = resource.names();
+    let (version, kind) = (names.api_version(), names.kind);
+    let given = (object.api_version().to_owned(), object.kind().to_owned());
+    if (given.0.is_empty() || given.0 == version) && (given.1.is_empty() || given.1 == kind) {
+        object.set_type(&version, kind);
+        return Ok(());
+    }
+    if given.1 == kind {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({version})",
+            given.0
+        )));
+    }
+    Err(ApiError::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {kind}: converting ({}) to ({version}.{kind}): unknown conversion",
+        given.1,
+        object.api_version().rsplit('/').next().unwrap_or(""),
+        given.1,
+    )))
+}
+
+/// What a strict reader would object to is refused, told as warnings, or ignored.
+pub(crate) fn strictness(
+    call: &Call,
+    kind: &dyn AnyKind,
+    object: &Object,
+    duplicates: Vec<String>,
+) -> Result<(), ApiError> {
+    let mode = field_validation(call)?;
+    if mode == FieldValidation::Ignore {
+        return Ok(());
+    }
+    let report = schemas::check(kind, object, &duplicates);
+    let problems = report.unknown;
+    if mode == FieldValidation::Strict && !problems.is_empty() && report.type_error.is_none() {
+        let names = kind.names();
+        return Err(ApiError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {}",
+            names.kind,
+            names.version,
+            names.kind,
+            machinery::schema::strict_error(&problems)
+        )));
+    }
+    for problem in problems {
+        call.warn(problem);
+    }
+    Ok(())
+}
+
+/// What happens to unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// The `fieldValidation` of a request.
+pub(crate) fn field_validation(call: &Call) -> Result<FieldValidation, ApiError> {
+    match call.query.text("fieldValidation") {
+        "" | "Warn" => Ok(FieldValidation::Warn),
+        "Ignore" => Ok(FieldValidation::Ignore),
+        "Strict" => Ok(FieldValidation::Strict),
+        other => {
+            let mut errors = machinery::ErrorList::new();
+            let supported = ["Ignore", "Strict", "Warn"];
+            errors.not_supported(&machinery::Path::new("fieldValidation"), other, &supported);
+            Err(ApiError::invalid(
+                "meta.k8s.io",
+                write_options(call),
+                "",
+                &errors,
+            ))
+        }
+    }
+}
+
+/// The name of the options of a write, as errors give it.
+pub(crate) fn write_options(call: &Call) -> &'static str {
+    match call.info.verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => "DeleteOptions",
+    }
+}
+
+/// The namespace of an object must be that of the path; it is filled in when it is not given.
+pub(crate) fn check_namespace(
+    call: &Call,
+    resource: &Resource,
+    object: &mut Object,
+) -> Result<(), ApiError> {
+    if !resource.is_namespaced() {
+        object.set_meta_str("namespace", "");
+        return Ok(());
+    }
+    let wanted = call.info.namespace.as_str();
+    if wanted.is_empty() {
+        return Err(ApiError::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
+    }
+    match object.namespace() {
+        "" => object.set_meta_str("namespace", wanted),
+        given if given == wanted => {}
+        _ => {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(ApiError::bad_request(why));
+        }
+    }
+    Ok(())
+}
+
+/// The name of an object that replaces another must be that of the path.
+pub(crate) fn check_name(call: &Call, object: &Object) -> Result<(), ApiError> {
+    let (given, wanted) = (object.name(), call.info.name.as_str());
+    if given.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if given != wanted {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({wanted})"
+        )));
+    }
+    Ok(())
+}

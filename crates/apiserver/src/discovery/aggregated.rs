@@ -1,0 +1,96 @@
+//! Aggregated discovery: everything in one document, with an ETag.
+
+use api::{AnyKind, Scope, Subresource};
+use bytes::Bytes;
+use http::header::{ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Shown, groups, kinds, subresources, verbs, versions};
+use crate::body::Body;
+use crate::call::Call;
+use crate::respond;
+
+/// The document for the core group (`/api`) or for all others (`/apis`).
+pub(super) fn answer(call: &Call, core: bool, api_version: &str) -> Response<Body> {
+    let groups = if core { vec![""] } else { groups() };
+    let document = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),
+        "metadata": {}, "items": groups.into_iter().map(group).collect::<Vec<_>>(),
+    });
+    let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+    let digest: String = Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02X}"))
+        .collect();
+    let etag = format!("\"{digest}\"");
+    let known = call
+        .headers
+        .get(IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        == Some(etag.as_str());
+    let content_type =
+        format!("application/json;g=apidiscovery.k8s.io;v={api_version};as=APIGroupDiscoveryList");
+    let mut response = respond::whole(200, &call.form, &content_type, bytes);
+    if known {
+        response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(value) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, value);
+    }
+    response
+}
+
+fn group(name: &str) -> Value {
+    let metadata = if name.is_empty() {
+        json!({})
+    } else {
+        json!({"name": name})
+    };
+    let version = |version: &str| {
+        let resources: Vec<Value> = kinds(name, version).into_iter().map(resource).collect();
+        json!({"version": version, "resources": resources, "freshness": "Current"})
+    };
+    let versions: Vec<Value> = versions(name).into_iter().map(version).collect();
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn resource(kind: &dyn AnyKind) -> Value {
+    let names = kind.names();
+    let scope = if kind.scope() == Scope::Namespaced {
+        "Namespaced"
+    } else {
+        "Cluster"
+    };
+    let mut out = json!({
+        "resource": names.plural,
+        "responseKind": {"group": "", "version": "", "kind": names.kind},
+        "scope": scope, "singularResource": names.singular, "verbs": verbs(kind),
+    });
+    if !names.short.is_empty() {
+        out["shortNames"] = names.short.into();
+    }
+    if !names.categories.is_empty() {
+        out["categories"] = names.categories.into();
+    }
+    let subresources = subresources(kind);
+    if !subresources.is_empty() {
+        let all = subresources.into_iter().map(|s| subresource(kind, s));
+        out["subresources"] = all.collect::<Vec<_>>().into();
+    }
+    out
+}
+
+fn subresource(kind: &dyn AnyKind, subresource: Subresource) -> Value {
+    let shown = Shown::of(kind, subresource);
+    let (group, version) = shown.group_version.unwrap_or_default();
+    json!({
+        "subresource": subresource.name(),
+        "responseKind": {"group": group, "version": version, "kind": shown.kind},
+        "verbs": shown.verbs,
+    })
+}

@@ -1,0 +1,163 @@
+//! Connections: TCP, TLS with a deadline, HTTP/1.1 and HTTP/2 with bounds, and an orderly end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::authenticate::PeerCertificate;
+use crate::road;
+use crate::server::{Identity, Server, StartError};
+
+/// A client that has not shaken hands by then is no client (security lessons 2020-8552, 2026-73500).
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for the head of a request.
+const HEADER_DEADLINE: Duration = Duration::from_secs(30);
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_STREAMS: u32 = 250;
+/// How long requests under way may take at the end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How connections are secured.
+pub struct TlsSettings {
+    /// The server's certificate.
+    pub identity: Identity,
+    /// Who signs client certificates.
+    pub client_authorities: Vec<CertificateDer<'static>>,
+}
+
+impl TlsSettings {
+    /// The TLS configuration: a client may show a certificate, and then it must be good.
+    ///
+    /// # Errors
+    /// The certificate, key or authorities cannot be used.
+    fn into_acceptor(self) -> Result<TlsAcceptor, StartError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for authority in self.client_authorities {
+            roots.add(authority)?;
+        }
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.identity.chain, self.identity.key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl Server {
+    /// Serves these listeners until [`Server::shut_down`], then lets requests under way come to their end.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub async fn serve(
+        self: &Arc<Self>,
+        listeners: Vec<TcpListener>,
+        tls: TlsSettings,
+    ) -> Result<(), StartError> {
+        let acceptor = tls.into_acceptor()?;
+        let graceful = Arc::new(GracefulShutdown::new());
+        let mut accepting = tokio::task::JoinSet::new();
+        for listener in listeners {
+            let (server, acceptor) = (self.clone(), acceptor.clone());
+            accepting.spawn(server.accept(listener, acceptor, graceful.clone()));
+        }
+        while accepting.join_next().await.is_some() {}
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            // Whoever does not come to an end is cut off.
+            let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+        }
+        Ok(())
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        acceptor: TlsAcceptor,
+        graceful: Arc<GracefulShutdown>,
+    ) {
+        let shutdown = self.shutdown_token();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let watcher = graceful.watcher();
+                    let (server, acceptor) = (self.clone(), acceptor.clone());
+                    tokio::spawn(server.connection(stream, acceptor, watcher));
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely; a moment later there may be some.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
+        // Small answers are not held back for more to come.
+        let _ = stream.set_nodelay(true);
+        let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));
+        let stream = match handshake.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!("a TLS handshake took too long");
+                return;
+            }
+        };
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(|c| c.first());
+        let certificate = certificate.map(|c| PeerCertificate(Arc::new(c.clone().into_owned())));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let server = self.clone();
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            async move { Ok::<_, std::convert::Infallible>(road::answer(server, request).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(MAX_HEADER_BYTES);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADER_BYTES as u32);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(error, "a connection ended");
+        }
+    }
+}

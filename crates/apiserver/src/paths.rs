@@ -1,0 +1,175 @@
+//! Paths that are no resources: discovery, OpenAPI, version, health, metrics, keys of service accounts.
+
+use http::{Method, Response};
+use machinery::ApiError;
+use serde_json::{Value, json};
+use store::Range;
+
+use crate::body::Body;
+use crate::call::Call;
+use crate::{discovery, openapi, respond};
+
+/// Answers a path.
+pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        return Ok(respond::text(405, "405 method not allowed\n"));
+    }
+    let path = call.info.path.trim_end_matches('/');
+    if let Some(found) = discovery::answer(call) {
+        return Ok(found);
+    }
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    Ok(match segments.as_slice() {
+        [""] => respond::value(200, &call.form, &json!({"paths": root_paths()})),
+        ["version"] => respond::value(200, &call.form, &version()),
+        ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
+        ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
+        ["metrics"] => metrics(call),
+        ["openapi", rest @ ..] => openapi::answer(call, rest)?,
+        [".well-known", "openid-configuration"] => {
+            let url = format!(
+                "https://{}:{}/openid/v1/jwks",
+                call.server.settings.advertise_address, call.server.settings.advertise_port
+            );
+            respond::value(
+                200,
+                &call.form,
+                &call.server.tokens().openid_configuration(&url),
+            )
+        }
+        ["openid", "v1", "jwks"] => {
+            let keys = serde_json::to_vec(&call.server.tokens().jwks()).unwrap_or_default();
+            respond::whole(200, &call.form, "application/jwk-set+json", keys.into())
+        }
+        _ => respond::text(404, "404 page not found\n"),
+    })
+}
+
+/// What `/version` says.
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "37", "emulationMajor": "1", "emulationMinor": "37",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "36", "gitVersion": "v1.37.0",
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+    })
+}
+
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn root_paths() -> Vec<String> {
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for names in api::KINDS
+        .iter()
+        .map(|k| k.names())
+        .filter(|n| !n.group.is_empty())
+    {
+        paths.push(format!("/apis/{}", names.group));
+        paths.push(format!("/apis/{}/{}", names.group, names.version));
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+const CHECKS: &[&str] = &["ping", "etcd", "informer-sync"];
+
+async fn check(call: &Call, name: &str) -> Result<(), String> {
+    match name {
+        "etcd" => {
+            let range = Range {
+                count_only: true,
+                ..Range::key(b"/registry/health".to_vec())
+            };
+            call.server
+                .store()
+                .range(range)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn health(call: &Call, path: &str) -> Response<Body> {
+    let mut lines = String::new();
+    let mut failed = false;
+    let excluded: Vec<&str> = call.query.all("exclude").collect();
+    for name in CHECKS {
+        if excluded.contains(name) {
+            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+            continue;
+        }
+        match check(call, name).await {
+            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Err(why) => {
+                tracing::warn!(check = name, why, "a health check failed");
+                failed = true;
+                lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+            }
+        }
+    }
+    if path == "readyz" && call.server.shutdown_token().is_cancelled() {
+        failed = true;
+        lines.push_str("[-]shutdown failed: reason withheld\n");
+    } else if path == "readyz" {
+        lines.push_str("[+]shutdown ok\n");
+    }
+    if failed {
+        return respond::text(500, format!("{lines}{path} check failed\n"));
+    }
+    let verbose = call.query.get("verbose").is_some();
+    respond::text(
+        200,
+        if verbose {
+            format!("{lines}{path} check passed\n")
+        } else {
+            "ok".to_owned()
+        },
+    )
+}
+
+async fn one_check(call: &Call, name: &str) -> Response<Body> {
+    if !CHECKS.contains(&name) {
+        return respond::text(404, "404 page not found\n");
+    }
+    match check(call, name).await {
+        Ok(()) => respond::text(200, "ok"),
+        Err(_) => respond::text(500, format!("internal server error: {name} failed\n")),
+    }
+}
+
+fn metrics(call: &Call) -> Response<Body> {
+    let text = call.server.metrics().render();
+    respond::whole(
+        200,
+        &call.form,
+        "text/plain; version=0.0.4; charset=utf-8",
+        text.into(),
+    )
+}

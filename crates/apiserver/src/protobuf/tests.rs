@@ -1,0 +1,74 @@
+use serde_json::json;
+
+use super::{ProtobufError, decode, table};
+
+fn text(number: u8, text: &str) -> Vec<u8> {
+    bytes(number, text.as_bytes())
+}
+
+fn bytes(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut out = vec![
+        number << 3 | 2,
+        u8::try_from(value.len()).expect("a short value"),
+    ];
+    out.extend_from_slice(value);
+    out
+}
+
+fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let meta = [text(1, api_version), text(2, kind)].concat();
+    [b"k8s\0".to_vec(), bytes(1, &meta), bytes(2, raw)].concat()
+}
+
+#[test]
+fn a_config_map_becomes_the_tree_that_json_makes() {
+    // An unset time, an empty generateName and a map entry, as client-go sends them.
+    let metadata = [text(1, "x"), text(2, ""), bytes(8, b"")].concat();
+    let data = bytes(2, &[text(1, "a"), text(2, "b")].concat());
+    let raw = [bytes(1, &metadata), data].concat();
+    let object = decode(&envelope("v1", "ConfigMap", &raw)).expect("an object");
+    let wanted = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "b"},
+    });
+    assert_eq!(object.into_value(), wanted);
+}
+
+#[test]
+fn zeros_stay_where_they_mean_something() {
+    // replicas: a pointer, so 0 is a wish; minReadySeconds: always sent.
+    let spec = [vec![1 << 3, 0], vec![5 << 3, 0]].concat();
+    let object = decode(&envelope("apps/v1", "Deployment", &bytes(2, &spec))).expect("an object");
+    assert_eq!(object.0["spec"], json!({"replicas": 0}));
+}
+
+#[test]
+fn what_is_no_message_is_refused() {
+    assert_eq!(decode(b"{}"), Err(ProtobufError::NoMagic));
+    let cut = envelope("v1", "Pod", &[10, 200]);
+    assert!(matches!(decode(&cut), Err(ProtobufError::Malformed(_))));
+    let unknown = decode(&envelope("v1", "Nothing", b""));
+    assert!(matches!(unknown, Err(ProtobufError::UnknownKind { .. })));
+}
+
+#[test]
+fn every_message_that_the_table_names_is_in_it() {
+    for message in table::named() {
+        let known = !table::fields(message).is_empty();
+        // Some messages have no fields at all.
+        assert!(
+            known || message.starts_with(|c: char| c.is_ascii_lowercase()),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn every_kind_that_is_served_is_in_the_table() {
+    for names in api::KINDS.iter().map(|k| k.names()) {
+        assert!(
+            table::of_kind(&names.api_version(), names.kind).is_some(),
+            "{}",
+            names.kind
+        );
+    }
+}

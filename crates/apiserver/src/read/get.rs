@@ -1,0 +1,51 @@
+//! One object, as the store has it now.
+
+use http::Response;
+use machinery::ApiError;
+use store::{KeyValue, Range};
+
+use super::options::parse_revision;
+use crate::body::Body;
+use crate::cache::{decode_stored, spliced, too_large_revision};
+use crate::call::Call;
+use crate::resource::{Resource, Storage};
+use crate::shape::Shaper;
+use crate::{respond, server};
+
+/// Answers with one object.
+pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Body>, ApiError> {
+    let shaper = Shaper::of(call, resource)?;
+    let storage = resource.storage("get")?;
+    let key = resource.key(&call.info.namespace, &call.info.name)?;
+    if let Some(wanted) = parse_revision(call.query.text("resourceVersion"))? {
+        let current = call.server.store().revision();
+        if wanted > current {
+            return Err(too_large_revision(wanted, current));
+        }
+    }
+    let found = fetch(call, storage, &key).await?;
+    let found = found.ok_or_else(|| resource.not_found(&call.info.name))?;
+    let malformed = || ApiError::internal("the stored object cannot be read");
+    if shaper.is_plain() {
+        let bytes = spliced(&found.value, found.mod_revision).ok_or_else(malformed)?;
+        return Ok(respond::json_bytes(200, &shaper.form, bytes));
+    }
+    let object = decode_stored(&found.value, found.mod_revision).ok_or_else(malformed)?;
+    Ok(respond::value(200, &shaper.form, &shaper.one(object)))
+}
+
+/// The present state of one key of a resource.
+pub(crate) async fn fetch(
+    call: &Call,
+    storage: &Storage,
+    key: &str,
+) -> Result<Option<KeyValue>, ApiError> {
+    let range = Range::key(storage.full_key(key));
+    let found = call
+        .server
+        .store()
+        .range(range)
+        .await
+        .map_err(server::store_error)?;
+    Ok(found.kvs.into_iter().next())
+}

@@ -1,0 +1,190 @@
+//! Lists: a consistent state of the store, from the watch cache where it is enough, streamed.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/storage/cacher/delegator`; an unset resourceVersion waits until the cache has
+//! reached the store, `0` takes what is there, `n` waits for `n`. Pages after the first, and exact revisions, come from
+//! the store's history.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_TYPE;
+use machinery::ApiError;
+use serde_json::{Map, Value, json};
+
+use super::options::ListOptions;
+use super::page::{self, PageError, Token};
+use crate::body::Body;
+use crate::cache::{Entry, Selection, Snapshot};
+use crate::call::Call;
+use crate::resource::{Resource, Storage};
+use crate::respond;
+use crate::shape::Shaper;
+
+/// Lists up to this size are sent whole.
+const WHOLE_BYTES: usize = 128 * 1024;
+/// Bigger ones in chunks of about this size.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+const EXPIRED: &str = "The resourceVersion for the provided list is too old.";
+const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. \
+    You can start a new list without the continue parameter, or use the continue token in this response to retrieve \
+    the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that \
+    were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// Answers with a list.
+pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Body>, ApiError> {
+    let shaper = Shaper::of(call, resource)?;
+    let options = ListOptions::parse(call, resource)?;
+    let storage = resource.storage("list")?;
+    if !options.continue_token.is_empty() {
+        return next_page(call, storage, &shaper, options).await;
+    }
+    let selection = &options.selection;
+    let revision = options.revision()?;
+    if options.exact {
+        let found = page::read(
+            &call.server,
+            storage,
+            selection,
+            None,
+            revision,
+            options.limit,
+        )
+        .await;
+        let (snapshot, more) = found.map_err(|error| match error {
+            PageError::Compacted => ApiError::expired(EXPIRED),
+            PageError::Other(error) => error,
+        })?;
+        return Ok(answer(&shaper, selection, snapshot, more));
+    }
+    match revision {
+        None => storage.cache.wait_fresh().await?,
+        Some(0) => {}
+        Some(revision) => storage.cache.wait_for(revision).await?,
+    }
+    // As upstream: a list that takes any state is never cut into pages.
+    let limit = if revision == Some(0) {
+        0
+    } else {
+        options.limit
+    };
+    let snapshot = storage.cache.snapshot(selection, limit);
+    let more = snapshot.remaining > 0;
+    Ok(answer(&shaper, selection, snapshot, more))
+}
+
+async fn next_page(
+    call: &Call,
+    storage: &Storage,
+    shaper: &Shaper,
+    options: ListOptions,
+) -> Result<Response<Body>, ApiError> {
+    if !matches!(options.resource_version.as_str(), "" | "0") {
+        let why = "specifying resource version is not allowed when using continue";
+        return Err(ApiError::bad_request(why));
+    }
+    let selection = &options.selection;
+    let token = Token::decode(&options.continue_token, selection)?;
+    let revision = u64::try_from(token.rv).ok().filter(|rv| *rv > 0);
+    let found = page::read(
+        &call.server,
+        storage,
+        selection,
+        Some(&token),
+        revision,
+        options.limit,
+    )
+    .await;
+    match found {
+        Ok((snapshot, more)) => Ok(answer(shaper, selection, snapshot, more)),
+        Err(PageError::Other(error)) => Err(error),
+        Err(PageError::Compacted) => {
+            let mut status = ApiError::expired(CONTINUE_EXPIRED).to_status();
+            status["metadata"] = json!({"continue": token.inconsistent().encode()});
+            Ok(respond::value(410, &call.form, &status))
+        }
+    }
+}
+
+fn answer(
+    shaper: &Shaper,
+    selection: &Selection,
+    snapshot: Snapshot,
+    more: bool,
+) -> Response<Body> {
+    let mut metadata = Map::new();
+    metadata.insert(
+        "resourceVersion".into(),
+        snapshot.revision.to_string().into(),
+    );
+    if let (true, Some(last)) = (more, snapshot.entries.last()) {
+        let rv = i64::try_from(snapshot.revision).unwrap_or(i64::MAX);
+        metadata.insert(
+            "continue".into(),
+            Token::after(&last.key, rv).encode().into(),
+        );
+        if selection.takes_all() {
+            metadata.insert("remainingItemCount".into(), snapshot.remaining.into());
+        }
+    }
+    let metadata = Value::Object(metadata);
+    if !shaper.is_plain() {
+        return respond::value(200, &shaper.form, &shaper.list(metadata, &snapshot.entries));
+    }
+    let names = shaper.resource.names();
+    let head = format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+        names.kind,
+        names.api_version()
+    );
+    let size: usize = snapshot.entries.iter().map(|e| e.len()).sum();
+    if size <= WHOLE_BYTES || shaper.form.gzip {
+        let mut out = Vec::with_capacity(size + head.len() + 8);
+        out.extend_from_slice(head.as_bytes());
+        for (i, entry) in snapshot.entries.iter().enumerate() {
+            write_item(&mut out, entry, i == 0);
+        }
+        out.extend_from_slice(b"]}\n");
+        return respond::json_bytes(200, &shaper.form, out);
+    }
+    let mut response = Response::new(Body::stream(chunks(head, snapshot.entries)));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn write_item(out: &mut Vec<u8>, entry: &Entry, first: bool) {
+    if !first {
+        out.push(b',');
+    }
+    entry.write_item(out);
+}
+
+fn chunks(
+    head: String,
+    entries: Vec<Arc<Entry>>,
+) -> impl futures::Stream<Item = Result<Bytes, crate::body::BoxError>> {
+    let mut next = 0;
+    let mut done = false;
+    let mut head = Some(head);
+    futures::stream::iter(std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let mut out = Vec::with_capacity(CHUNK_BYTES + 8192);
+        if let Some(head) = head.take() {
+            out.extend_from_slice(head.as_bytes());
+        }
+        while out.len() < CHUNK_BYTES {
+            let Some(entry) = entries.get(next) else {
+                out.extend_from_slice(b"]}\n");
+                done = true;
+                break;
+            };
+            write_item(&mut out, entry, next == 0);
+            next += 1;
+        }
+        Some(Ok(Bytes::from(out)))
+    }))
+}

@@ -1,0 +1,7 @@
+//! Reads: one object, a list, a watch.
+
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod options;
+mod page;
+pub(crate) mod watch;

@@ -1,0 +1,165 @@
+//! The options of lists and watches, checked.
+
+use machinery::{ApiError, ErrorList, Path, fields, labels};
+
+use crate::cache::Selection;
+use crate::call::Call;
+use crate::resource::Resource;
+
+/// What a list or watch asks for.
+pub(crate) struct ListOptions {
+    pub(crate) selection: Selection,
+    /// As it was given; empty when it was not.
+    pub(crate) resource_version: String,
+    pub(crate) exact: bool,
+    pub(crate) limit: usize,
+    pub(crate) continue_token: String,
+    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) bookmarks: bool,
+    pub(crate) send_initial_events: Option<bool>,
+}
+
+impl ListOptions {
+    /// Reads the options of a request.
+    ///
+    /// # Errors
+    /// 400 for what cannot be read, 422 for what does not go together.
+    pub(crate) fn parse(call: &Call, resource: &Resource) -> Result<Self, ApiError> {
+        let query = &call.query;
+        let options = Self {
+            selection: selection(call, resource)?,
+            resource_version: query.text("resourceVersion").to_owned(),
+            exact: query.text("resourceVersionMatch") == "Exact",
+            limit: query
+                .number("limit")
+                .and_then(|n| usize::try_from(n).ok())
+                .unwrap_or(0),
+            continue_token: query.text("continue").to_owned(),
+            timeout_seconds: query
+                .number("timeoutSeconds")
+                .and_then(|n| u64::try_from(n).ok()),
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events: query
+                .get("sendInitialEvents")
+                .map(|_| query.flag("sendInitialEvents")),
+        };
+        let errors = options.check(
+            query.text("resourceVersionMatch"),
+            call.info.verb == "watch",
+        );
+        if errors.is_empty() {
+            return Ok(options);
+        }
+        Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors))
+    }
+
+    fn check(&self, matching: &str, watch: bool) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let at = Path::new("resourceVersionMatch");
+        let initial = self.send_initial_events.is_some();
+        let known: &[&str] = if watch {
+            &["NotOlderThan"]
+        } else {
+            &["Exact", "NotOlderThan", ""]
+        };
+        if watch && initial && matching != "NotOlderThan" {
+            let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.forbidden(&at, detail);
+        }
+        if !matching.is_empty() {
+            if watch && !initial {
+                let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.forbidden(&at, detail);
+            }
+            if !watch && self.resource_version.is_empty() {
+                let detail = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                errors.forbidden(&at, detail);
+            }
+            if !self.continue_token.is_empty() {
+                errors.forbidden(
+                    &at,
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
+            }
+            if !known.contains(&matching) {
+                errors.not_supported(&at, matching, known);
+            }
+            if !watch && self.exact && self.resource_version == "0" {
+                let detail =
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.forbidden(&at, detail);
+            }
+        }
+        if !watch && initial {
+            let at = Path::new("sendInitialEvents");
+            errors.forbidden(&at, "sendInitialEvents is forbidden for list");
+        }
+        errors
+    }
+
+    /// The revision that was given.
+    ///
+    /// # Errors
+    /// 400: not a number.
+    pub(crate) fn revision(&self) -> Result<Option<u64>, ApiError> {
+        parse_revision(&self.resource_version)
+    }
+}
+
+/// A resourceVersion as a number; `None` when it is empty.
+///
+/// # Errors
+/// 400: not a number.
+pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|_| {
+        ApiError::bad_request(format!(
+            "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))
+    })
+}
+
+/// The selection that a request's path and selectors make.
+pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<Selection, ApiError> {
+    let namespace = if resource.is_namespaced() {
+        call.info.namespace.as_str()
+    } else {
+        ""
+    };
+    if !namespace.is_empty() {
+        // Checks the namespace before it becomes part of a key.
+        resource.key(namespace, "any")?;
+    }
+    let labels = labels::Selector::parse(call.query.text("labelSelector"));
+    let labels = labels.map_err(ApiError::bad_request)?;
+    let fields = fields::Selector::parse(call.query.text("fieldSelector"));
+    let fields = fields.map_err(ApiError::bad_request)?;
+    check_fields(resource, &fields)?;
+    Ok(Selection {
+        labels,
+        fields,
+        ..Selection::namespace(namespace)
+    })
+}
+
+fn check_fields(resource: &Resource, selector: &fields::Selector) -> Result<(), ApiError> {
+    let known = resource.kind.selectable();
+    for requirement in selector.requirements() {
+        let field = requirement.field.as_str();
+        let generic =
+            field == "metadata.name" || (field == "metadata.namespace" && resource.is_namespaced());
+        if generic || known.contains(&field) {
+            continue;
+        }
+        return Err(ApiError::bad_request(match known.is_empty() {
+            true => format!(
+                "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+            ),
+            false => format!("field label not supported: {field}"),
+        }));
+    }
+    Ok(())
+}

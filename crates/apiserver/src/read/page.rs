@@ -1,0 +1,150 @@
+//! Lists in pages: the continue token, and reads of the store at the revision of the first page.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/storage/continue.go`.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use machinery::ApiError;
+use serde::{Deserialize, Serialize};
+use store::{Range, RangeEnd, Revision, StoreError};
+
+use crate::cache::{Entry, Selection, Snapshot};
+use crate::resource::Storage;
+use crate::server::{Server, store_error};
+
+/// Where a list goes on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Token {
+    v: String,
+    /// The revision of the list; -1 goes on with whatever is there.
+    pub(super) rv: i64,
+    /// The next key below the resource's prefix, first character a slash.
+    start: String,
+}
+
+impl Token {
+    /// Goes on after `last`.
+    pub(super) fn after(last: &str, rv: i64) -> Self {
+        Self {
+            v: "meta.k8s.io/v1".into(),
+            rv,
+            start: format!("{last}\0"),
+        }
+    }
+
+    /// The same place, whatever is there now.
+    pub(super) fn inconsistent(self) -> Self {
+        Self { rv: -1, ..self }
+    }
+
+    pub(super) fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    pub(super) fn decode(text: &str, selection: &Selection) -> Result<Self, ApiError> {
+        let bad = || ApiError::bad_request("continue key is not valid");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        if token.v != "meta.k8s.io/v1" {
+            let why = "continue key is not valid: server does not recognize this encoded version";
+            return Err(ApiError::bad_request(why));
+        }
+        // A token may not lead out of the range that was authorized.
+        if token.start.is_empty() || !token.start.starts_with(&selection.key_prefix) {
+            return Err(bad());
+        }
+        Ok(token)
+    }
+}
+
+/// Why a page cannot be read.
+pub(super) enum PageError {
+    Compacted,
+    Other(ApiError),
+}
+
+/// The selected objects of the store at a revision (`None`: now), from `start` on, at most `limit` (0: all).
+pub(super) async fn read(
+    server: &Server,
+    storage: &Storage,
+    selection: &Selection,
+    start: Option<&Token>,
+    revision: Option<Revision>,
+    limit: usize,
+) -> Result<(Snapshot, bool), PageError> {
+    let range_start = format!("{}{}", storage.prefix, selection.key_prefix);
+    let end = RangeEnd::Before(after_prefix(range_start.as_bytes()));
+    let mut from = match start {
+        Some(token) => storage.full_key(&token.start),
+        None => Bytes::from(range_start.into_bytes()),
+    };
+    let (mut entries, mut at) = (Vec::new(), revision);
+    let chunk = if limit == 0 || selection.takes_all() {
+        limit
+    } else {
+        limit.max(500)
+    };
+    loop {
+        let range = Range {
+            start: from,
+            end: end.clone(),
+            revision: at,
+            limit: chunk,
+            count_only: false,
+        };
+        let found = server
+            .store()
+            .range(range)
+            .await
+            .map_err(|error| match error {
+                StoreError::Compacted { .. } => PageError::Compacted,
+                other => PageError::Other(store_error(other)),
+            })?;
+        let shown = *at.get_or_insert(found.revision);
+        let (read, last) = (found.kvs.len(), found.kvs.last().map(|kv| kv.key.clone()));
+        for (i, kv) in found.kvs.iter().enumerate() {
+            let Ok(entry) = Entry::new(storage.kind, storage.prefix.as_bytes(), kv) else {
+                continue;
+            };
+            if entry.matches(selection) {
+                entries.push(Arc::new(entry));
+            }
+            if limit > 0 && entries.len() == limit && (i + 1 < read || found.more) {
+                let remaining = found.count.saturating_sub(i + 1);
+                return Ok((
+                    Snapshot {
+                        entries,
+                        revision: shown,
+                        remaining,
+                    },
+                    true,
+                ));
+            }
+        }
+        match last {
+            Some(last) if found.more => from = Bytes::from([&last[..], b"\0"].concat()),
+            _ => {
+                return Ok((
+                    Snapshot {
+                        entries,
+                        revision: shown,
+                        remaining: 0,
+                    },
+                    false,
+                ));
+            }
+        }
+    }
+}
+
+/// The first key behind all keys with a prefix that ends in a character below 0xff.
+fn after_prefix(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    Bytes::from(end)
+}

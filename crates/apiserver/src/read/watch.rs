@@ -1,0 +1,330 @@
+//! Watches: the changes of a resource as they happen, from the watch cache.
+//!
+//! Contract: every change after the revision that the client named, once and in order; or an ERROR event with code 410
+//! when some of them are no longer kept. Changes that enter or leave the selection are ADDED or DELETED. The encoded
+//! event is shared between watchers. Bookmarks are sent when the client asked for them: at the end of the initial
+//! events, before the watch ends, and after a minute's worth of changes that were not for this watcher; an idle watch
+//! has no timer but its end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use machinery::ApiError;
+use rand::RngExt;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::options::ListOptions;
+use crate::body::{Body, BoxError};
+use crate::cache::{Cache, Change, Cursor, Entry, Selection, Step, Told, write_event};
+use crate::call::Call;
+use crate::metrics::WatchGuard;
+use crate::resource::Resource;
+use crate::shape::Shaper;
+
+/// A watch without a timeout of its own lives between this long and twice as long.
+const MIN_LIFETIME: Duration = Duration::from_secs(1800);
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const STEP: usize = 128;
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// Answers with a stream of changes.
+pub(crate) async fn watch(
+    call: &Arc<Call>,
+    resource: &Resource,
+) -> Result<Response<Body>, ApiError> {
+    let shaper = Shaper::of(call, resource)?;
+    let options = ListOptions::parse(call, resource)?;
+    let storage = resource.storage("watch")?;
+    let cache = storage.cache.clone();
+    let lifetime = match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        _ => MIN_LIFETIME.mul_f64(1.0 + rand::rng().random::<f64>()),
+    };
+    let start = start(&cache, &options).await?;
+    let watcher = Watcher {
+        deadline: Instant::now() + lifetime,
+        bookmarks: options.bookmarks,
+        changed: cache.subscribe(),
+        cache,
+        selection: options.selection,
+        shaper,
+        first: true,
+        last_bookmark: Instant::now(),
+        revision: start.revision,
+        told_revision: start.revision,
+        shutdown: call.server.shutdown_token(),
+        _counted: call.server.metrics().watch(resource.names()),
+        place: start.place,
+    };
+    let frames = futures::stream::unfold(watcher, |mut watcher| async move {
+        let next = watcher.next().await?;
+        Some((Ok::<Bytes, BoxError>(next), watcher))
+    });
+    let mut response = Response::new(Body::stream(frames));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+struct Start {
+    place: Place,
+    revision: u64,
+}
+
+/// What comes next.
+enum Place {
+    /// The state at the beginning, and whether a bookmark ends it.
+    Initial(VecDeque<Arc<Entry>>, Cursor, bool),
+    Following(Cursor),
+    /// Only this error is left to tell.
+    Failed(ApiError),
+    Over,
+}
+
+async fn start(cache: &Cache, options: &ListOptions) -> Result<Start, ApiError> {
+    let revision = options.revision()?;
+    let initial = options.send_initial_events;
+    let state_first = initial.unwrap_or(matches!(revision, None | Some(0)));
+    match revision {
+        // A watch list without a revision is as consistent as a list; an old style watch too.
+        None if initial == Some(false) => {}
+        None => cache.wait_fresh().await?,
+        Some(0) => {}
+        Some(wanted) if initial == Some(true) => cache.wait_for(wanted).await?,
+        Some(_) => {}
+    }
+    if state_first {
+        let (snapshot, cursor) = cache.snapshot_and_cursor(&options.selection);
+        let ends = initial == Some(true) && options.bookmarks;
+        let place = Place::Initial(snapshot.entries.into(), cursor, ends);
+        return Ok(Start {
+            place,
+            revision: snapshot.revision,
+        });
+    }
+    match revision {
+        None | Some(0) => {
+            cache.wait_fresh().await?;
+            let nothing = Selection::namespace("\0");
+            let (snapshot, cursor) = cache.snapshot_and_cursor(&nothing);
+            Ok(Start {
+                place: Place::Following(cursor),
+                revision: snapshot.revision,
+            })
+        }
+        Some(revision) => {
+            // Told inside the stream, as upstream does.
+            let place = match cache.cursor_after(revision) {
+                Ok(cursor) => Place::Following(cursor),
+                Err(error) => Place::Failed(error),
+            };
+            Ok(Start { place, revision })
+        }
+    }
+}
+
+struct Watcher {
+    cache: Arc<Cache>,
+    changed: tokio::sync::watch::Receiver<u64>,
+    selection: Selection,
+    shaper: Shaper,
+    place: Place,
+    /// Nothing was sent yet: a table still has to define its columns.
+    first: bool,
+    bookmarks: bool,
+    last_bookmark: Instant,
+    /// Everything up to here was told or is not for this watcher.
+    revision: u64,
+    /// The newest revision that the client knows.
+    told_revision: u64,
+    deadline: Instant,
+    shutdown: CancellationToken,
+    _counted: WatchGuard,
+}
+
+impl Watcher {
+    /// The next bytes for the client; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match std::mem::replace(&mut self.place, Place::Over) {
+                Place::Over => return None,
+                Place::Failed(error) => return Some(error_frame(&error)),
+                Place::Initial(entries, cursor, ends) => {
+                    if let Some(bytes) = self.initial(entries, cursor, ends) {
+                        return Some(bytes);
+                    }
+                }
+                Place::Following(cursor) => {
+                    if let Some(bytes) = self.follow(cursor).await {
+                        return Some(bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    fn initial(
+        &mut self,
+        mut entries: VecDeque<Arc<Entry>>,
+        cursor: Cursor,
+        ends: bool,
+    ) -> Option<Bytes> {
+        let mut out = Vec::new();
+        while out.len() < CHUNK_BYTES {
+            let Some(entry) = entries.pop_front() else {
+                break;
+            };
+            self.write(&mut out, Told::Added, &entry);
+        }
+        if entries.is_empty() {
+            if ends {
+                self.write_bookmark(&mut out, true);
+            }
+            self.place = Place::Following(cursor);
+        } else {
+            self.place = Place::Initial(entries, cursor, ends);
+        }
+        (!out.is_empty()).then(|| Bytes::from(out))
+    }
+
+    async fn follow(&mut self, mut cursor: Cursor) -> Option<Bytes> {
+        self.changed.borrow_and_update();
+        let (changes, complete) = match self.cache.advance(&mut cursor, STEP) {
+            Step::Changes(changes, complete) => (changes, complete),
+            Step::Lost => {
+                let why = format!("too old resource version: {}", self.revision);
+                self.place = Place::Failed(ApiError::expired(why));
+                return None;
+            }
+        };
+        let idle = changes.is_empty();
+        let out = self.tell(&changes);
+        // A client may have named a revision that is still to come.
+        self.revision = self.revision.max(complete);
+        if let Some(out) = out {
+            self.told_revision = self.revision;
+            self.place = Place::Following(cursor);
+            return Some(out);
+        }
+        if self.bookmarks
+            && self.last_bookmark.elapsed() >= BOOKMARK_EVERY
+            && self.revision > self.told_revision
+        {
+            let mut out = Vec::new();
+            self.write_bookmark(&mut out, false);
+            self.place = Place::Following(cursor);
+            return Some(out.into());
+        }
+        if !idle {
+            self.place = Place::Following(cursor);
+            return None;
+        }
+        self.wait(cursor).await
+    }
+
+    /// Waits for more, or for the end.
+    async fn wait(&mut self, mut cursor: Cursor) -> Option<Bytes> {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            changed = self.changed.changed() => {
+                if changed.is_ok() {
+                    self.place = Place::Following(cursor);
+                }
+                None
+            }
+            () = tokio::time::sleep_until(self.deadline) => {
+                // The last bookmark spares the client a list when it comes back.
+                match self.cache.advance(&mut cursor, STEP) {
+                    Step::Changes(changes, complete) if changes.is_empty() && self.bookmarks => {
+                        self.revision = self.revision.max(complete);
+                        let mut out = Vec::new();
+                        self.write_bookmark(&mut out, false);
+                        Some(out.into())
+                    }
+                    _ => None,
+                }
+            }
+            () = shutdown.cancelled() => None,
+        }
+    }
+
+    fn tell(&mut self, changes: &[Arc<Change>]) -> Option<Bytes> {
+        let from = self.revision;
+        let told = changes.iter().filter(|c| c.revision > from);
+        let mut told = told
+            .filter_map(|c| Some((c, c.told(&self.selection)?)))
+            .peekable();
+        let (first, what) = told.next()?;
+        if told.peek().is_none() && self.shaper.is_plain() {
+            return Some(first.frame(what));
+        }
+        let rest: Vec<_> = std::iter::once((first, what)).chain(told).collect();
+        let mut out = Vec::new();
+        for (change, what) in rest {
+            match self.shaper.is_plain() {
+                true => out.extend_from_slice(&change.frame(what)),
+                false => self.write(&mut out, what, &change.state(what)),
+            }
+        }
+        Some(out.into())
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, told: Told, entry: &Entry) {
+        if self.shaper.is_plain() {
+            return write_event(out, told, entry);
+        }
+        let Some(object) = entry.decode() else { return };
+        let object = self.shaper.event(object, std::mem::take(&mut self.first));
+        push_json(out, &json!({"type": told.as_str(), "object": object}));
+    }
+
+    fn write_bookmark(&mut self, out: &mut Vec<u8>, initial_end: bool) {
+        let names = self.shaper.resource.names();
+        let mut metadata = json!({
+            "resourceVersion": self.revision.to_string(), "creationTimestamp": null,
+        });
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match &self.shaper.form.shape {
+            crate::negotiate::Shape::Table(version) => json!({
+                "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": metadata, "columnDefinitions": null, "rows": [],
+            }),
+            crate::negotiate::Shape::Partial(version) => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": metadata,
+            }),
+            crate::negotiate::Shape::Object => json!({
+                "kind": names.kind, "apiVersion": names.api_version(), "metadata": metadata,
+            }),
+        };
+        push_json(out, &json!({"type": "BOOKMARK", "object": object}));
+        self.last_bookmark = Instant::now();
+        self.told_revision = self.revision;
+    }
+}
+
+fn error_frame(error: &ApiError) -> Bytes {
+    let mut out = Vec::new();
+    push_json(
+        &mut out,
+        &json!({"type": "ERROR", "object": error.to_status()}),
+    );
+    out.into()
+}
+
+fn push_json(out: &mut Vec<u8>, value: &serde_json::Value) {
+    // A tree of JSON has no way to fail to encode into a Vec.
+    let _ = serde_json::to_writer(&mut *out, value);
+    out.push(b'\n');
+}

@@ -1,0 +1,188 @@
+//! The road that every request takes, stage by stage: authentication, impersonation, flow control, authorization, and
+//! then the verb. One function, so that the order can be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Subresource, Verb};
+use http::{Extensions, Method, Request, Response};
+use machinery::ApiError;
+
+use crate::authenticate::authenticate;
+use crate::authorize::authorize;
+use crate::body::{Body, RequestBody};
+use crate::call::Call;
+use crate::resource::Resource;
+use crate::server::Server;
+use crate::{connect, impersonate, paths, read, respond, virtuals, write};
+
+/// A request that is not open by nature is answered in this time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers a request.
+pub(crate) async fn answer(
+    server: Arc<Server>,
+    mut request: Request<RequestBody>,
+) -> Response<Body> {
+    let mut call = Call::new(server.clone(), &mut request);
+    let (parts, body) = request.into_parts();
+    let started = std::time::Instant::now();
+    let prepared = prepare(&mut call, &parts.extensions);
+    let call = Arc::new(call);
+    let in_flight = server.metrics().begin(&call);
+    let result = match prepared {
+        Ok(permit) => {
+            let result = deadline(&call, dispatch(&call, body)).await;
+            drop(permit);
+            result
+        }
+        Err(error) => Err(error),
+    };
+    let mut response = result.unwrap_or_else(|error| respond::error(&call.form, &error));
+    for text in call.take_warnings() {
+        respond::warn(&mut response, &text);
+    }
+    in_flight.end(&call, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// The stages that know nothing of resources.
+fn prepare(
+    call: &mut Call,
+    extensions: &Extensions,
+) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, ApiError> {
+    call.user = authenticate(call, extensions)?;
+    impersonate::impersonate(call)?;
+    let permit = call.server.flow().enter(call)?;
+    authorize(&call.server, &call.attributes())?;
+    Ok(permit)
+}
+
+async fn deadline(
+    call: &Call,
+    work: impl Future<Output = Result<Response<Body>, ApiError>>,
+) -> Result<Response<Body>, ApiError> {
+    if call.info.is_long_running() {
+        return work.await;
+    }
+    let late = "request did not complete within the allotted timeout";
+    tokio::time::timeout(REQUEST_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::timeout(late)))
+}
+
+async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>, ApiError> {
+    let info = &call.info;
+    if !info.is_resource {
+        return paths::answer(call).await;
+    }
+    let found = call
+        .server
+        .resources()
+        .get(&info.group, &info.version, &info.resource);
+    let Some(resource) = found.cloned() else {
+        if call.server.resources().serves(&info.group, &info.version) {
+            return Err(ApiError::path_not_found());
+        }
+        return Ok(respond::text(404, "404 page not found\n"));
+    };
+    check_scope(call, &resource)?;
+    if !info.subresource.is_empty() {
+        return subresource(call, &resource, body).await;
+    }
+    main_resource(call, &resource, body).await
+}
+
+/// A path must have the shape that the resource's scope asks for (security lesson 2019-11247).
+fn check_scope(call: &Call, resource: &Resource) -> Result<(), ApiError> {
+    let info = &call.info;
+    let is_namespace = info.resource == "namespaces" && info.group.is_empty();
+    let by_name = matches!(info.verb, "get" | "update" | "patch" | "delete");
+    let fits = match resource.is_namespaced() {
+        true => !by_name || !info.namespace.is_empty(),
+        false if is_namespace => info.namespace.is_empty() || info.namespace == info.name,
+        false => info.namespace.is_empty(),
+    };
+    if fits && !info.overlong {
+        Ok(())
+    } else {
+        Err(ApiError::path_not_found())
+    }
+}
+
+fn not_allowed() -> ApiError {
+    let why = "the server does not allow this method on the requested resource";
+    ApiError::new(405, "MethodNotAllowed", why)
+}
+
+async fn main_resource(
+    call: &Arc<Call>,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let can = |verb: Verb| match resource.kind.verbs().contains(&verb) {
+        true => Ok(()),
+        false => Err(not_allowed()),
+    };
+    match call.info.verb {
+        "get" => can(Verb::Get)?,
+        "list" => can(Verb::List)?,
+        "watch" => can(Verb::Watch)?,
+        "create" => can(Verb::Create)?,
+        "update" => can(Verb::Update)?,
+        "patch" => can(Verb::Patch)?,
+        "delete" => can(Verb::Delete)?,
+        "deletecollection" => can(Verb::DeleteCollection)?,
+        _ => return Err(not_allowed()),
+    }
+    match call.info.verb {
+        "get" => read::get::get(call, resource).await,
+        "list" => read::list::list(call, resource).await,
+        "watch" => read::watch::watch(call, resource).await,
+        "create" if virtuals::is_virtual(resource) => virtuals::answer(call, resource, body).await,
+        "create" => write::create::create(call, resource, body).await,
+        "update" => write::update::update(call, resource, api::Part::Main, body).await,
+        "patch" => {
+            write::patch::patch(call, resource, write::Target::Part(api::Part::Main), body).await
+        }
+        "delete" => write::delete::delete(call, resource, body).await,
+        _ => write::collection::delete_collection(call, resource, body).await,
+    }
+}
+
+async fn subresource(
+    call: &Arc<Call>,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let subresource = resource.subresource(&call.info.subresource);
+    let subresource = subresource.ok_or_else(ApiError::path_not_found)?;
+    let verb = call.info.verb;
+    match (subresource, verb) {
+        (Subresource::Part(_), "get") => read::get::get(call, resource).await,
+        (Subresource::Part(part), "update") => {
+            write::update::update(call, resource, part, body).await
+        }
+        (Subresource::Part(part), "patch") => {
+            write::patch::patch(call, resource, write::Target::Part(part), body).await
+        }
+        (Subresource::Scale { .. }, "get") => write::scale::get(call, resource, subresource).await,
+        (Subresource::Scale { .. }, "update") => {
+            write::scale::update(call, resource, subresource, body).await
+        }
+        (Subresource::Scale { .. }, "patch") => {
+            write::patch::patch(call, resource, write::Target::Scale(subresource), body).await
+        }
+        (Subresource::Binding, "create") => write::binding::bind(call, resource, body).await,
+        (Subresource::Eviction, "create") => write::eviction::evict(call, resource, body).await,
+        (Subresource::Token, "create") => virtuals::token::issue(call, resource, body).await,
+        (Subresource::Log, "get") => connect::kubelet::log(call, resource).await,
+        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
+            connect::kubelet::stream(call, resource, subresource, body).await
+        }
+        (Subresource::Proxy, _) if call.method != Method::CONNECT => {
+            connect::proxy::proxy(call, resource, body).await
+        }
+        _ => Err(not_allowed()),
+    }
+}

@@ -1,0 +1,283 @@
+//! The server: its parts, how it starts, and how requests reach the road.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use access::node::Graph;
+use access::rbac::Index;
+use access::tokens::Tokens;
+use access::{Authorizer, Lookup, Privileged, Shared, Union};
+use ipnet::IpNet;
+use machinery::{ApiError, Object};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::{EventKind, Store, StoreError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Change, Follower, Selection};
+use crate::flow::Flow;
+use crate::metrics::Metrics;
+use crate::resource::Resources;
+
+/// A certificate with its chain, and its key.
+pub struct Identity {
+    /// The certificate, then those that signed it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// How the server speaks to kubelets.
+pub struct KubeletClient {
+    /// The server's client certificate.
+    pub identity: Identity,
+    /// Who signs the kubelets' serving certificates.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// What a server is made of.
+pub struct Config {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// Signs and checks service-account tokens.
+    pub tokens: Tokens,
+    /// Cluster IPs come from here; the first is the server's own, the tenth is for the DNS.
+    pub service_cidr: IpNet,
+    /// Node ports come from here.
+    pub node_ports: RangeInclusive<u16>,
+    /// Where pods reach the server: the end point of the service `kubernetes`.
+    pub advertise_address: IpAddr,
+    /// The port there.
+    pub advertise_port: u16,
+    /// For connections to kubelets; without it logs, exec and the like are refused.
+    pub kubelet_client: Option<KubeletClient>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+    /// The certificates do not fit together.
+    #[error("the TLS configuration is not usable")]
+    Tls(#[from] rustls::Error),
+    /// The client CA cannot be used.
+    #[error("the client certificate authority is not usable")]
+    ClientAuthority(#[from] rustls::client::VerifierBuilderError),
+    /// An object that every cluster has cannot be made.
+    #[error("{what} cannot be made")]
+    Bootstrap {
+        /// Its path.
+        what: String,
+        /// Why.
+        #[source]
+        source: ApiError,
+    },
+}
+
+/// An API server.
+pub struct Server {
+    store: Arc<dyn Store>,
+    resources: Resources,
+    rbac: Arc<Shared<Index>>,
+    nodes: Arc<Shared<Graph>>,
+    authorizer: Union,
+    tokens: Tokens,
+    flow: Flow,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+    pub(crate) settings: Settings,
+}
+
+/// The parts of the configuration that do not become something else.
+pub(crate) struct Settings {
+    pub(crate) advertise_address: IpAddr,
+    pub(crate) advertise_port: u16,
+    pub(crate) service_cidr: IpNet,
+}
+
+impl Server {
+    /// Makes a server: reads every resource into its cache, follows the store, and makes the objects that every cluster
+    /// has.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, or a certificate cannot be used.
+    pub async fn new(config: Config) -> Result<Arc<Self>, StartError> {
+        let rbac = Arc::new(Shared::new(Index::default()));
+        let nodes = Arc::new(Shared::new(Graph::default()));
+        let resources = Resources::new(&config.store, |group, resource| {
+            followers(group, resource, &rbac, &nodes)
+        });
+        let authorizer = Union(vec![Arc::new(Privileged), nodes.clone(), rbac.clone()]);
+        let server = Arc::new(Self {
+            store: config.store,
+            resources,
+            rbac,
+            nodes,
+            authorizer,
+            tokens: config.tokens,
+            flow: Flow::default(),
+            metrics: Arc::default(),
+            shutdown: CancellationToken::new(),
+            settings: Settings {
+                advertise_address: config.advertise_address,
+                advertise_port: config.advertise_port,
+                service_cidr: config.service_cidr,
+            },
+        });
+        server.load().await?;
+        crate::bootstrap::run(&server).await?;
+        Ok(server)
+    }
+
+    async fn load(&self) -> Result<(), StartError> {
+        let mut loads = JoinSet::new();
+        for storage in self.resources.storages() {
+            let cache = storage.cache.clone();
+            loads.spawn(async move { cache.load().await.map(|watch| (cache, watch)) });
+        }
+        while let Some(loaded) = loads.join_next().await {
+            let Ok(loaded) = loaded else { continue };
+            let (cache, watch) = loaded?;
+            let shutdown = self.shutdown.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = cache.follow(watch) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends watches and whatever else would stay open, and the server's own tasks. Requests under way are answered.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn shutdown_token(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(crate) fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &self.authorizer
+    }
+
+    pub(crate) fn rbac(&self) -> &Shared<Index> {
+        &self.rbac
+    }
+
+    pub(crate) fn nodes(&self) -> &Shared<Graph> {
+        &self.nodes
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+}
+
+/// Decisions see the caches. A write is answered only when the caches show it, so they are as new as any answer.
+impl Lookup for Server {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let storage = self.resources.storage(group, resource)?;
+        match namespace {
+            "" => storage.cache.tree(name),
+            _ => storage.cache.tree(&format!("{namespace}/{name}")),
+        }
+    }
+
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(storage) = self.resources.storage(group, resource) else {
+            return Vec::new();
+        };
+        let snapshot = storage.cache.snapshot(&Selection::namespace(namespace), 0);
+        snapshot
+            .entries
+            .iter()
+            .filter_map(|entry| entry.tree())
+            .collect()
+    }
+}
+
+/// The views of authorization follow their resources.
+fn followers(
+    group: &str,
+    resource: &str,
+    rbac: &Arc<Shared<Index>>,
+    nodes: &Arc<Shared<Graph>>,
+) -> Vec<Follower> {
+    let for_rbac = group == access::rbac::GROUP;
+    let for_nodes = matches!(
+        (group, resource),
+        ("", "pods" | "persistentvolumes")
+            | ("storage.k8s.io", "volumeattachments")
+            | ("resource.k8s.io", "resourceslices")
+    );
+    let mut followers: Vec<Follower> = Vec::new();
+    if for_rbac {
+        let index = rbac.clone();
+        followers.push(Box::new(move |change| {
+            follow(
+                change,
+                |o| index.write().apply(o),
+                |k, ns, n| index.write().delete(k, ns, n),
+            );
+        }));
+    }
+    if for_nodes {
+        let graph = nodes.clone();
+        followers.push(Box::new(move |change| {
+            follow(
+                change,
+                |o| graph.write().apply(o),
+                |k, ns, n| graph.write().delete(k, ns, n),
+            );
+        }));
+    }
+    followers
+}
+
+fn follow(change: &Change, put: impl FnOnce(&Object), gone: impl FnOnce(&str, &str, &str)) {
+    let Some(object) = change.object.decode() else {
+        return;
+    };
+    match change.kind {
+        EventKind::Put => put(&object),
+        EventKind::Delete => gone(object.kind(), object.namespace(), object.name()),
+    }
+}
+
+/// What a client is told when the store does not do what was asked.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        StoreError::FutureRevision { requested, current } => {
+            crate::cache::too_large_revision(requested, current)
+        }
+        StoreError::TooLarge { .. } => {
+            ApiError::too_large(format!("etcdserver: request is too large: {error}"))
+        }
+        StoreError::Closed => ApiError::unavailable("the server is shutting down"),
+        other => ApiError::internal(other),
+    }
+}

@@ -1,0 +1,173 @@
+//! Objects in the shape a client asked for: as they are, as a table, or their metadata alone.
+
+use std::sync::Arc;
+
+use api::AnyKind;
+use jiff::Timestamp;
+use machinery::{ApiError, Object};
+use serde_json::{Map, Value, json};
+
+use crate::cache::Entry;
+use crate::call::Call;
+use crate::negotiate::{Form, Media, Shape};
+use crate::request::Query;
+use crate::resource::Resource;
+
+/// What a row of a table carries of its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IncludeObject {
+    None,
+    Metadata,
+    Object,
+}
+
+impl IncludeObject {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
+        match query.text("includeObject") {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(ApiError::bad_request(format!(
+                "unrecognized includeObject value: {other:?}"
+            ))),
+        }
+    }
+}
+
+/// How objects are shown to one client.
+#[derive(Clone)]
+pub(crate) struct Shaper {
+    pub(crate) resource: Resource,
+    pub(crate) form: Form,
+    include: IncludeObject,
+    now: Timestamp,
+}
+
+impl Shaper {
+    /// The shape that a request asks for.
+    ///
+    /// # Errors
+    /// 406, or 400 for a bad option.
+    pub(crate) fn of(call: &Call, resource: &Resource) -> Result<Self, ApiError> {
+        let form = Form::negotiate(&call.headers, &call.query)?;
+        let include = IncludeObject::parse(&call.query)?;
+        Ok(Self {
+            resource: resource.clone(),
+            form,
+            include,
+            now: call.now,
+        })
+    }
+
+    /// Whether the stored bytes can be sent as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.form.shape == Shape::Object
+            && self.form.media == Media::Json
+            && !self.form.pretty
+            && !self.resource.is_converted()
+    }
+
+    fn kind(&self) -> &'static dyn AnyKind {
+        self.resource.kind
+    }
+
+    /// One object, as a stored tree, in shape.
+    pub(crate) fn one(&self, stored: Object) -> Value {
+        let object = self.resource.present(stored);
+        match &self.form.shape {
+            Shape::Object => object.into_value(),
+            Shape::Partial(version) => partial(&object, version),
+            Shape::Table(version) => {
+                let metadata = json!({"resourceVersion": object.resource_version()});
+                self.table(version, metadata, std::iter::once(object), true)
+            }
+        }
+    }
+
+    /// One object of a watch; tables define their columns in the first event only.
+    pub(crate) fn event(&self, stored: Object, first: bool) -> Value {
+        match &self.form.shape {
+            Shape::Table(version) => {
+                let object = self.resource.present(stored);
+                let metadata = json!({"resourceVersion": object.resource_version()});
+                self.table(version, metadata, std::iter::once(object), first)
+            }
+            _ => self.one(stored),
+        }
+    }
+
+    /// A list in shape.
+    pub(crate) fn list(&self, metadata: Value, entries: &[Arc<Entry>]) -> Value {
+        let objects = entries
+            .iter()
+            .filter_map(|e| e.decode())
+            .map(|o| self.resource.present(o));
+        match &self.form.shape {
+            Shape::Table(version) => self.table(version, metadata, objects, true),
+            Shape::Partial(version) => json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": metadata,
+                "items": objects.map(|o| partial(&o, version)).collect::<Vec<_>>(),
+            }),
+            Shape::Object => {
+                let names = self.kind().names();
+                let items = objects.map(|mut object| {
+                    object.0.remove("kind");
+                    object.0.remove("apiVersion");
+                    object.into_value()
+                });
+                json!({
+                    "kind": format!("{}List", names.kind), "apiVersion": names.api_version(),
+                    "metadata": metadata, "items": items.collect::<Vec<_>>(),
+                })
+            }
+        }
+    }
+
+    fn table(
+        &self,
+        version: &str,
+        metadata: Value,
+        objects: impl Iterator<Item = Object>,
+        with_columns: bool,
+    ) -> Value {
+        let kind = self.kind();
+        let columns = match with_columns {
+            true => kind
+                .columns()
+                .iter()
+                .map(machinery::table::Column::definition)
+                .collect(),
+            false => Value::Null,
+        };
+        let rows: Vec<Value> = objects.map(|object| self.row(version, object)).collect();
+        json!({
+            "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
+            "columnDefinitions": columns, "rows": rows,
+        })
+    }
+
+    fn row(&self, version: &str, object: Object) -> Value {
+        let cells = self.kind().row(&object, self.now);
+        let mut row = Map::new();
+        row.insert("cells".into(), cells.cells.into());
+        if !cells.conditions.is_empty() {
+            row.insert("conditions".into(), cells.conditions.into());
+        }
+        let shown = match self.include {
+            IncludeObject::None => Value::Null,
+            IncludeObject::Metadata => partial(&object, version),
+            IncludeObject::Object => object.into_value(),
+        };
+        row.insert("object".into(), shown);
+        Value::Object(row)
+    }
+}
+
+/// An object's metadata as an object of its own.
+fn partial(object: &Object, version: &str) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": object.0.get("metadata").cloned().unwrap_or_else(|| json!({})),
+    })
+}

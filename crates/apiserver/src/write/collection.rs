@@ -1,0 +1,46 @@
+//! Delete of a collection: every object that the selectors choose, each as if it were deleted alone.
+
+use http::Response;
+use machinery::{ApiError, Object};
+use serde_json::{Value, json};
+
+use super::delete::{DeleteOptions, Deleted, delete_one};
+use crate::body::{Body, RequestBody};
+use crate::call::Call;
+use crate::read::options::selection;
+use crate::resource::Resource;
+use crate::respond;
+
+/// Answers DELETE on a collection.
+pub(crate) async fn delete_collection(
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let options = DeleteOptions::read(call, body).await?;
+    let selection = selection(call, resource)?;
+    let storage = resource.storage("delete")?;
+    storage.cache.wait_fresh().await?;
+    let snapshot = storage.cache.snapshot(&selection, 0);
+    let mut items = Vec::with_capacity(snapshot.entries.len());
+    for entry in &snapshot.entries {
+        match delete_one(call, resource, entry.namespace(), entry.name(), &options).await {
+            Ok(Deleted::Gone(object) | Deleted::Marked(object)) => items.push(item(object)),
+            // Somebody else was faster.
+            Err(error) if error.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let names = resource.names();
+    let list = json!({
+        "kind": format!("{}List", names.kind), "apiVersion": names.api_version(),
+        "metadata": {"resourceVersion": snapshot.revision.to_string()}, "items": items,
+    });
+    Ok(respond::value(200, &call.form, &list))
+}
+
+fn item(mut object: Object) -> Value {
+    object.0.remove("kind");
+    object.0.remove("apiVersion");
+    object.into_value()
+}

@@ -1,0 +1,176 @@
+//! Create: the road from a body to a new object.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/registry/rest/create.go`, `.../generic/registry/store.go` (`Create`).
+
+use http::Response;
+use machinery::{ApiError, Object, names};
+use rand::RngExt;
+use uuid::Uuid;
+
+use super::{CommitError, WriteOptions, Written, commit_put, managed, written};
+use crate::admit::{self, Operation};
+use crate::allocate;
+use crate::body::{Body, RequestBody};
+use crate::call::Call;
+use crate::decode;
+use crate::resource::Resource;
+
+/// How often a generated name is tried again.
+const NAME_TRIES: usize = 8;
+const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+
+/// Answers POST on a resource.
+pub(crate) async fn create(
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(call)?;
+    let mut object = decode::object(call, resource, body).await?;
+    if resource.is_namespaced() && call.info.namespace.is_empty() {
+        let why = "the server does not allow this method on the requested resource";
+        return Err(ApiError::new(405, "MethodNotAllowed", why));
+    }
+    decode::check_namespace(call, resource, &mut object)?;
+    let made = store_new(call, resource, object, &options).await?;
+    written(call, resource, made)
+}
+
+/// Takes a decoded, defaulted object through the rest of the road.
+pub(crate) async fn store_new(
+    call: &Call,
+    resource: &Resource,
+    decoded: Object,
+    options: &WriteOptions,
+) -> Result<Written, ApiError> {
+    for attempt in 0.. {
+        let result = try_once(call, resource, decoded.clone(), options).await;
+        let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
+        let generated = decoded.name().is_empty();
+        if !(taken && generated) {
+            return result;
+        }
+        if attempt + 1 == NAME_TRIES {
+            return result.map_err(|mut error| {
+                error
+                    .message
+                    .push_str(", the server was not able to generate a unique name for the object");
+                error
+            });
+        }
+    }
+    unreachable!("the loop above ends by itself")
+}
+
+async fn try_once(
+    call: &Call,
+    resource: &Resource,
+    mut object: Object,
+    options: &WriteOptions,
+) -> Result<Written, ApiError> {
+    if object.name().is_empty() && !object.meta_str("generateName").is_empty() {
+        let name = names::generate_name(object.meta_str("generateName"), &name_suffix());
+        object.set_meta_str("name", &name);
+    }
+    let operation = Operation::create(call, resource);
+    admit::patience(&operation, &object).await;
+    admit::mutate(&operation, &mut object, None)?;
+    decode::default(resource, &mut object)?;
+    prepare(call, resource, &mut object)?;
+    managed::on_create(call, resource, options, &mut object)?;
+    validate(call, resource, &object)?;
+    let claim = allocate::on_create(call, resource, &mut object, options.dry_run)?;
+    admit::validate(&operation, &object, None)?;
+    let storage = resource.storage("create")?;
+    let key = resource.key(object.namespace(), object.name())?;
+    if options.dry_run {
+        if storage.cache.get(&key).is_some() {
+            return Err(already_exists(resource, object.name()));
+        }
+        return Ok(Written {
+            object,
+            created: true,
+        });
+    }
+    match commit_put(call, resource, storage, &key, &mut object, 0).await {
+        Ok(()) => {
+            claim.keep();
+            Ok(Written {
+                object,
+                created: true,
+            })
+        }
+        Err(CommitError::Conflict) => Err(already_exists(resource, object.name())),
+        Err(CommitError::Failed(error)) => Err(error),
+    }
+}
+
+fn already_exists(resource: &Resource, name: &str) -> ApiError {
+    ApiError::already_exists(resource.names().group, resource.names().plural, name)
+}
+
+/// What the server owns is set by the server.
+fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
+    if !object.resource_version().is_empty() {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(ApiError::bad_request(why));
+    }
+    let names = resource.names();
+    object.set_type(&names.api_version(), names.kind);
+    let metadata = object.metadata_mut();
+    for key in [
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        metadata.remove(key);
+    }
+    metadata.insert("uid".into(), new_uid().into());
+    metadata.insert(
+        "creationTimestamp".into(),
+        machinery::time::rfc3339(call.now).into(),
+    );
+    if resource.kind.has_generation() {
+        metadata.insert("generation".into(), 1.into());
+    }
+    resource.kind.prepare_create(&call.context(), object);
+    Ok(())
+}
+
+fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), ApiError> {
+    let mut errors = api::meta::validate_object_meta(resource.kind, object);
+    let own = resource.kind.validate_create(&call.context(), object);
+    errors.append(own.map_err(|error| decode::wrong_shape(resource, &error))?);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let names = resource.names();
+    Err(ApiError::invalid(
+        names.group,
+        names.kind,
+        object.name(),
+        &errors,
+    ))
+}
+
+/// A random UID.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "UIDs are made here and passed on as values"
+)]
+pub(crate) fn new_uid() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// The random end of a generated name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "names are made here and passed on as values"
+)]
+pub(crate) fn name_suffix() -> String {
+    let mut random = rand::rng();
+    let letter = |_| char::from(SUFFIX_LETTERS[random.random_range(0..SUFFIX_LETTERS.len())]);
+    (0..SUFFIX_LENGTH).map(letter).collect()
+}

@@ -1,0 +1,372 @@
+//! Delete: at once, after a grace period, or when the last finalizer is gone.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/registry/rest/delete.go`, `.../generic/registry/store.go` (`Delete`).
+
+use api::{Part, Subresource};
+use http::Response;
+use jiff::SignedDuration;
+use machinery::{ApiError, ErrorList, Object, Path, time};
+use serde_json::{Value, json};
+use store::Revision;
+
+use super::{CommitError, commit_delete, commit_put, dry_run, object_answer};
+use crate::admit::{self, Operation};
+use crate::allocate;
+use crate::body::{Body, RequestBody};
+use crate::cache::decode_stored;
+use crate::call::Call;
+use crate::decode;
+use crate::negotiate::body_media;
+use crate::read::get::fetch;
+use crate::resource::{Resource, Storage};
+use crate::respond;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+const TRIES: usize = 64;
+
+/// What happens to the objects that are owned by a deleted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    Orphan,
+    Foreground,
+    Background,
+}
+
+/// The options of a delete.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// Reads the options from the body, or from the query when there is none.
+    ///
+    /// # Errors
+    /// 400 for another body, 422 for values that do not go together.
+    pub(crate) async fn read(call: &Call, body: RequestBody) -> Result<Self, ApiError> {
+        let bytes = decode::bytes(body).await?;
+        if bytes.is_empty() {
+            return Self::from_query(call);
+        }
+        let media = body_media(&call.headers)?;
+        let bad = |error: machinery::codec::DecodeError| ApiError::bad_request(error.to_string());
+        let body = decode::parse(media, &bytes).map_err(bad)?.object;
+        Self::from_object(&body)
+    }
+
+    /// Reads the options from a `DeleteOptions` object.
+    ///
+    /// # Errors
+    /// As [`DeleteOptions::read`].
+    pub(crate) fn from_object(body: &Object) -> Result<Self, ApiError> {
+        if !matches!(body.kind(), "" | "DeleteOptions") {
+            let why = format!(
+                "decoded object cannot be converted to DeleteOptions: {}",
+                body.kind()
+            );
+            return Err(ApiError::bad_request(why));
+        }
+        let text = |path: &[&str]| body.at(path).and_then(Value::as_str).map(str::to_owned);
+        let dry: Vec<&str> = body
+            .at(&["dryRun"])
+            .and_then(Value::as_array)
+            .map(|all| all.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        Self::checked(
+            &dry,
+            body.at(&["gracePeriodSeconds"]).and_then(Value::as_i64),
+            text(&["propagationPolicy"]),
+            body.at(&["orphanDependents"]).and_then(Value::as_bool),
+        )
+        .map(|options| Self {
+            uid: text(&["preconditions", "uid"]),
+            resource_version: text(&["preconditions", "resourceVersion"]),
+            ..options
+        })
+    }
+
+    fn from_query(call: &Call) -> Result<Self, ApiError> {
+        let query = &call.query;
+        let dry: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let orphan = query
+            .get("orphanDependents")
+            .map(|_| query.flag("orphanDependents"));
+        let policy = query.get("propagationPolicy").filter(|p| !p.is_empty());
+        let grace = query.number("gracePeriodSeconds");
+        Self::checked(&dry, grace, policy.map(str::to_owned), orphan)
+    }
+
+    fn checked(
+        dry: &[&str],
+        grace_period_seconds: Option<i64>,
+        policy: Option<String>,
+        orphan: Option<bool>,
+    ) -> Result<Self, ApiError> {
+        let mut errors = ErrorList::new();
+        let at = Path::new("propagationPolicy");
+        let propagation = match policy.as_deref() {
+            None => orphan.map(|o| {
+                if o {
+                    Propagation::Orphan
+                } else {
+                    Propagation::Background
+                }
+            }),
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Background") => Some(Propagation::Background),
+            Some(other) => {
+                let known = ["Foreground", "Background", "Orphan", "nil"];
+                errors.not_supported(&at, other, &known);
+                None
+            }
+        };
+        if policy.is_some() && orphan.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.invalid(&at, policy.as_deref().unwrap_or(""), why);
+        }
+        let dry_run = dry_run(&mut errors, dry);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                &errors,
+            ));
+        }
+        Ok(Self {
+            dry_run,
+            grace_period_seconds,
+            propagation,
+            ..Self::default()
+        })
+    }
+}
+
+/// What became of an object.
+pub(crate) enum Deleted {
+    /// It is gone; this is its last state.
+    Gone(Object),
+    /// It is marked and waits.
+    Marked(Object),
+}
+
+/// Answers DELETE on one object.
+pub(crate) async fn delete(
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let options = DeleteOptions::read(call, body).await?;
+    let (namespace, name) = (&call.info.namespace, &call.info.name);
+    match delete_one(call, resource, namespace, name, &options).await? {
+        Deleted::Marked(object) => object_answer(call, resource, 200, object),
+        Deleted::Gone(object) if resource.kind.returns_deleted() => {
+            object_answer(call, resource, 200, object)
+        }
+        Deleted::Gone(object) => {
+            let mut details = json!({"name": object.name(), "kind": resource.names().plural, "uid": object.uid()});
+            if !resource.names().group.is_empty() {
+                details["group"] = resource.names().group.into();
+            }
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                "details": details,
+            });
+            Ok(respond::value(200, &call.form, &status))
+        }
+    }
+}
+
+/// Deletes one object; tries again when it changes meanwhile.
+pub(crate) async fn delete_one(
+    call: &Call,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Deleted, ApiError> {
+    let storage = resource.storage("delete")?;
+    let key = resource.key(namespace, name)?;
+    for _ in 0..TRIES {
+        let current = fetch(call, storage, &key).await?;
+        let current = current.ok_or_else(|| resource.not_found(name))?;
+        let old = decode_stored(&current.value, current.mod_revision);
+        let old = old.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
+        let old = resource.present(old);
+        let attempt = Attempt {
+            call,
+            resource,
+            storage,
+            key: &key,
+            revision: current.mod_revision,
+        };
+        match attempt.run(old, options).await {
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Failed(error)) => return Err(error),
+            Ok(deleted) => return Ok(deleted),
+        }
+    }
+    Err(resource.conflict(name, super::update::MODIFIED))
+}
+
+struct Attempt<'a> {
+    call: &'a Call,
+    resource: &'a Resource,
+    storage: &'a Storage,
+    key: &'a str,
+    revision: Revision,
+}
+
+impl Attempt<'_> {
+    async fn run(&self, old: Object, options: &DeleteOptions) -> Result<Deleted, CommitError> {
+        self.preconditions(&old, options)
+            .map_err(CommitError::Failed)?;
+        let operation = Operation::delete(self.call, self.resource);
+        let nothing = Object::default();
+        let mut scratch = Object::default();
+        admit::mutate(&operation, &mut scratch, Some(&old)).map_err(CommitError::Failed)?;
+        admit::validate(&operation, &nothing, Some(&old)).map_err(CommitError::Failed)?;
+        let mut new = old.clone();
+        set_finalizers(&mut new, options.propagation);
+        let waits = self.set_deletion(&mut new, options);
+        let done = !waits && new.finalizers().next().is_none() && !is_held(&new, self.resource);
+        if options.dry_run {
+            return Ok(if done {
+                Deleted::Gone(old)
+            } else {
+                Deleted::Marked(new)
+            });
+        }
+        if done {
+            let revision = commit_delete(self.call, self.storage, self.key, self.revision).await?;
+            allocate::on_delete(self.call, self.resource, &old);
+            new.set_meta_str("resourceVersion", &revision.to_string());
+            return Ok(Deleted::Gone(new));
+        }
+        if new == old {
+            return Ok(Deleted::Marked(old));
+        }
+        commit_put(
+            self.call,
+            self.resource,
+            self.storage,
+            self.key,
+            &mut new,
+            self.revision,
+        )
+        .await?;
+        Ok(Deleted::Marked(new))
+    }
+
+    fn preconditions(&self, old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
+        let conflict = |why: String| Err(self.resource.conflict(old.name(), why));
+        if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
+            return conflict(format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+                 deleted and then recreated",
+                old.uid()
+            ));
+        }
+        let wanted = options.resource_version.as_deref();
+        if let Some(version) = wanted.filter(|v| *v != old.resource_version()) {
+            return conflict(format!(
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). \
+                 The object might have been modified",
+                old.resource_version()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes the deletion in the metadata; true when somebody has to be waited for.
+    fn set_deletion(&self, new: &mut Object, options: &DeleteOptions) -> bool {
+        let requested = options
+            .grace_period_seconds
+            .map(|s| if s < 0 { 1 } else { s });
+        let grace = self.resource.kind.grace_period(new, requested);
+        let before = new
+            .metadata()
+            .and_then(|m| m.get("deletionGracePeriodSeconds"));
+        let before = before.and_then(Value::as_i64);
+        if new.deletion_timestamp().is_some() {
+            let before = before.unwrap_or(0);
+            let shorter = match (grace, requested) {
+                (Some(own), None) => Some(own).filter(|own| *own == 0 && before > 0),
+                (Some(own), Some(_)) => Some(own).filter(|own| *own < before),
+                (None, _) => None,
+            };
+            let Some(seconds) = shorter else {
+                return grace.is_some() && before > 0;
+            };
+            let was = new
+                .deletion_timestamp()
+                .and_then(time::parse)
+                .unwrap_or(self.call.now);
+            let at = was - SignedDuration::from_secs(before - seconds);
+            mark(new, at, seconds);
+            return seconds > 0;
+        }
+        let seconds = grace.unwrap_or(0);
+        mark(
+            new,
+            self.call.now + SignedDuration::from_secs(seconds),
+            seconds,
+        );
+        if new.generation() > 0 {
+            let generation = new.generation() + 1;
+            new.metadata_mut()
+                .insert("generation".into(), generation.into());
+        }
+        if is_two_phase(self.resource) {
+            new.object_at_mut(&["status"])
+                .insert("phase".into(), "Terminating".into());
+        }
+        seconds > 0
+    }
+}
+
+fn mark(new: &mut Object, at: jiff::Timestamp, grace: i64) {
+    let metadata = new.metadata_mut();
+    metadata.insert("deletionTimestamp".into(), time::rfc3339(at).into());
+    metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+}
+
+/// The finalizers of the garbage collector follow the wish of the client; without one, what is there stays.
+fn set_finalizers(new: &mut Object, wish: Option<Propagation>) {
+    let Some(wish) = wish else { return };
+    let others = new
+        .finalizers()
+        .filter(|f| *f != ORPHAN && *f != FOREGROUND);
+    let mut finalizers: Vec<Value> = others.map(Value::from).collect();
+    match wish {
+        Propagation::Orphan => finalizers.push(ORPHAN.into()),
+        Propagation::Foreground => finalizers.push(FOREGROUND.into()),
+        Propagation::Background => {}
+    }
+    let metadata = new.metadata_mut();
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".into(), finalizers.into());
+    }
+}
+
+/// Whether objects of a kind are emptied through `finalize` before they go.
+fn is_two_phase(resource: &Resource) -> bool {
+    resource
+        .kind
+        .subresources()
+        .contains(&Subresource::Part(Part::Finalize))
+}
+
+/// Whether an object of such a kind still waits for that.
+pub(crate) fn is_held(object: &Object, resource: &Resource) -> bool {
+    let finalizers = object.at(&["spec", "finalizers"]).and_then(Value::as_array);
+    is_two_phase(resource) && finalizers.is_some_and(|f| !f.is_empty())
+}

@@ -1,0 +1,223 @@
+//! Writes: what creates, updates, patches and deletes have in common.
+
+pub(crate) mod binding;
+pub(crate) mod collection;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod eviction;
+pub(crate) mod managed;
+pub(crate) mod patch;
+pub(crate) mod scale;
+pub(crate) mod update;
+
+use std::time::Duration;
+
+use api::{Part, Subresource};
+use http::Response;
+use machinery::{ApiError, ErrorList, Object, Path};
+use store::{Compare, Op, Revision, Txn, TxnResult};
+
+use crate::body::Body;
+use crate::call::Call;
+use crate::decode::write_options;
+use crate::resource::{Resource, Storage};
+use crate::respond;
+use crate::server::store_error;
+use crate::shape::Shaper;
+
+/// How long events are kept.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+
+/// What a patch is applied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A part of the object.
+    Part(Part),
+    /// Its scale.
+    Scale(Subresource),
+}
+
+/// Options that every write has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteOptions {
+    /// Everything but the last step.
+    pub(crate) dry_run: bool,
+    /// Who manages the fields that this write sets.
+    pub(crate) manager: String,
+    /// Takes fields from other managers (apply only).
+    pub(crate) force: bool,
+}
+
+impl WriteOptions {
+    /// Reads the options of a request.
+    ///
+    /// # Errors
+    /// 422.
+    pub(crate) fn parse(call: &Call) -> Result<Self, ApiError> {
+        let mut errors = ErrorList::new();
+        let values: Vec<&str> = call.query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let dry_run = dry_run(&mut errors, &values);
+        let given = call.query.text("fieldManager");
+        api::meta::field_manager(&mut errors, &Path::new("fieldManager"), given);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                "meta.k8s.io",
+                write_options(call),
+                "",
+                &errors,
+            ));
+        }
+        let manager = if given.is_empty() {
+            agent(call)
+        } else {
+            given.to_owned()
+        };
+        Ok(Self {
+            dry_run,
+            manager,
+            force: call.query.flag("force"),
+        })
+    }
+}
+
+/// Whether `dryRun` asks for it; other values than `All` are errors.
+pub(crate) fn dry_run(errors: &mut ErrorList, values: &[&str]) -> bool {
+    for value in values.iter().filter(|v| **v != "All") {
+        errors.not_supported(&Path::new("dryRun"), *value, &["All"]);
+    }
+    values.contains(&"All")
+}
+
+/// The client's name for itself, up to the first slash.
+fn agent(call: &Call) -> String {
+    let name = call.header("user-agent").split('/').next().unwrap_or("");
+    let printable: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    if printable.is_empty() {
+        "unknown".to_owned()
+    } else {
+        printable
+    }
+}
+
+/// An object after a write.
+pub(crate) struct Written {
+    /// The object as the client sees it.
+    pub(crate) object: Object,
+    /// It did not exist before.
+    pub(crate) created: bool,
+}
+
+/// Why a transaction did not happen.
+pub(crate) enum CommitError {
+    /// Somebody else was first.
+    Conflict,
+    /// Anything else.
+    Failed(ApiError),
+}
+
+/// Writes an object (in the resource's own form) under the condition that nobody has written it since `expected` (0: it
+/// must not exist), and waits until this server's readers see it. Sets the resourceVersion.
+pub(crate) async fn commit_put(
+    call: &Call,
+    resource: &Resource,
+    storage: &Storage,
+    key: &str,
+    object: &mut Object,
+    expected: Revision,
+) -> Result<(), CommitError> {
+    let mut stored = object.clone();
+    stored.set_meta_str("resourceVersion", "");
+    if resource.is_converted() {
+        resource.kind.to_stored(&mut stored);
+        let names = storage.kind.names();
+        stored.set_type(&names.api_version(), names.kind);
+    }
+    let key = storage.full_key(key);
+    let is_event = storage.group.is_empty() && storage.resource == "events";
+    let put = Op::Put {
+        key: key.clone(),
+        value: stored.encode(),
+        ttl: is_event.then_some(EVENT_TTL),
+    };
+    let compare = vec![Compare::ModRevision {
+        key,
+        equals: expected,
+    }];
+    let txn = Txn {
+        compare,
+        success: vec![put],
+        failure_read: Vec::new(),
+    };
+    let revision = commit(call, storage, txn).await?;
+    object.set_meta_str("resourceVersion", &revision.to_string());
+    Ok(())
+}
+
+/// Removes an object, under the same condition; gives the revision of the removal.
+pub(crate) async fn commit_delete(
+    call: &Call,
+    storage: &Storage,
+    key: &str,
+    expected: Revision,
+) -> Result<Revision, CommitError> {
+    let key = storage.full_key(key);
+    let compare = vec![Compare::ModRevision {
+        key: key.clone(),
+        equals: expected,
+    }];
+    let txn = Txn {
+        compare,
+        success: vec![Op::Delete { key }],
+        failure_read: Vec::new(),
+    };
+    commit(call, storage, txn).await
+}
+
+async fn commit(call: &Call, storage: &Storage, txn: Txn) -> Result<Revision, CommitError> {
+    let failed = |error| CommitError::Failed(store_error(error));
+    match call.server.store().txn(txn).await.map_err(failed)? {
+        TxnResult::Failed { .. } => Err(CommitError::Conflict),
+        TxnResult::Committed { revision, .. } => {
+            // Whoever has the answer finds his write in every view: authorization and admission included. Should the
+            // cache be stuck, the write has still happened and is told so.
+            if let Err(error) = storage.cache.wait_for(revision).await {
+                tracing::warn!(%error, revision, resource = storage.resource, "the watch cache is late");
+            }
+            Ok(revision)
+        }
+    }
+}
+
+/// The answer to a write.
+pub(crate) fn written(
+    call: &Call,
+    resource: &Resource,
+    written: Written,
+) -> Result<Response<Body>, ApiError> {
+    for warning in resource.kind.warnings(&written.object) {
+        call.warn(warning);
+    }
+    let code = if written.created { 201 } else { 200 };
+    object_answer(call, resource, code, written.object)
+}
+
+/// An answer with one object in the shape asked for.
+pub(crate) fn object_answer(
+    call: &Call,
+    resource: &Resource,
+    code: u16,
+    object: Object,
+) -> Result<Response<Body>, ApiError> {
+    let shaper = Shaper::of(call, resource)?;
+    if shaper.form.shape == crate::negotiate::Shape::Object {
+        return Ok(match shaper.is_plain() {
+            true => respond::json_bytes(code, &shaper.form, object.encode()),
+            false => respond::value(code, &shaper.form, &object.into_value()),
+        });
+    }
+    let mut stored = object;
+    if resource.is_converted() {
+        resource.kind.to_stored(&mut stored);
+    }
+    Ok(respond::value(code, &shaper.form, &shaper.one(stored)))
+}

@@ -1,0 +1,231 @@
+//! Patch: a change described instead of a state; applied to whatever is there, again if somebody else was faster.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/endpoints/handlers/patch.go`.
+
+use api::{AnyKind, Part};
+use http::Response;
+use machinery::codec::{self, Decoded};
+use machinery::patch::{json, merge, strategic};
+use machinery::{ApiError, Object};
+use serde_json::Value;
+
+use super::update::{Change, Ownership, apply_change};
+use super::{Target, WriteOptions, managed, scale, written};
+use crate::body::{Body, RequestBody};
+use crate::call::Call;
+use crate::decode;
+use crate::negotiate::content_type;
+use crate::resource::Resource;
+use crate::schemas;
+
+const TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// A patch, read.
+pub(crate) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Object),
+}
+
+/// Answers PATCH.
+pub(crate) async fn patch(
+    call: &Call,
+    resource: &Resource,
+    target: Target,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(call)?;
+    let (patch, duplicates) = read(call, body).await?;
+    if matches!(patch, Patch::Apply(_)) && call.query.text("fieldManager").is_empty() {
+        let mut errors = machinery::ErrorList::new();
+        errors.required(
+            &machinery::Path::new("fieldManager"),
+            "is required for apply patch",
+        );
+        return Err(ApiError::invalid(
+            "meta.k8s.io",
+            "PatchOptions",
+            "",
+            &errors,
+        ));
+    }
+    if !matches!(patch, Patch::Apply(_)) && options.force {
+        let mut errors = machinery::ErrorList::new();
+        errors.forbidden(
+            &machinery::Path::new("force"),
+            "may not be specified for non-apply patch",
+        );
+        return Err(ApiError::invalid(
+            "meta.k8s.io",
+            "PatchOptions",
+            "",
+            &errors,
+        ));
+    }
+    let part = match target {
+        Target::Part(part) => part,
+        Target::Scale(subresource) => {
+            return scale::patch(call, resource, subresource, &options, &patch).await;
+        }
+    };
+    if let Patch::Apply(applied) = &patch {
+        check_applied(call, resource, applied)?;
+        decode::check_shape(resource, applied)?;
+        decode::strictness(call, resource.kind, applied, duplicates)?;
+        let change = Applied {
+            call,
+            resource,
+            options: &options,
+            part,
+            applied,
+        };
+        let updated = apply_change(call, resource, Some(part), &options, &change).await?;
+        return written(call, resource, updated);
+    }
+    let change = Patched {
+        call,
+        resource,
+        patch: &patch,
+        duplicates,
+    };
+    let updated = apply_change(call, resource, Some(part), &options, &change).await?;
+    written(call, resource, updated)
+}
+
+async fn read(call: &Call, body: RequestBody) -> Result<(Patch, Vec<String>), ApiError> {
+    let media = content_type(&call.headers);
+    if !TYPES.contains(&media.as_str()) {
+        return Err(ApiError::unsupported_media_type(TYPES));
+    }
+    let bytes = decode::bytes(body).await?;
+    let bad = |error: codec::DecodeError| ApiError::bad_request(error.to_string());
+    if media == TYPES[3] {
+        let Decoded { object, duplicates } = codec::decode_yaml(&bytes)
+            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        return Ok((Patch::Apply(object), duplicates));
+    }
+    let (value, duplicates) = codec::decode_json_value(&bytes).map_err(bad)?;
+    let patch = match media.as_str() {
+        "application/json-patch+json" => Patch::Json(value),
+        "application/merge-patch+json" => Patch::Merge(value),
+        _ => Patch::Strategic(value),
+    };
+    Ok((patch, duplicates))
+}
+
+impl Patch {
+    /// Applies a patch that is no server-side apply.
+    ///
+    /// # Errors
+    /// The patch is malformed or does not fit.
+    pub(crate) fn apply_to(
+        &self,
+        kind: Option<&dyn AnyKind>,
+        current: Object,
+    ) -> Result<Object, ApiError> {
+        let mut value = current.into_value();
+        match self {
+            Self::Json(patch) => json::apply(&mut value, patch)?,
+            Self::Merge(patch) => merge::apply(&mut value, patch),
+            Self::Strategic(patch) => {
+                let schema = kind.and_then(schemas::of);
+                strategic::apply(&mut value, patch, schema.as_ref())?;
+            }
+            Self::Apply(_) => return Err(ApiError::unsupported_media_type(&TYPES[..3])),
+        }
+        Object::from_value(value).map_err(|_| ApiError::bad_request("the patch leaves no object"))
+    }
+}
+
+struct Patched<'a> {
+    call: &'a Call,
+    resource: &'a Resource,
+    patch: &'a Patch,
+    duplicates: Vec<String>,
+}
+
+impl Change for Patched<'_> {
+    fn make(&self, current: &Object) -> Result<Object, ApiError> {
+        let mut patched = self
+            .patch
+            .apply_to(Some(self.resource.kind), current.clone())?;
+        decode::check_shape(self.resource, &patched)?;
+        decode::strictness(
+            self.call,
+            self.resource.kind,
+            &patched,
+            self.duplicates.clone(),
+        )?;
+        decode::default(self.resource, &mut patched)?;
+        Ok(patched)
+    }
+}
+
+/// The object of an apply must be of the kind and name in the path.
+fn check_applied(call: &Call, resource: &Resource, applied: &Object) -> Result<(), ApiError> {
+    let names = resource.names();
+    let (version, kind) = (names.api_version(), names.kind);
+    if applied.kind() != kind || applied.api_version() != version {
+        return Err(ApiError::bad_request(format!(
+            "incorrect kind or apiVersion in apply configuration: {}, {} (expected {version}, {kind})",
+            applied.api_version(),
+            applied.kind()
+        )));
+    }
+    if !applied.name().is_empty() && applied.name() != call.info.name {
+        decode::check_name(call, applied)?;
+    }
+    if applied
+        .metadata()
+        .is_some_and(|m| m.get("managedFields").is_some_and(|f| !f.is_null()))
+    {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(())
+}
+
+struct Applied<'a> {
+    call: &'a Call,
+    resource: &'a Resource,
+    options: &'a WriteOptions,
+    part: Part,
+    applied: &'a Object,
+}
+
+impl Applied<'_> {
+    fn apply(&self, current: Option<&Object>) -> Result<Object, ApiError> {
+        let mut applied = self.applied.clone();
+        applied.set_meta_str("name", &self.call.info.name);
+        decode::check_namespace(self.call, self.resource, &mut applied)?;
+        let mut merged = managed::apply(
+            self.call,
+            self.resource,
+            self.options,
+            self.part,
+            &applied,
+            current,
+        )?;
+        decode::default(self.resource, &mut merged)?;
+        Ok(merged)
+    }
+}
+
+impl Change for Applied<'_> {
+    fn make(&self, current: &Object) -> Result<Object, ApiError> {
+        self.apply(Some(current))
+    }
+
+    fn ownership(&self) -> Ownership {
+        Ownership::Settled
+    }
+
+    fn make_new(&self) -> Option<Result<Object, ApiError>> {
+        (self.part == Part::Main).then(|| self.apply(None))
+    }
+}

@@ -1,0 +1,379 @@
+//! Update: a whole new state for an object or for one part of it; also the loop that every change of a stored object
+//! runs in.
+//!
+//! Behaviour: `k8s.io/apiserver/pkg/registry/rest/update.go`, `.../generic/registry/store.go` (`Update`).
+
+use api::Part;
+use http::Response;
+use machinery::{ApiError, Object};
+use serde_json::Value;
+use store::Revision;
+
+use super::{
+    CommitError, WriteOptions, Written, commit_delete, commit_put, create, managed, written,
+};
+use crate::admit::{self, Operation};
+use crate::allocate;
+use crate::body::{Body, RequestBody};
+use crate::cache::decode_stored;
+use crate::call::Call;
+use crate::decode;
+use crate::read::get::fetch;
+use crate::resource::{Resource, Storage};
+
+/// The text of a conflict that everybody knows.
+pub(crate) const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+/// How often a change is tried again when others are faster.
+const TRIES: usize = 64;
+
+/// Who manages what after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// The fields that changed belong to the writer.
+    Update,
+    /// The change has settled it itself (server-side apply).
+    Settled,
+}
+
+/// A change of a stored object: given the present state, the wanted one.
+pub(crate) trait Change: Send + Sync {
+    /// The wanted state; defaulted.
+    fn make(&self, current: &Object) -> Result<Object, ApiError>;
+    /// Who manages the fields afterwards.
+    fn ownership(&self) -> Ownership {
+        Ownership::Update
+    }
+    /// A version that the wanted state names is the client's word: when it is gone, the client has to decide anew.
+    fn names_version(&self) -> bool {
+        false
+    }
+    /// The object to create when there is none, for changes that can.
+    fn make_new(&self) -> Option<Result<Object, ApiError>> {
+        None
+    }
+}
+
+struct Replace {
+    object: Object,
+    creates: bool,
+}
+
+impl Change for Replace {
+    fn make(&self, _current: &Object) -> Result<Object, ApiError> {
+        Ok(self.object.clone())
+    }
+
+    fn names_version(&self) -> bool {
+        true
+    }
+
+    fn make_new(&self) -> Option<Result<Object, ApiError>> {
+        self.creates.then(|| Ok(self.object.clone()))
+    }
+}
+
+/// Answers PUT.
+pub(crate) async fn update(
+    call: &Call,
+    resource: &Resource,
+    part: Part,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let options = WriteOptions::parse(call)?;
+    let mut object = decode::object(call, resource, body).await?;
+    decode::check_namespace(call, resource, &mut object)?;
+    decode::check_name(call, &object)?;
+    let creates = part == Part::Main && resource.kind.create_on_update();
+    let change = Replace { object, creates };
+    let updated = apply_change(call, resource, Some(part), &options, &change).await?;
+    written(call, resource, updated)
+}
+
+/// Carries a change to one part out (`None`: the server's own change, which kinds have no rules about); tries again when somebody else was faster and the change does not insist on a version.
+pub(crate) async fn apply_change(
+    call: &Call,
+    resource: &Resource,
+    part: Option<Part>,
+    options: &WriteOptions,
+    change: &dyn Change,
+) -> Result<Written, ApiError> {
+    let storage = resource.storage("update")?;
+    let key = resource.key(&call.info.namespace, &call.info.name)?;
+    for _ in 0..TRIES {
+        let Some(current) = fetch(call, storage, &key).await? else {
+            let Some(new) = change.make_new() else {
+                return Err(resource.not_found(&call.info.name));
+            };
+            return create_instead(call, resource, new?, options).await;
+        };
+        let revision = current.mod_revision;
+        let old = decode_stored(&current.value, revision);
+        let old = old.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
+        let attempt = Attempt {
+            call,
+            resource,
+            storage,
+            key: &key,
+            part,
+            options,
+            revision,
+        };
+        match attempt.run(change, resource.present(old)).await {
+            Err(CommitError::Conflict) => {}
+            Err(CommitError::Failed(error)) => return Err(error),
+            Ok(object) => {
+                return Ok(Written {
+                    object,
+                    created: false,
+                });
+            }
+        }
+    }
+    Err(resource.conflict(&call.info.name, MODIFIED))
+}
+
+/// An update of something that is not there, for kinds that may be created so: the writer must be allowed to create.
+async fn create_instead(
+    call: &Call,
+    resource: &Resource,
+    mut new: Object,
+    options: &WriteOptions,
+) -> Result<Written, ApiError> {
+    if !new.resource_version().is_empty() && new.resource_version() != "0" || !new.uid().is_empty()
+    {
+        return Err(resource.conflict(&call.info.name, MODIFIED));
+    }
+    let mut attributes = call.attributes();
+    attributes.verb = "create".to_owned();
+    crate::authorize::authorize(&call.server, &attributes)?;
+    new.set_meta_str("resourceVersion", "");
+    create::store_new(call, resource, new, options).await
+}
+
+struct Attempt<'a> {
+    call: &'a Call,
+    resource: &'a Resource,
+    storage: &'a Storage,
+    key: &'a str,
+    part: Option<Part>,
+    options: &'a WriteOptions,
+    revision: Revision,
+}
+
+impl Attempt<'_> {
+    async fn run(&self, change: &dyn Change, old: Object) -> Result<Object, CommitError> {
+        let (call, resource) = (self.call, self.resource);
+        let mut new = change.make(&old).map_err(CommitError::Failed)?;
+        let insists = self
+            .check_version(&mut new, &old)
+            .map_err(CommitError::Failed)?;
+        let insists = insists && change.names_version();
+        let claim = self
+            .prepare_and_check(change, &mut new, &old)
+            .map_err(CommitError::Failed)?;
+        if is_finished(&new, &old, resource) {
+            return self.remove(new, insists).await;
+        }
+        if is_same(&new, &old) {
+            return Ok(old);
+        }
+        if self.options.dry_run {
+            return Ok(new);
+        }
+        let put = commit_put(
+            call,
+            resource,
+            self.storage,
+            self.key,
+            &mut new,
+            self.revision,
+        )
+        .await;
+        match put {
+            Ok(()) => {
+                claim.keep();
+                Ok(new)
+            }
+            Err(CommitError::Conflict) => Err(self.lost(insists)),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Whoever named a version is told that it is gone; others try again.
+    fn lost(&self, insists: bool) -> CommitError {
+        match insists {
+            true => CommitError::Failed(self.resource.conflict(&self.call.info.name, MODIFIED)),
+            false => CommitError::Conflict,
+        }
+    }
+
+    /// The change may be bound to a version and to one incarnation of the object.
+    fn check_version(&self, new: &mut Object, old: &Object) -> Result<bool, ApiError> {
+        let (resource, name) = (self.resource, self.call.info.name.as_str());
+        if !new.uid().is_empty() && new.uid() != old.uid() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                new.uid(),
+                old.uid()
+            );
+            return Err(resource.conflict(name, why));
+        }
+        let wanted = new.resource_version();
+        if wanted.is_empty() || wanted == "0" {
+            if resource.kind.unconditional_update() {
+                new.set_meta_str("resourceVersion", old.resource_version());
+            }
+            return Ok(false);
+        }
+        if wanted != old.resource_version() {
+            return Err(resource.conflict(name, MODIFIED));
+        }
+        Ok(true)
+    }
+
+    /// Admission, preparation, validation, in the order of the road.
+    fn prepare_and_check(
+        &self,
+        change: &dyn Change,
+        new: &mut Object,
+        old: &Object,
+    ) -> Result<allocate::Claim, ApiError> {
+        let (call, resource) = (self.call, self.resource);
+        let operation = Operation::update(call, resource);
+        if self.part.is_some() {
+            admit::mutate(&operation, new, Some(old))?;
+            decode::default(resource, new)?;
+        }
+        keep_server_metadata(new, old);
+        let names = resource.names();
+        new.set_type(&names.api_version(), names.kind);
+        if let Some(part) = self.part {
+            resource
+                .kind
+                .prepare_update(&call.context(), part, new, old);
+        }
+        if resource.kind.has_generation() && changed_beyond_status(new, old) {
+            new.metadata_mut()
+                .insert("generation".into(), (old.generation() + 1).into());
+        }
+        if change.ownership() == Ownership::Update {
+            managed::on_update(call, resource, self.options, new, old)?;
+        }
+        self.validate(new, old)?;
+        let claim = allocate::on_update(call, resource, new, old, self.options.dry_run)?;
+        if self.part.is_some() {
+            admit::validate(&operation, new, Some(old))?;
+        }
+        Ok(claim)
+    }
+
+    fn validate(&self, new: &Object, old: &Object) -> Result<(), ApiError> {
+        let mut errors = api::meta::validate_object_meta_update(new, old);
+        let kind = self.resource.kind;
+        if let Some(part) = self.part {
+            let own = kind.validate_update(&self.call.context(), part, new, old);
+            errors.append(own.map_err(|error| decode::wrong_shape(self.resource, &error))?);
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let names = self.resource.names();
+        Err(ApiError::invalid(
+            names.group,
+            names.kind,
+            new.name(),
+            &errors,
+        ))
+    }
+
+    /// The last finalizer is gone: the object goes too.
+    async fn remove(&self, mut new: Object, insists: bool) -> Result<Object, CommitError> {
+        if self.options.dry_run {
+            return Ok(new);
+        }
+        match commit_delete(self.call, self.storage, self.key, self.revision).await {
+            Ok(revision) => {
+                allocate::on_delete(self.call, self.resource, &new);
+                new.set_meta_str("resourceVersion", &revision.to_string());
+                Ok(new)
+            }
+            Err(CommitError::Conflict) => Err(self.lost(insists)),
+            Err(failed) => Err(failed),
+        }
+    }
+}
+
+/// Metadata that no client changes.
+fn keep_server_metadata(new: &mut Object, old: &Object) {
+    let own = old.metadata().cloned().unwrap_or_default();
+    let metadata = new.metadata_mut();
+    metadata.remove("selfLink");
+    let keep = |metadata: &mut serde_json::Map<String, Value>, key: &str, always: bool| {
+        if !always && metadata.contains_key(key) {
+            return;
+        }
+        match own.get(key) {
+            Some(value) => drop(metadata.insert(key.into(), value.clone())),
+            None => drop(metadata.remove(key)),
+        }
+    };
+    for key in ["creationTimestamp", "generation"] {
+        keep(metadata, key, true);
+    }
+    for key in [
+        "uid",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    ] {
+        keep(metadata, key, false);
+    }
+}
+
+/// Whether anything but metadata and status differs; the number that counts such changes goes up.
+fn changed_beyond_status(new: &Object, old: &Object) -> bool {
+    let counted = |object: &Object| {
+        let keys = object
+            .0
+            .iter()
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"));
+        keys.map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    counted(new) != counted(old)
+}
+
+/// Whether a write would change nothing (the times of managed fields aside).
+fn is_same(new: &Object, old: &Object) -> bool {
+    let plain = |object: &Object| {
+        let mut object = object.clone();
+        let entries = object
+            .metadata_mut()
+            .get_mut("managedFields")
+            .and_then(Value::as_array_mut);
+        for entry in entries
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
+            entry.remove("time");
+        }
+        object
+    };
+    plain(new) == plain(old)
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn is_finished(new: &Object, old: &Object, resource: &Resource) -> bool {
+    let grace = old
+        .metadata()
+        .and_then(|m| m.get("deletionGracePeriodSeconds"));
+    let no_grace = grace
+        .and_then(Value::as_i64)
+        .is_none_or(|seconds| seconds == 0);
+    old.deletion_timestamp().is_some()
+        && no_grace
+        && new.finalizers().next().is_none()
+        && !super::delete::is_held(new, resource)
+}
