@@ -14,6 +14,7 @@ pub mod int_or_string;
 pub mod labels;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod schema;

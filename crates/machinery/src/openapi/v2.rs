@@ -1,0 +1,152 @@
+//! OpenAPI v2 (Swagger): one document of everything, as JSON and as protobuf.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::operations::{
+    Content, Operation, Operations, PATCH_TYPES, Parameter, of_group_version, split_parameters,
+};
+use super::schemas::{Dialect, collect};
+use super::v3::reason;
+use super::{ServedResource, proto};
+use crate::hash;
+use crate::schema::Source;
+
+/// The media type of [`encode_protobuf`].
+pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The document of all resources; `version` is the server's, for example `v1.37.0`.
+pub fn document(resources: &[ServedResource], source: Source, version: &str) -> Value {
+    let mut group_versions: Vec<(&str, &str)> = resources
+        .iter()
+        .map(|r| (r.group.as_str(), r.version.as_str()))
+        .collect();
+    group_versions.sort_unstable();
+    group_versions.dedup();
+    let mut operations = Operations::new();
+    for (group, version) in group_versions {
+        operations.extend(of_group_version(group, version, resources));
+    }
+    let definitions = collect(&operations, resources, source, Dialect::V2);
+    let mut shared = Shared::default();
+    let paths: Map<String, Value> = operations
+        .iter()
+        .map(|(path, operations)| (path.clone(), item(operations, &mut shared)))
+        .collect();
+    json!({
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": version},
+        "paths": paths,
+        "definitions": definitions,
+        "parameters": shared.parameters,
+        "securityDefinitions": {"BearerToken": {
+            "description": "Bearer Token authentication", "type": "apiKey",
+            "name": "authorization", "in": "header",
+        }},
+        "security": [{"BearerToken": []}],
+    })
+}
+
+/// The protobuf form of a document that [`document`] made.
+pub fn encode_protobuf(document: &Value) -> Bytes {
+    proto::document(document)
+}
+
+/// Parameters that stand once and are referred to: their descriptions are long and their uses many.
+#[derive(Default)]
+struct Shared {
+    parameters: BTreeMap<String, Value>,
+}
+
+/// Clients look for these in each operation and do not follow references.
+const INLINE: [&str; 3] = ["dryRun", "fieldValidation", "name"];
+
+impl Shared {
+    fn refer(&mut self, name: &str, parameter: Value) -> Value {
+        let text = parameter.to_string();
+        let suffix = hash::safe_encode(&hash::fnv32a(text.as_bytes()).to_string());
+        let key = format!("{name}-{suffix}");
+        let reference = json!({"$ref": format!("#/parameters/{key}")});
+        self.parameters.entry(key).or_insert(parameter);
+        reference
+    }
+
+    fn parameter(&mut self, p: &Parameter) -> Value {
+        let mut out = json!({
+            "uniqueItems": true, "type": p.kind, "description": p.description, "name": p.name,
+            "in": if p.in_path { "path" } else { "query" },
+        });
+        if p.in_path {
+            out["required"] = true.into();
+        }
+        if INLINE.contains(&p.name) {
+            out
+        } else {
+            self.refer(p.name, out)
+        }
+    }
+
+    fn body(&mut self, definition: &str, required: bool) -> Value {
+        let mut out =
+            json!({"name": "body", "in": "body", "schema": Dialect::V2.reference(definition)});
+        if required {
+            out["required"] = true.into();
+        }
+        let often = definition.contains(".apis.meta.v1.");
+        if often { self.refer("body", out) } else { out }
+    }
+}
+
+fn item(operations: &[Operation], shared: &mut Shared) -> Value {
+    let (common, own) = split_parameters(operations);
+    let mut item = Map::new();
+    for (operation, own) in operations.iter().zip(own) {
+        item.insert(operation.method.to_owned(), render(operation, &own, shared));
+    }
+    if !common.is_empty() {
+        let common = common.into_iter().map(|p| shared.parameter(p)).collect();
+        item.insert("parameters".to_owned(), common);
+    }
+    Value::Object(item)
+}
+
+fn render(operation: &Operation, own: &[&Parameter], shared: &mut Shared) -> Value {
+    let consumes: &[&str] = if operation.patch {
+        &PATCH_TYPES
+    } else {
+        &["*/*"]
+    };
+    let mut out = json!({
+        "operationId": operation.id, "description": operation.description, "tags": [operation.tag],
+        "schemes": ["https"], "consumes": consumes, "produces": operation.media.types(),
+    });
+    let mut parameters = Vec::new();
+    if let Some((definition, required)) = &operation.body {
+        parameters.push(shared.body(definition, *required));
+    }
+    parameters.extend(own.iter().map(|p| shared.parameter(p)));
+    if !parameters.is_empty() {
+        out["parameters"] = parameters.into();
+    }
+    let mut responses = Map::new();
+    for (code, content) in &operation.answers {
+        let schema = match content {
+            Content::Object(name) => Dialect::V2.reference(name),
+            Content::Text | Content::Stream => json!({"type": "string"}),
+        };
+        let answer = json!({"description": reason(*code), "schema": schema});
+        responses.insert(code.to_string(), answer);
+    }
+    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    out["responses"] = Value::Object(responses);
+    if !operation.action.is_empty() {
+        out["x-kubernetes-action"] = operation.action.into();
+    }
+    if let Some([group, version, kind]) = &operation.gvk {
+        let gvk = json!({"group": group, "version": version, "kind": kind});
+        out["x-kubernetes-group-version-kind"] = gvk;
+    }
+    out
+}
