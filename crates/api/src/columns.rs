@@ -76,3 +76,26 @@ pub fn moment(time: Option<&Time>) -> Option<Timestamp> {
 pub fn micro_moment(time: Option<&MicroTime>) -> Option<Timestamp> {
     time.map(|t| t.0)
 }
+
+/// The columns of kinds for which `get` has no rows of their own, as roles.
+pub const NAME_AND_CREATED: &[Column] = &[
+    NAME,
+    Column {
+        name: "Created At",
+        kind: "date",
+        format: "",
+        description: AGE_TEXT,
+        priority: 0,
+    },
+];
+
+/// The row of [`NAME_AND_CREATED`].
+pub fn name_and_created(object: &machinery::Object) -> machinery::table::Row {
+    let created = object.meta_str("creationTimestamp");
+    let created = if created.is_empty() {
+        "0001-01-01T00:00:00Z"
+    } else {
+        created
+    };
+    machinery::table::Row::from(vec![object.name().into(), created.into()])
+}

@@ -6,16 +6,25 @@
 //! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
 
 pub mod apps;
+pub mod authentication;
+pub mod authorization;
+pub mod autoscaling;
 pub mod check;
 pub mod columns;
+pub mod coordination;
 pub mod core;
+pub mod discovery;
+pub mod events;
 pub mod kind;
 pub mod meta;
+pub mod policy;
+pub mod rbac;
 mod registry;
+pub mod scheduling;
 pub mod schema;
 pub mod view;
 pub mod visit;
 pub mod workload;
 
 pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
-pub use registry::{KINDS, by_kind, by_resource};
+pub use registry::{BODIES, KINDS, by_kind, by_resource};

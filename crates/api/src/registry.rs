@@ -1,12 +1,17 @@
 //! The table of all kinds. Adding a kind is one line here and one module.
 
 use crate::kind::{AnyKind, Erased};
-use crate::{apps, core};
+use crate::{
+    apps, authentication, authorization, autoscaling, coordination, core, discovery, events,
+    policy, rbac, scheduling,
+};
 
-/// Every kind served, in discovery order (core first, then groups).
+/// Every kind served as a resource, in discovery order (core first, then groups).
 pub static KINDS: &[&dyn AnyKind] = &[
+    &Erased::<core::binding::Binding>::new(),
     &Erased::<core::configmap::ConfigMap>::new(),
     &Erased::<core::endpoints::Endpoints>::new(),
+    &Erased::<core::event::Event>::new(),
     &Erased::<core::namespace::Namespace>::new(),
     &Erased::<core::node::Node>::new(),
     &Erased::<core::pod::Pod>::new(),
@@ -15,8 +20,29 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::secret::Secret>::new(),
     &Erased::<core::service::Service>::new(),
     &Erased::<core::serviceaccount::ServiceAccount>::new(),
+    &Erased::<events::event::Event>::new(),
+    &Erased::<authentication::SelfSubjectReview>::new(),
+    &Erased::<authentication::TokenReview>::new(),
+    &Erased::<authorization::LocalSubjectAccessReview>::new(),
+    &Erased::<authorization::SelfSubjectAccessReview>::new(),
+    &Erased::<authorization::SelfSubjectRulesReview>::new(),
+    &Erased::<authorization::SubjectAccessReview>::new(),
     &Erased::<apps::deployment::Deployment>::new(),
     &Erased::<apps::replicaset::ReplicaSet>::new(),
+    &Erased::<rbac::binding::ClusterRoleBinding>::new(),
+    &Erased::<rbac::role::ClusterRole>::new(),
+    &Erased::<rbac::binding::RoleBinding>::new(),
+    &Erased::<rbac::role::Role>::new(),
+    &Erased::<coordination::lease::Lease>::new(),
+    &Erased::<discovery::endpointslice::EndpointSlice>::new(),
+    &Erased::<scheduling::priorityclass::PriorityClass>::new(),
+];
+
+/// Kinds that are only bodies of sub-resources: `serviceaccounts/token`, `pods/eviction`, `*/scale`.
+pub static BODIES: &[&dyn AnyKind] = &[
+    &Erased::<authentication::TokenRequest>::new(),
+    &Erased::<autoscaling::Scale>::new(),
+    &Erased::<policy::Eviction>::new(),
 ];
 
 /// The kind that serves `group/version/plural`.
@@ -27,9 +53,9 @@ pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static 
     })
 }
 
-/// The kind with this group, version and CamelCase name.
+/// The kind with this group, version and CamelCase name, those of bodies included.
 pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static dyn AnyKind> {
-    KINDS.iter().copied().find(|k| {
+    KINDS.iter().chain(BODIES).copied().find(|k| {
         let names = k.names();
         names.kind == kind && names.group == group && names.version == version
     })

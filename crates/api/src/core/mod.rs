@@ -1,7 +1,9 @@
 //! The core group: `v1`.
 
+pub mod binding;
 pub mod configmap;
 pub mod endpoints;
+pub mod event;
 pub mod namespace;
 pub mod node;
 pub mod pod;

@@ -4,6 +4,7 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount as Typed;
 use machinery::{ErrorList, Object};
+use serde_json::Value;
 
 use crate::kind::{Context, Kind, Names, Part, Scope, Subresource};
 
@@ -24,8 +25,11 @@ impl Kind for ServiceAccount {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
 
     fn prepare_create(_context: &Context, new: &mut Object) {
-        // A new account has no secrets but those that the tokens controller adds.
-        new.0.remove("secrets");
+        only_names(new);
+    }
+
+    fn prepare_update(_context: &Context, _part: Part, new: &mut Object, _old: &Object) {
+        only_names(new);
     }
 
     fn validate_create(_context: &Context, _new: &Typed) -> ErrorList {
@@ -34,5 +38,17 @@ impl Kind for ServiceAccount {
 
     fn validate_update(_context: &Context, _part: Part, _new: &Typed, _old: &Typed) -> ErrorList {
         ErrorList::new()
+    }
+}
+
+/// Of the references to secrets only the names mean anything.
+fn only_names(account: &mut Object) {
+    let secrets = account.0.get_mut("secrets").and_then(Value::as_array_mut);
+    for secret in secrets
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        secret.retain(|key, _| key == "name");
     }
 }
