@@ -67,4 +67,6 @@ fn release_metadata(definition: &mut Value) {
 }
 
 #[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
 mod tests;

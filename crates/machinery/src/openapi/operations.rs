@@ -168,11 +168,10 @@ fn article(kind: &str) -> &'static str {
 }
 
 /// Kinds whose deletion answers with the deleted object; all others answer with a `Status`.
-const ANSWERS_DELETED: [&str; 8] = [
+const ANSWERS_DELETED: [&str; 7] = [
     "Pod",
     "Service",
     "ServiceAccount",
-    "ReplicationController",
     "PodTemplate",
     "PersistentVolume",
     "PersistentVolumeClaim",
@@ -303,6 +302,15 @@ impl<'a> Builder<'a> {
         Content::Object(self.resource.definition.clone())
     }
 
+    fn list_text(&self) -> String {
+        let what = if self.has("watch") {
+            "list or watch"
+        } else {
+            "list"
+        };
+        format!("{what} objects of kind {}", self.resource.kind)
+    }
+
     fn list_content(&self) -> Content {
         Content::Object(format!("{}List", self.resource.definition))
     }
@@ -342,7 +350,7 @@ impl<'a> Builder<'a> {
         let (camel, scope, kind) = (&self.camel, self.scope, &self.resource.kind);
         let mut out = Vec::new();
         if self.has("list") {
-            let text = format!("list or watch objects of kind {kind}");
+            let text = self.list_text();
             let mut get = self.operation("get", format!("list{camel}{scope}{kind}"), text);
             get.answers = vec![(200, self.list_content())];
             get.media = Media::List;
@@ -397,7 +405,7 @@ impl<'a> Builder<'a> {
             let text = format!("delete{}{kind}", article(kind));
             let mut delete = self.operation("delete", format!("delete{camel}{scope}{kind}"), text);
             delete.body = Some((DELETE_OPTIONS.to_owned(), false));
-            let core = self.resource.group.is_empty() || kind == "PodSecurityPolicy";
+            let core = self.resource.group.is_empty();
             let answer = match core && ANSWERS_DELETED.contains(&kind.as_str()) {
                 true => self.object(),
                 false => Content::Object(STATUS.to_owned()),
@@ -411,8 +419,7 @@ impl<'a> Builder<'a> {
     fn list_all(&self) -> Operation {
         let (camel, kind) = (&self.camel, &self.resource.kind);
         let id = format!("list{camel}{kind}ForAllNamespaces");
-        let text = format!("list or watch objects of kind {kind}");
-        let mut get = self.operation("get", id, text);
+        let mut get = self.operation("get", id, self.list_text());
         get.answers = vec![(200, self.list_content())];
         get.media = Media::List;
         let mut get = self.finish(get, "list", None, params::LIST);

@@ -12,7 +12,7 @@ use crate::schema::Source;
 
 /// The document of a group version, `/openapi/v3/apis/apps/v1`.
 ///
-/// `resources` may hold other group versions' too; `source` gives the schemas.
+/// `resources` are all that the server has: schemas of other groups' kinds are named too. `source` gives the schemas.
 pub fn group_version_document(
     group: &str,
     version: &str,
@@ -20,12 +20,7 @@ pub fn group_version_document(
     source: Source,
 ) -> Value {
     let operations = of_group_version(group, version, resources);
-    let own: Vec<ServedResource> = resources
-        .iter()
-        .filter(|r| r.group == group && r.version == version)
-        .cloned()
-        .collect();
-    let schemas = collect(&operations, &own, source, Dialect::V3);
+    let schemas = collect(&operations, resources, source, Dialect::V3);
     document(paths(&operations), schemas)
 }
 
