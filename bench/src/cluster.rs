@@ -1,0 +1,124 @@
+//! A cluster to measure: made, used, removed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use kube::Client;
+
+/// One cluster by name, with state and kubeconfig of its own.
+pub(crate) struct Cluster {
+    oxikube: PathBuf,
+    name: String,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub(crate) fn new(oxikube: &Path, name: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        Ok(Self {
+            oxikube: oxikube.to_owned(),
+            name: name.to_owned(),
+            directory,
+        })
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
+    /// Where the cluster's data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Runs `oxikube ARGUMENTS --name NAME` and tells how many seconds it took.
+    pub(crate) fn oxikube(&self, arguments: &[&str]) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        let output = Command::new(&self.oxikube)
+            .args(arguments)
+            .args(["--name", &self.name])
+            .env("OXIKUBE_STATE_DIR", self.data())
+            .env("KUBECONFIG", self.kubeconfig())
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot run {}", self.oxikube.display()))?;
+        let seconds = began.elapsed().as_secs_f64();
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!("`oxikube {}` failed: {}", arguments.join(" "), said.trim());
+        }
+        Ok(seconds)
+    }
+
+    /// A client with the administrator's identity.
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        let context = format!("oxikube-{}", self.name);
+        Ok(client::connect::from_kubeconfig(&self.kubeconfig(), Some(&context)).await?)
+    }
+
+    /// The processes of the cluster: those whose command line or ancestors are its node's.
+    pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let mut parents = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            if let Some(parent) = parent(pid) {
+                parents.push((pid, parent));
+            }
+        }
+        let state = self.data();
+        let state = state
+            .to_str()
+            .context("a path that is not text")?
+            .as_bytes()
+            .to_vec();
+        let mut found: Vec<u32> = parents
+            .iter()
+            .map(|(pid, _)| *pid)
+            .filter(|pid| is_node(*pid, &state))
+            .collect();
+        let mut next = 0;
+        while next < found.len() {
+            let of = found[next];
+            let children = parents
+                .iter()
+                .filter(|(pid, parent)| *parent == of && !found.contains(pid));
+            let children: Vec<u32> = children.map(|(pid, _)| *pid).collect();
+            found.extend(children);
+            next += 1;
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A failure to clean up is told, but the figures stand.
+        if let Err(error) = self.oxikube(&["delete"]) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
+/// Its environment carries the cluster's own state directory.
+fn is_node(pid: u32, state: &[u8]) -> bool {
+    let wanted = [b"OXIKUBE_STATE_DIR=".as_slice(), state].concat();
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment
+        .split(|byte| *byte == 0)
+        .any(|variable| variable == wanted)
+}

