@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use crate::meta::{MetaKind, MetaMapper, MetaStore};
 use crate::resource::{Key, Kind, Resource};
-use crate::store::{Indexer, Mapper, Store};
+use crate::store::{Indexer, Mapper, Store, Trim};
 
 /// Called for every item that a change concerns: the controller's number and the item.
 pub type WakeUp<'a> = &'a mut dyn FnMut(usize, Key);
@@ -149,12 +149,13 @@ impl Caches {
         Arc::clone(&self.catalog.read())
     }
 
-    /// Takes over a new catalog. Returns the metadata kinds to begin and those to end watching.
+    /// Takes over a new catalog. Events are never watched: nobody owns them, and there are many. Returns the metadata kinds to begin and those to end watching.
     pub fn set_catalog(&self, found: Vec<Discovered>) -> (Vec<Arc<MetaKind>>, Vec<Resource>) {
         let watchable = |d: &&Discovered| {
             d.can("list")
                 && d.can("watch")
                 && d.can("delete")
+                && d.resource.plural != "events"
                 && !self.stores.keys().any(|r| r.same_resource(&d.resource))
         };
         let wanted: Vec<Resource> = found
@@ -262,6 +263,12 @@ impl<'a> Wake<'a> {
     /// An index over a kind.
     pub fn index<K: Kind>(&mut self, name: &'static str, values: Indexer<K>) -> &mut Self {
         self.store::<K>().index(name, values);
+        self
+    }
+
+    /// Only part of every object of this kind is kept; it must be the part that all controllers of the process read.
+    pub fn trim<K: Kind>(&mut self, trim: Trim<K>) -> &mut Self {
+        self.store::<K>().trim(trim);
         self
     }
 

@@ -15,7 +15,7 @@ pub mod store;
 
 pub use caches::{AnyStore, Caches, Wake};
 pub use look::{Answer, Answers, Failure, Look, Question, Verb};
-pub use meta::{Meta, MetaChange, MetaStore, Owner};
+pub use meta::{Meta, MetaChange, MetaStore};
 pub use names::Names;
 pub use plan::{Action, Event, EventType, Patch, Plan, Propagation, Report, StatusWrite};
 pub use resource::{Key, Kind, Resource, Target};
@@ -26,8 +26,11 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Everything a decision may depend on, time and unused names included.
     type Observed: Send;
 
-    /// The controller's name as upstream spells it; its identity is the service account of this name in `kube-system`.
+    /// The controller's name as upstream spells it: the component of its events.
     const NAME: &'static str;
+
+    /// The service account in `kube-system` that it acts as.
+    const IDENTITY: &'static str = Self::NAME;
 
     /// Declares the kinds that are watched and which items a change of one of them concerns.
     fn wake(on: &mut Wake<'_>);

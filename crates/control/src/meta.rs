@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use parking_lot::RwLock;
 use serde::Deserialize;
 
@@ -14,23 +14,8 @@ use crate::caches::{AnyStore, Caches, WakeUp, Written};
 use crate::resource::{Key, Resource, Target};
 use crate::store::version_of;
 
-/// One owner reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// `apiVersion` of the owner.
-    pub api_version: String,
-    /// Kind of the owner.
-    pub kind: String,
-    /// Name of the owner.
-    pub name: String,
-    /// UID of the owner.
-    pub uid: String,
-    /// Whether the owner's foreground deletion waits for this object.
-    pub blocks: bool,
-}
-
 /// What is kept of one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
     /// Kind and name.
     pub target: Target,
@@ -39,7 +24,7 @@ pub struct Meta {
     /// resourceVersion.
     pub resource_version: String,
     /// Its owners.
-    pub owners: Vec<Owner>,
+    pub owners: Vec<OwnerReference>,
     /// Its finalizers.
     pub finalizers: Vec<String>,
     /// Whether its deletion has begun.
@@ -49,13 +34,6 @@ pub struct Meta {
 impl Meta {
     /// The part of the metadata that is kept.
     pub fn of(resource: &Resource, meta: &ObjectMeta) -> Self {
-        let owners = meta.owner_references.iter().flatten().map(|owner| Owner {
-            api_version: owner.api_version.clone(),
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-            uid: owner.uid.clone(),
-            blocks: owner.block_owner_deletion == Some(true),
-        });
         Self {
             target: Target {
                 resource: resource.clone(),
@@ -63,10 +41,15 @@ impl Meta {
             },
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
-            owners: owners.collect(),
+            owners: meta.owner_references.clone().unwrap_or_default(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
         }
+    }
+
+    /// Whether it waits for its dependents to go first.
+    pub fn waits_for_dependents(&self) -> bool {
+        self.deleting && self.has_finalizer("foregroundDeletion")
     }
 
     /// Whether it has the finalizer.

@@ -46,6 +46,9 @@ pub type Mapper<K> = fn(&Change<K>, &Caches) -> Vec<Key>;
 /// The values under which an index finds an object.
 pub type Indexer<K> = fn(&K) -> Vec<String>;
 
+/// Takes out of an object what no controller of the process reads.
+pub type Trim<K> = fn(&mut K);
+
 struct Entry<K> {
     object: Arc<K>,
     seen_at: Timestamp,
@@ -71,6 +74,7 @@ pub struct Store<K> {
     resource: Resource,
     inner: RwLock<Inner<K>>,
     subscribers: RwLock<Vec<(usize, Mapper<K>)>>,
+    trims: RwLock<Vec<Trim<K>>>,
 }
 
 impl<K: Kind> Store<K> {
@@ -87,6 +91,7 @@ impl<K: Kind> Store<K> {
                 lists: 0,
             }),
             subscribers: RwLock::default(),
+            trims: RwLock::default(),
         }
     }
 
@@ -163,6 +168,11 @@ impl<K: Kind> Store<K> {
         inner.indexes.push(index);
     }
 
+    /// Keeps less of every object, to save memory.
+    pub fn trim(&self, trim: Trim<K>) {
+        self.trims.write().push(trim);
+    }
+
     /// Lets a controller be woken by changes.
     pub fn subscribe(&self, controller: usize, mapper: Mapper<K>) {
         self.subscribers.write().push((controller, mapper));
@@ -171,6 +181,9 @@ impl<K: Kind> Store<K> {
     /// Puts one object into the cache and wakes whom it concerns.
     pub fn upsert(&self, mut object: K, now: Timestamp, caches: &Caches, wake: WakeUp<'_>) {
         object.metadata_mut().managed_fields = None;
+        for trim in self.trims.read().iter() {
+            trim(&mut object);
+        }
         let key = Key::of(&object);
         let version = version_of(object.metadata().resource_version.as_deref());
         caches

@@ -7,7 +7,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use control::Reconciler;
-use controllers::{deployment, endpoint, endpointslice, replicaset, replicationcontroller};
+use controllers::{
+    deployment, endpoint, endpointslice, garbagecollector, namespace, replicaset,
+    replicationcontroller, rootcacertpublisher, serviceaccount,
+};
 use driver::Driver;
 use kube::Client;
 
@@ -24,6 +27,8 @@ pub type Clients = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 pub struct Config {
     /// Clients by user name.
     pub clients: Clients,
+    /// Certificates that pods check the API server with, PEM.
+    pub root_certificates: Arc<str>,
 }
 
 /// The user name of a controller's service account.
@@ -48,6 +53,12 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(replicationcontroller::ReplicationControllerController);
     set.add(endpoint::EndpointsController);
     set.add(endpointslice::EndpointSliceController);
+    set.add(namespace::NamespaceController);
+    set.add(serviceaccount::ServiceAccountsController);
+    set.add(rootcacertpublisher::RootCaCertPublisher {
+        certificates: Arc::clone(&config.root_certificates),
+    });
+    set.add(garbagecollector::GarbageCollector);
     set.driver
 }
 
@@ -61,7 +72,7 @@ struct Set<'a> {
 
 impl Set<'_> {
     fn add<R: Reconciler>(&mut self, reconciler: R) {
-        let client = (self.config.clients)(&identity(R::NAME));
+        let client = (self.config.clients)(&identity(R::IDENTITY));
         self.driver.add(reconciler, client, WORKERS);
     }
 }

@@ -14,8 +14,12 @@ pub mod services;
 pub mod deployment;
 pub mod endpoint;
 pub mod endpointslice;
+pub mod garbagecollector;
+pub mod namespace;
 pub mod replicaset;
 pub mod replicationcontroller;
+pub mod rootcacertpublisher;
+pub mod serviceaccount;
 
 #[cfg(test)]
 mod harness;

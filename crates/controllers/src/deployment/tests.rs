@@ -256,10 +256,15 @@ fn a_rollout_that_is_stuck_times_out() {
     });
     let plan = plan.expect("it stands still");
     world.now += plan.requeue_after.expect("a progress check");
-    check_world(&DeploymentController, &world, "default/web", &expect![[r#"
+    check_world(
+        &DeploymentController,
+        &world,
+        "default/web",
+        &expect![[r#"
         because 3 pods are available, 3 are wanted
         status deployments.apps default/web: {"availableReplicas":3,"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","lastUpdateTime":"2026-01-01T00:00:00Z","message":"Deployment has minimum availability.","reason":"MinimumReplicasAvailable","status":"True","type":"Available"},{"lastTransitionTime":"2026-01-01T00:10:01Z","lastUpdateTime":"2026-01-01T00:10:01Z","message":"ReplicaSet \"web-5d4fff7555\" has timed out progressing.","reason":"ProgressDeadlineExceeded","status":"False","type":"Progressing"}],"observedGeneration":2,"readyReplicas":3,"replicas":4,"terminatingReplicas":0,"unavailableReplicas":1,"updatedReplicas":1}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
