@@ -17,6 +17,8 @@ pub struct Memory {
     pub rejection: Option<(String, String)>,
     /// The volumes of the pod.
     pub volumes: Volumes,
+    /// The last failure to make the volumes, so that waits grow.
+    pub volume_failure: Option<Failure>,
     /// A sandbox is being made.
     pub creating_sandbox: bool,
     /// The last attempt to make a sandbox failed.

@@ -1,0 +1,598 @@
+//! One pod: observe, decide, act, wait to be woken. The only place where a pod's state changes.
+//!
+//! The loop carries out what `pod_lifecycle::next` decides. Whatever takes time runs beside it and comes back as an
+//! [`Outcome`]; the memory that the decision looks at is changed only here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use pod_lifecycle::admission::Rejection;
+use pod_lifecycle::memory::{Failure, Volumes};
+use pod_lifecycle::plan::Start;
+use pod_lifecycle::probe::Kind;
+use pod_lifecycle::view::{Container, Sandbox};
+use pod_lifecycle::{Action, Event, Memory, Plan, PodView, next, pod as parts};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::operations::{self, StartError};
+use crate::pods::{Known, Mailbox};
+use crate::volumes::{self, VolumeError};
+use crate::{cleanup, objects, observe, probes, status};
+
+/// What came of something that took time.
+pub(crate) enum Outcome {
+    Mounted(Result<volumes::Mounted, VolumeError>),
+    Refreshed(Result<volumes::Mounted, VolumeError>),
+    Unmounted(Result<(), String>),
+    Sandbox(Result<(), String>),
+    SandboxStopped(String, Result<(), cri::Error>),
+    Removed(String, Result<(), cri::Error>),
+    Started(Result<(), StartError>),
+    HookDone(String),
+    Stopped(String, Result<(), cri::Error>),
+    Probed(Kind, String, String, probes::Outcome),
+    Published(PodStatus, Result<(), status::Error>),
+    Deleted(Result<(), kube::Error>),
+}
+
+struct Worker {
+    context: Arc<Context>,
+    mailbox: Arc<Mailbox>,
+    pod: Arc<Pod>,
+    uid: String,
+    removed: bool,
+    memory: Memory,
+    sandboxes: Vec<Sandbox>,
+    containers: Vec<Container>,
+    /// Sandboxes and containers have to be looked at anew.
+    stale: bool,
+    /// The status decided last.
+    status: PodStatus,
+    /// The status that the API has.
+    published: PodStatus,
+    publishing: bool,
+    publish_failures: u32,
+    publish_after: Option<Timestamp>,
+    wants_final: bool,
+    /// Something that mounted volumes are made of changed.
+    refresh: bool,
+    refreshing: bool,
+    refresh_at: Option<Timestamp>,
+    starting: CancellationToken,
+    running: FuturesUnordered<BoxFuture<'static, Outcome>>,
+}
+
+/// Keeps one pod until it is gone.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    mailbox: Arc<Mailbox>,
+    rejection: Option<Rejection>,
+) {
+    let pod = mailbox.pod();
+    let uid = parts::uid(&pod).to_owned();
+    let needs = objects::needs_of(&pod);
+    if !parts::is_terminal(&pod) && rejection.is_none() {
+        context
+            .objects
+            .subscribe(&mailbox, &uid, parts::namespace(&pod), &needs);
+    }
+    if let Some(rejection) = &rejection {
+        let event = Event::warning(&rejection.reason, rejection.message.clone());
+        context.tell(&pod, event);
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let mut worker = Worker {
+        memory: Memory {
+            rejection: rejection.map(|r| (r.reason, r.message)),
+            since: Some(Timestamp::now()),
+            ..Memory::default()
+        },
+        published: status.clone(),
+        status,
+        pod,
+        uid,
+        removed: false,
+        sandboxes: Vec::new(),
+        containers: Vec::new(),
+        stale: true,
+        publishing: false,
+        publish_failures: 0,
+        publish_after: None,
+        wants_final: false,
+        refresh: false,
+        refreshing: false,
+        refresh_at: None,
+        starting: CancellationToken::new(),
+        running: FuturesUnordered::new(),
+        context,
+        mailbox,
+    };
+    while worker.turn().await {}
+    worker.leave().await;
+}
+
+impl Worker {
+    /// One turn of the loop; false when there is nothing left to do for this pod, ever.
+    async fn turn(&mut self) -> bool {
+        self.read_mail();
+        if self.stale && !self.observe().await {
+            self.wait(Some(parts::after(Timestamp::now(), 1))).await;
+            return true;
+        }
+        let now = Timestamp::now();
+        let plan = self.decide(now);
+        if plan.actions.contains(&Action::Finished) {
+            return false;
+        }
+        let Plan {
+            actions,
+            status,
+            wait_until,
+            because,
+        } = plan;
+        self.learn(status);
+        let idle = actions.is_empty();
+        for action in actions {
+            self.memory.begin(&action, now);
+            self.carry_out(action, now);
+        }
+        if self.published_final() {
+            return true;
+        }
+        self.publish(now);
+        self.refresh_volumes(now);
+        if idle {
+            tracing::trace!(pod = parts::name(&self.pod), because, "waiting");
+            let wake = [wait_until, self.refresh_at, self.publish_after];
+            self.wait(wake.into_iter().flatten().min()).await;
+        }
+        true
+    }
+
+    fn read_mail(&mut self) {
+        let mail = self.mailbox.take();
+        if !Arc::ptr_eq(&mail.pod, &self.pod) {
+            let needs = objects::needs_of(&mail.pod);
+            if needs != objects::needs_of(&self.pod) {
+                let namespace = parts::namespace(&mail.pod);
+                let objects = &self.context.objects;
+                objects.subscribe(&self.mailbox, &self.uid, namespace, &needs);
+            }
+            // Labels and annotations may be files in the pod.
+            let (old, new) = (&self.pod.metadata, &mail.pod.metadata);
+            self.refresh |= old.labels != new.labels || old.annotations != new.annotations;
+            self.pod = mail.pod;
+        }
+        self.removed = mail.removed;
+        self.stale |= mail.containers_changed;
+        if mail.objects_changed {
+            self.refresh = true;
+            self.memory.retry_starts(Timestamp::now());
+        }
+        let terminating = self.removed || parts::is_deleting(&self.pod);
+        if terminating && self.memory.starting.is_some() {
+            self.starting.cancel();
+        }
+    }
+
+    async fn observe(&mut self) -> bool {
+        let runtime = &*self.context.runtime;
+        match observe::observe(runtime, &self.uid, &self.containers).await {
+            Ok((sandboxes, containers)) => {
+                self.sandboxes = sandboxes;
+                self.containers = containers;
+                self.memory.forget_gone(&self.containers);
+                self.stale = false;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(pod = parts::name(&self.pod), %error, "cannot look at the pod");
+                false
+            }
+        }
+    }
+
+    fn decide(&self, now: Timestamp) -> Plan {
+        next(&PodView {
+            pod: &self.pod,
+            now,
+            node: &self.context.facts,
+            sandboxes: &self.sandboxes,
+            containers: &self.containers,
+            memory: &self.memory,
+            last_status: &self.status,
+            removed: self.removed,
+        })
+    }
+
+    /// Takes a new status over, for the next decision and for those who ask.
+    fn learn(&mut self, status: PodStatus) {
+        let changed = {
+            let known = self.mailbox.known();
+            status != known.status
+                || self.containers != known.containers
+                || self.sandboxes != known.sandboxes
+        };
+        if changed {
+            self.mailbox.set_known(Known {
+                status: status.clone(),
+                sandboxes: self.sandboxes.clone(),
+                containers: self.containers.clone(),
+            });
+        }
+        self.status = status;
+    }
+
+    async fn wait(&mut self, until: Option<Timestamp>) {
+        let pause = until.map(|at| {
+            let wait = at.duration_since(Timestamp::now());
+            Duration::try_from(wait).unwrap_or_default()
+        });
+        let timer = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.mailbox.notified() => {}
+            Some(outcome) = self.running.next() => self.absorb(outcome),
+            () = timer => {}
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, _now: Timestamp) {
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let operation: BoxFuture<'static, Outcome> = match action {
+            Action::MountVolumes => {
+                let ips = self.pod_ips();
+                Box::pin(async move { Outcome::Mounted(volumes::mount(&context, &pod, ips).await) })
+            }
+            Action::UnmountVolumes => {
+                let volumes = context.pod_dir(&self.uid);
+                self.refresh_at = None;
+                Box::pin(async move { Outcome::Unmounted(volumes::unmount(volumes).await) })
+            }
+            Action::CreateSandbox { attempt } => Box::pin(async move {
+                Outcome::Sandbox(operations::create_sandbox(&context, &pod, attempt).await)
+            }),
+            Action::StopSandbox { id } => Box::pin(async move {
+                let done = operations::stop_sandbox(&context, &id).await;
+                Outcome::SandboxStopped(id, done)
+            }),
+            Action::RemoveSandbox { id } => Box::pin(async move {
+                let done = operations::remove_sandbox(&context, &id).await;
+                Outcome::Removed(id, done)
+            }),
+            Action::RemoveContainer { id } => {
+                let files = self.files_of(&id);
+                Box::pin(async move {
+                    let done = operations::remove_container(&context, &id, files).await;
+                    Outcome::Removed(id, done)
+                })
+            }
+            Action::StartContainer(start) => self.start(start),
+            Action::Kill(kill) => {
+                let event = Event::normal("Killing", kill.message.clone());
+                context.tell(&pod, event.about(&pod, &kill.name));
+                if !kill.pre_stop {
+                    return;
+                }
+                let ips = self.pod_ips();
+                Box::pin(async move {
+                    operations::pre_stop(&context, &pod, &kill, &ips).await;
+                    Outcome::HookDone(kill.id)
+                })
+            }
+            Action::StopContainer {
+                id,
+                timeout_seconds,
+                ..
+            } => Box::pin(async move {
+                let done = operations::stop_container(&context, &id, timeout_seconds).await;
+                Outcome::Stopped(id, done)
+            }),
+            Action::Probe { kind, name, id } => {
+                let ips = self.pod_ips();
+                Box::pin(async move {
+                    let outcome = probes::probe(&context, &pod, kind, &name, &id, &ips).await;
+                    Outcome::Probed(kind, name, id, outcome)
+                })
+            }
+            Action::Event(event) => return context.tell(&pod, event),
+            Action::TellBackoff { events, .. } => {
+                events
+                    .into_iter()
+                    .for_each(|event| context.tell(&pod, event));
+                return;
+            }
+            Action::PublishFinal => {
+                self.wants_final = true;
+                return;
+            }
+            Action::DeletePod => {
+                let client = context.client.clone();
+                Box::pin(async move { Outcome::Deleted(status::delete(client, &pod).await) })
+            }
+            Action::Finished => return,
+        };
+        self.running.push(operation);
+    }
+
+    fn start(&mut self, start: Start) -> BoxFuture<'static, Outcome> {
+        let cancel = CancellationToken::new();
+        self.starting = cancel.clone();
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let sandbox_attempt = self.sandboxes.first().map_or(0, |s| s.attempt);
+        let job = operations::StartJob {
+            start,
+            sandbox_attempt,
+            pod_ips: self.pod_ips(),
+            containers: self
+                .containers
+                .iter()
+                .map(|c| (c.name.clone(), c.id.clone()))
+                .collect(),
+            cancel,
+        };
+        Box::pin(async move { Outcome::Started(operations::start(&context, &pod, job).await) })
+    }
+
+    /// The addresses of the pod; those of the node for a pod on its network.
+    fn pod_ips(&self) -> Vec<String> {
+        if parts::is_host_network(&self.pod) {
+            return self.context.facts.ips.clone();
+        }
+        let ready = self.sandboxes.first().filter(|s| s.ready);
+        ready.map(|s| s.ips.clone()).unwrap_or_default()
+    }
+
+    /// Where the log and the last words of a container lie.
+    fn files_of(&self, id: &str) -> Option<(std::path::PathBuf, std::path::PathBuf)> {
+        let container = self.containers.iter().find(|c| c.id == id)?;
+        let directory = pod_lifecycle::config::log_directory(&self.context.node, &self.pod);
+        let file = pod_lifecycle::config::log_path(&container.name, container.restart_count);
+        let words = self
+            .context
+            .pod_dir(&self.uid)
+            .join("containers")
+            .join(&container.name);
+        Some((
+            std::path::Path::new(&directory).join(file),
+            words.join(container.restart_count.to_string()),
+        ))
+    }
+
+    fn absorb(&mut self, outcome: Outcome) {
+        let now = Timestamp::now();
+        match outcome {
+            Outcome::Mounted(done) => self.mounted(done, now),
+            Outcome::Refreshed(done) => self.refreshed(done, now),
+            Outcome::Unmounted(done) => {
+                self.memory.volumes = match done {
+                    Ok(()) => Volumes::Gone,
+                    Err(error) => {
+                        tracing::warn!(pod = parts::name(&self.pod), error, "cannot unmount");
+                        Volumes::Gone
+                    }
+                };
+            }
+            Outcome::Sandbox(done) => self.sandbox_made(done, now),
+            Outcome::SandboxStopped(id, done) => {
+                self.memory.stopping_sandboxes.remove(&id);
+                self.note(&done);
+                self.memory.stopped_sandboxes.insert(id);
+                self.stale = true;
+            }
+            Outcome::Removed(id, done) => {
+                self.note(&done);
+                self.memory.removing.remove(&id);
+                self.stale = true;
+            }
+            Outcome::Started(done) => {
+                match done {
+                    Ok(()) => self.memory.started(),
+                    Err(e) => self.memory.start_failed(e.reason, e.message, now),
+                }
+                self.stale = true;
+            }
+            Outcome::HookDone(id) => {
+                if let Some(killing) = self.memory.kills.get_mut(&id) {
+                    killing.hook_running = false;
+                }
+            }
+            Outcome::Stopped(id, done) => {
+                if done.is_err()
+                    && let Some(killing) = self.memory.kills.get_mut(&id)
+                {
+                    killing.stopping_until = None;
+                }
+                self.note(&done);
+                self.stale = true;
+            }
+            Outcome::Probed(kind, name, id, outcome) => self.probed(kind, &name, &id, outcome),
+            Outcome::Published(status, done) => self.was_published(status, done, now),
+            Outcome::Deleted(done) => {
+                if let Err(error) = done {
+                    tracing::warn!(pod = parts::name(&self.pod), %error, "cannot delete the pod");
+                    self.memory.deleting = false;
+                }
+            }
+        }
+    }
+
+    fn note(&self, done: &Result<(), cri::Error>) {
+        if let Err(error) = done {
+            tracing::warn!(pod = parts::name(&self.pod), %error, "the runtime refused");
+        }
+    }
+
+    fn mounted(&mut self, done: Result<volumes::Mounted, VolumeError>, now: Timestamp) {
+        match done {
+            Ok(mounted) => {
+                self.refresh_at = mounted.refresh_at;
+                self.memory.volumes = Volumes::Mounted;
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let event = Event::warning("FailedMount", message.clone());
+                self.context.tell(&self.pod, event);
+                let previous = match &self.memory.volumes {
+                    Volumes::Failed(failure) => Some(failure.clone()),
+                    _ => self.memory.volume_failure.take(),
+                };
+                let failure = Failure::again(previous.as_ref(), message, now);
+                self.memory.volume_failure = Some(failure.clone());
+                self.memory.volumes = Volumes::Failed(failure);
+            }
+        }
+    }
+
+    fn refreshed(&mut self, done: Result<volumes::Mounted, VolumeError>, now: Timestamp) {
+        self.refreshing = false;
+        match done {
+            Ok(mounted) => self.refresh_at = mounted.refresh_at,
+            Err(error) => {
+                let event = Event::warning("FailedMount", error.to_string());
+                self.context.tell(&self.pod, event);
+                self.refresh_at = Some(parts::after(now, REFRESH_RETRY_SECONDS));
+            }
+        }
+    }
+
+    fn sandbox_made(&mut self, done: Result<(), String>, now: Timestamp) {
+        self.memory.creating_sandbox = false;
+        self.stale = true;
+        let Err(message) = done else {
+            self.memory.sandbox_failure = None;
+            return;
+        };
+        let event = format!("Failed to create pod sandbox: {message}");
+        let event = Event::warning("FailedCreatePodSandBox", event);
+        self.context.tell(&self.pod, event);
+        let previous = self.memory.sandbox_failure.take();
+        let failure = Failure::again(previous.as_ref(), message, now);
+        self.memory.sandbox_failure = Some(failure);
+    }
+
+    fn probed(&mut self, kind: Kind, name: &str, id: &str, outcome: probes::Outcome) {
+        let Some(spec) = parts::find_container(&self.pod, name) else {
+            return;
+        };
+        if let Some(event) = outcome.event(kind) {
+            self.context.tell(&self.pod, event.about(&self.pod, name));
+        }
+        let key = (id.to_owned(), kind);
+        let (Some(state), Some(probe)) = (self.memory.probes.get_mut(&key), kind.of(&spec)) else {
+            return;
+        };
+        state.running = false;
+        if let Some(success) = outcome.success() {
+            state.observe(kind, probe, success);
+        }
+    }
+
+    /// Publishes the status if the API has another one; one patch at a time.
+    fn publish(&mut self, now: Timestamp) {
+        let waits = self.publish_after.is_some_and(|at| at > now);
+        if self.publishing || waits || self.removed || self.status == self.published {
+            return;
+        }
+        self.publishing = true;
+        self.publish_after = None;
+        let client = self.context.client.clone();
+        let (pod, old, new) = (
+            Arc::clone(&self.pod),
+            self.published.clone(),
+            self.status.clone(),
+        );
+        self.running.push(Box::pin(async move {
+            let done = status::publish(client, &pod, &old, &new).await;
+            Outcome::Published(new, done)
+        }));
+    }
+
+    fn was_published(
+        &mut self,
+        status: PodStatus,
+        done: Result<(), status::Error>,
+        now: Timestamp,
+    ) {
+        self.publishing = false;
+        match done {
+            Ok(()) => {
+                self.publish_failures = 0;
+                self.published = status;
+            }
+            // The watch will tell; there is nobody to publish to.
+            Err(error) if error.is_gone() => self.published = status,
+            Err(error) => {
+                self.publish_failures += 1;
+                let seconds = pod_lifecycle::backoff::retry_seconds(self.publish_failures);
+                self.publish_after = Some(parts::after(now, seconds));
+                let error = cri::chain(&error);
+                tracing::warn!(pod = parts::name(&self.pod), error, "status not published");
+            }
+        }
+    }
+
+    /// True when the last status of the pod has just been found published.
+    fn published_final(&mut self) -> bool {
+        let done = self.wants_final && !self.publishing && self.status == self.published;
+        if done {
+            self.wants_final = false;
+            self.memory.final_status_published = true;
+        }
+        done
+    }
+
+    /// Writes volumes anew when something that they are made of changed or a token is getting old.
+    fn refresh_volumes(&mut self, now: Timestamp) {
+        let due = self.refresh || self.refresh_at.is_some_and(|at| at <= now);
+        if !due || self.refreshing || self.memory.volumes != Volumes::Mounted {
+            return;
+        }
+        self.refresh = false;
+        self.refreshing = true;
+        self.refresh_at = None;
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let ips = self.pod_ips();
+        self.running.push(Box::pin(async move {
+            Outcome::Refreshed(volumes::refresh(&context, &pod, ips).await)
+        }));
+    }
+
+    /// The pod is gone: so are its files, its logs and what it watched.
+    async fn leave(self) {
+        let namespace = parts::namespace(&self.pod);
+        let nothing = objects::Needs::default();
+        self.context
+            .objects
+            .subscribe(&self.mailbox, &self.uid, namespace, &nothing);
+        if let Err(error) = cleanup::remove_pod_dir(&self.context, &self.uid).await {
+            tracing::warn!(
+                pod = parts::name(&self.pod),
+                error,
+                "cannot remove the pod's files"
+            );
+        }
+        let logs = pod_lifecycle::config::log_directory(&self.context.node, &self.pod);
+        if let Err(error) = tokio::fs::remove_dir_all(&logs).await {
+            tracing::trace!(logs, %error, "no logs removed");
+        }
+        self.context.tokens.forget(&self.uid);
+        self.context.pods.lock().remove(&self.uid);
+    }
+}
+
+/// How long to wait after volumes could not be written anew.
+const REFRESH_RETRY_SECONDS: i64 = 10;
