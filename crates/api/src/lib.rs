@@ -28,3 +28,8 @@ pub mod workload;
 
 pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
 pub use registry::{BODIES, KINDS, by_kind, by_resource};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ impl Kind for Namespace {
         columns::text("Status", "The status of the namespace"),
         columns::AGE,
     ];
+    const RETURNS_DELETED: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.phase"];
 
     fn default(object: &mut Typed) {

@@ -29,6 +29,7 @@ impl Kind for PodTemplate {
         ),
         columns::text("Pod Labels", "The labels for the pod template."),
     ];
+    const RETURNS_DELETED: bool = true;
     const HAS_GENERATION: bool = true;
 
     fn default(object: &mut Typed) {

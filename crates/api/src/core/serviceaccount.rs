@@ -22,6 +22,7 @@ impl Kind for ServiceAccount {
     )
     .short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
 
     fn prepare_create(_context: &Context, new: &mut Object) {

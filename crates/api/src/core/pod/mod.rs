@@ -39,6 +39,7 @@ impl Kind for Pod {
     ];
     const COLUMNS: &'static [Column] = table::COLUMNS;
     const HAS_GENERATION: bool = true;
+    const RETURNS_DELETED: bool = true;
     const SELECTABLE: &'static [&'static str] = &[
         "spec.nodeName",
         "spec.restartPolicy",

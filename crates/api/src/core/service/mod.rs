@@ -56,6 +56,7 @@ impl Kind for Service {
         columns::wide("Selector", "Labels of the pods that traffic goes to."),
     ];
     const CREATE_ON_UPDATE: bool = true;
+    const RETURNS_DELETED: bool = true;
     const SELECTABLE: &'static [&'static str] = &["spec.clusterIP", "spec.type"];
 
     fn default(object: &mut Typed) {

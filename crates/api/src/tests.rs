@@ -1,0 +1,330 @@
+//! Laws that hold for every kind of the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use expect_test::{expect, expect_file};
+use serde_json::{Value, json};
+
+use crate::kind::{AnyKind, Part, Scope, Subresource};
+use crate::testing::{check, context, create_errors, created, kind_of, now, object, updated};
+use crate::{BODIES, KINDS};
+
+fn all() -> impl Iterator<Item = &'static dyn AnyKind> {
+    KINDS.iter().chain(BODIES).copied()
+}
+
+fn file_name(kind: &dyn AnyKind) -> String {
+    let names = kind.names();
+    format!(
+        "{}.{}.yaml",
+        names.api_version().replace('/', "."),
+        names.kind
+    )
+}
+
+fn testdata(folder: &str, kind: &dyn AnyKind) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/testdata")
+        .join(folder)
+        .join(file_name(kind))
+}
+
+fn minimal(kind: &dyn AnyKind) -> String {
+    let path = testdata("minimal", kind);
+    fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+}
+
+#[test]
+fn a_minimal_object_of_every_kind_is_valid() {
+    for kind in all() {
+        let yaml = minimal(kind);
+        assert_eq!(kind_of(&object(&yaml)).names(), kind.names());
+        assert_eq!(create_errors(&yaml), "", "{}", file_name(kind));
+    }
+}
+
+#[test]
+fn defaults_are_as_recorded_and_idempotent() {
+    for kind in all() {
+        let once = created(&minimal(kind));
+        let mut twice = once.clone();
+        kind.default(&mut twice).unwrap();
+        assert_eq!(once, twice, "{}", file_name(kind));
+        let yaml = machinery::codec::encode_yaml(&once.into_value()).unwrap();
+        expect_file![testdata("created", kind)].assert_eq(&yaml);
+    }
+}
+
+#[test]
+fn nothing_that_a_kind_does_not_know_is_lost() {
+    for kind in all() {
+        let mut tree = object(&minimal(kind)).into_value();
+        strew(&mut tree);
+        let before = tree.clone();
+        let mut object = machinery::Object::from_value(tree).unwrap();
+        kind.default(&mut object).unwrap();
+        assert_contains(&object.into_value(), &before, &file_name(kind));
+    }
+}
+
+/// Puts an unknown field with empty things in it into every object of the tree that is not a map of names.
+fn strew(value: &mut Value) {
+    const MAPS: &[&str] = &[
+        "labels",
+        "matchLabels",
+        "selector",
+        "data",
+        "stringData",
+        "capacity",
+        "annotations",
+        "limits",
+        "requests",
+    ];
+    match value {
+        Value::Object(map) => {
+            for (_, inner) in map
+                .iter_mut()
+                .filter(|(key, _)| !MAPS.contains(&key.as_str()))
+            {
+                strew(inner);
+            }
+            map.insert(
+                "xUnknown".into(),
+                json!({"empty": [], "none": null, "text": ""}),
+            );
+        }
+        Value::Array(list) => list.iter_mut().for_each(strew),
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn assert_contains(whole: &Value, part: &Value, path: &str) {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            // What `stringData` says is in `data` afterwards.
+            for (key, value) in part.iter().filter(|(key, _)| *key != "stringData") {
+                let path = format!("{path}.{key}");
+                assert_contains(
+                    whole.get(key).unwrap_or_else(|| panic!("{path} is gone")),
+                    value,
+                    &path,
+                );
+            }
+        }
+        (Value::Array(whole), Value::Array(part)) => {
+            assert_eq!(whole.len(), part.len(), "{path}");
+            for (whole, part) in whole.iter().zip(part) {
+                assert_contains(whole, part, &format!("{path}[]"));
+            }
+        }
+        // A quantity that was written as a number is text afterwards.
+        (Value::String(whole), Value::Number(part)) => {
+            assert_eq!(*whole, part.to_string(), "{path}")
+        }
+        _ => assert_eq!(whole, part, "{path}"),
+    }
+}
+
+#[test]
+fn an_object_may_be_written_over_itself() {
+    for kind in KINDS
+        .iter()
+        .filter(|k| k.verbs().contains(&crate::Verb::Update))
+    {
+        let yaml = minimal(*kind);
+        let old = created(&yaml);
+        let (new, errors) = updated(Part::Main, &old, &yaml);
+        assert_eq!(errors, "", "{}", file_name(*kind));
+        let without_version = |mut object: machinery::Object| {
+            object.set_meta_str("resourceVersion", "");
+            object
+        };
+        assert_eq!(
+            without_version(new),
+            without_version(old),
+            "{}",
+            file_name(*kind)
+        );
+    }
+}
+
+#[test]
+fn a_status_write_leaves_the_rest_alone() {
+    for kind in KINDS {
+        if !kind
+            .subresources()
+            .contains(&Subresource::Part(Part::Status))
+        {
+            continue;
+        }
+        let old = created(&minimal(*kind));
+        let mut new = old.clone();
+        new.0.insert("spec".into(), json!({"changed": true}));
+        new.0.insert("status".into(), json!({"changed": true}));
+        kind.prepare_update(&context(), Part::Status, &mut new, &old);
+        assert_eq!(new.0.get("spec"), old.0.get("spec"), "{}", file_name(*kind));
+        assert_eq!(
+            new.at(&["status", "changed"]),
+            Some(&json!(true)),
+            "{}",
+            file_name(*kind)
+        );
+        kind.prepare_update(&context(), Part::Main, &mut new, &old);
+        assert_eq!(
+            new.0.get("status"),
+            old.0.get("status"),
+            "{}",
+            file_name(*kind)
+        );
+    }
+}
+
+#[test]
+fn rows_have_a_cell_for_every_column() {
+    for kind in all() {
+        for object in [object(&minimal(kind)), created(&minimal(kind))] {
+            let row = kind.row(&object, now());
+            assert_eq!(row.cells.len(), kind.columns().len(), "{}", file_name(kind));
+            for (cell, column) in row.cells.iter().zip(kind.columns()) {
+                let fits = match column.kind {
+                    "integer" => cell.is_i64(),
+                    "boolean" => cell.is_boolean(),
+                    // Upstream declares counts of data and replicas as text.
+                    _ => cell.is_string() || cell.is_i64(),
+                };
+                assert!(fits, "{} {}: {cell}", file_name(kind), column.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn selectable_fields_are_those_that_are_announced() {
+    for kind in all() {
+        let object = created(&minimal(kind));
+        let fields = kind.selectable_fields(&object);
+        let names: BTreeSet<&str> = fields.iter().map(|(name, _)| *name).collect();
+        let announced: BTreeSet<&str> = kind.selectable().iter().copied().collect();
+        assert_eq!(names, announced, "{}", file_name(kind));
+    }
+}
+
+#[test]
+fn names_and_verbs_are_those_of_a_stock_server() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = folder.join("../../../shared/conformance/discovery-1.36");
+    if !folder.exists() {
+        return; // The recorded answers of a stock server are not part of the project.
+    }
+    for kind in KINDS {
+        let names = kind.names();
+        let file = match names.group {
+            "" => "api__v1.json".to_owned(),
+            group => format!("apis__{group}__v1.json"),
+        };
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let resources: BTreeMap<&str, &Value> = list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| (r["name"].as_str().unwrap(), r))
+            .collect();
+        assert_eq!(
+            described(*kind),
+            expected(resources[names.plural]),
+            "{}",
+            file_name(*kind)
+        );
+        let prefix = format!("{}/", names.plural);
+        let theirs: BTreeSet<&str> = resources
+            .keys()
+            .filter_map(|name| name.strip_prefix(&prefix))
+            .collect();
+        let ours: BTreeSet<&str> = kind.subresources().iter().map(|s| s.name()).collect();
+        assert_eq!(ours, theirs, "{}", file_name(*kind));
+    }
+}
+
+fn described(kind: &dyn AnyKind) -> Value {
+    let names = kind.names();
+    let verbs: Vec<&str> = kind.verbs().iter().map(|v| v.as_str()).collect();
+    json!({
+        "kind": names.kind, "singular": names.singular, "short": names.short,
+        "categories": names.categories, "namespaced": kind.scope() == Scope::Namespaced,
+        "verbs": verbs,
+    })
+}
+
+fn expected(resource: &Value) -> Value {
+    let list = |key: &str| resource.get(key).cloned().unwrap_or_else(|| json!([]));
+    json!({
+        "kind": resource["kind"], "singular": resource["singularName"], "short": list("shortNames"),
+        "categories": list("categories"), "namespaced": resource["namespaced"],
+        "verbs": resource["verbs"],
+    })
+}
+
+#[test]
+fn metadata_has_rules_of_its_own() {
+    check(
+        r#"{apiVersion: v1, kind: ConfigMap, metadata: {
+             generateName: "My_", labels: {"a b": "-x"}, annotations: {"/": ""},
+             finalizers: [nope!, orphan, foregroundDeletion],
+             ownerReferences: [
+               {apiVersion: v1, kind: Event, name: e, uid: u, controller: true},
+               {apiVersion: "a/b/c", kind: "", name: "", uid: "", controller: true}],
+             managedFields: [{operation: Merge, fieldsType: X}]}}"#,
+        expect![[r#"
+            metadata.generateName: Invalid value: "My_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            metadata.name: Required value: name or generateName is required
+            metadata.namespace: Required value
+            metadata.labels: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.labels: Invalid value: "-x": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')
+            metadata.annotations: Invalid value: "/": prefix part must be non-empty
+            metadata.annotations: Invalid value: "/": name part must be non-empty
+            metadata.annotations: Invalid value: "/": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.ownerReferences[0]: Invalid value: {"apiVersion":"v1","controller":true,"kind":"Event","name":"e","uid":"u"}: /v1, Kind=Event is disallowed from being an owner
+            metadata.ownerReferences[1].apiVersion: Invalid value: "a/b/c": must be <group>/<version> or <version>
+            metadata.ownerReferences[1].kind: Required value: must not be empty
+            metadata.ownerReferences[1].name: Required value: must not be empty
+            metadata.ownerReferences[1].uid: Required value: must not be empty
+            metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Event","name":"e","uid":"u"},{"apiVersion":"a/b/c","controller":true,"kind":"","name":"","uid":""}]: Only one reference can have Controller set to true. Found "true" in references for Event/e and /
+            metadata.finalizers: Invalid value: "nope!": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            metadata.finalizers: Invalid value: ["nope!","orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set
+            metadata.managedFields[0].operation: Unsupported value: "Merge": supported values: "Apply", "Update"
+            metadata.managedFields[0].fieldsType: Invalid value: "X": must be `FieldsV1`
+        "#]],
+    );
+    check(
+        "{apiVersion: v1, kind: Node, metadata: {name: Up, namespace: x}}",
+        expect![[r#"
+            metadata.name: Invalid value: "Up": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            metadata.namespace: Forbidden: not allowed on this type
+        "#]],
+    );
+}
+
+#[test]
+fn metadata_changes_within_limits() {
+    let old = object(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: b, uid: u, generation: 3,
+          deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [example.com/a]}}",
+    );
+    let (_, errors) = updated(
+        Part::Main,
+        &old,
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: b, namespace: b, uid: v, generation: 2,
+          finalizers: [example.com/a, example.com/b]}}",
+    );
+    expect![[r#"
+        metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"example.com/b"}
+        metadata.generation: Invalid value: 2: must not be decremented
+        metadata.name: Invalid value: "b": field is immutable
+        metadata.uid: Invalid value: "v": field is immutable
+        metadata.deletionTimestamp: Invalid value: null: field is immutable
+    "#]].assert_eq(&errors);
+}
