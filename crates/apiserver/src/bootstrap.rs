@@ -70,6 +70,36 @@ impl Own {
         }
     }
 
+    /// Makes an object, or makes one that is there say what is wanted.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn ensure(&self, wanted: &Object) -> Result<(), StartError> {
+        let Some(path) = Paths::of(wanted) else {
+            return Ok(());
+        };
+        let ensured = match self.get(&path.object).await {
+            Ok(None) => self
+                .send(Method::POST, &path.collection, Some(wanted))
+                .await
+                .map(drop),
+            Ok(Some(existing)) => {
+                let mut merged = existing.into_value();
+                machinery::patch::merge::apply(&mut merged, &Value::Object(wanted.0.clone()));
+                let merged = Object::from_value(merged).unwrap_or_default();
+                // A write that changes nothing is none.
+                self.send(Method::PUT, &path.object, Some(&merged))
+                    .await
+                    .map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        ensured.map_err(|source| StartError::Bootstrap {
+            what: path.object,
+            source,
+        })
+    }
+
     /// An object, if it is there.
     ///
     /// # Errors

@@ -15,7 +15,9 @@ use store::{EventKind, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::allocate::Books;
 use crate::cache::{Change, Follower, Selection};
+use crate::connect::client::KubeletTls;
 use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::resource::Resources;
@@ -87,6 +89,8 @@ pub struct Server {
     tokens: Tokens,
     flow: Flow,
     metrics: Arc<Metrics>,
+    books: Arc<Books>,
+    kubelets: Option<KubeletTls>,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
 }
@@ -95,7 +99,6 @@ pub struct Server {
 pub(crate) struct Settings {
     pub(crate) advertise_address: IpAddr,
     pub(crate) advertise_port: u16,
-    pub(crate) service_cidr: IpNet,
 }
 
 impl Server {
@@ -120,14 +123,18 @@ impl Server {
             tokens: config.tokens,
             flow: Flow::default(),
             metrics: Arc::default(),
+            books: Arc::new(Books::new(config.service_cidr, config.node_ports)),
+            kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             shutdown: CancellationToken::new(),
             settings: Settings {
                 advertise_address: config.advertise_address,
                 advertise_port: config.advertise_port,
-                service_cidr: config.service_cidr,
             },
         });
         server.load().await?;
+        for service in server.list("", "services", "") {
+            server.books.book(&service);
+        }
         crate::bootstrap::run(&server).await?;
         Ok(server)
     }
@@ -187,6 +194,15 @@ impl Server {
 
     pub(crate) fn flow(&self) -> &Flow {
         &self.flow
+    }
+
+    pub(crate) fn books(&self) -> &Arc<Books> {
+        &self.books
+    }
+
+    /// How kubelets are spoken to, if they are.
+    pub(crate) fn kubelets(&self) -> Option<&KubeletTls> {
+        self.kubelets.as_ref()
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

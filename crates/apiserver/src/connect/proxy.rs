@@ -1,16 +1,178 @@
-//! HTTP to pods, services and nodes.
+//! HTTP to pods, services and nodes through the server.
+//!
+//! Behaviour: `pkg/registry/core/{pod,service,node}/...` (`ProxyREST`), `k8s.io/apimachinery/pkg/util/proxy`.
 
-use http::Response;
-use machinery::ApiError;
+use std::net::{IpAddr, SocketAddr};
 
+use access::Lookup;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use machinery::{ApiError, Object};
+use serde_json::Value;
+
+use super::client::{Outgoing, check_proxyable, forwarded_headers, join, upgrade_headers};
+use super::target::{self, SchemeNamePort};
+use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::resource::Resource;
 
+/// Answers any method on a `proxy` sub-resource.
 pub(crate) async fn proxy(
-    _call: &Call,
-    _resource: &Resource,
-    _body: RequestBody,
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    Err(ApiError::path_not_found())
+    let operation = Operation::connect(call, resource);
+    admit::mutate(&operation, &mut Object::default(), None)?;
+    let wanted = SchemeNamePort::parse(&call.info.name)?;
+    resource.key(&call.info.namespace, &wanted.name)?;
+    let (address, secure) = match resource.names().plural {
+        "nodes" => (target::kubelet(call, &wanted.name)?, true),
+        "pods" => (pod_address(call, &wanted)?, wanted.scheme == "https"),
+        _ => (service_address(call, &wanted)?, wanted.scheme == "https"),
+    };
+    check_proxyable(address.ip())?;
+    if secure && resource.names().plural != "nodes" {
+        // Whose certificate that would be nobody knows here.
+        let why = "https is not supported by the proxies of pods and services";
+        return Err(ApiError::new(501, "", why));
+    }
+    let tls = if secure { call.server.kubelets() } else { None };
+    if secure && tls.is_none() {
+        return Err(ApiError::internal(
+            "this server has no credentials for kubelets",
+        ));
+    }
+    if call.info.rest.is_empty()
+        && call.method == http::Method::GET
+        && !call.info.path.ends_with('/')
+    {
+        return Ok(to_directory(call));
+    }
+    let mut path = if call.info.rest.is_empty() {
+        "/".to_owned()
+    } else {
+        call.info.rest.clone()
+    };
+    if call.info.path.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    if !call.raw_query.is_empty() {
+        path = format!("{path}?{}", call.raw_query);
+    }
+    let near = call.upgrade.lock().take();
+    let upgrades = call.headers.contains_key(header::UPGRADE) && near.is_some();
+    let headers = if upgrades {
+        upgrade_headers(&call.headers)
+    } else {
+        forwarded_headers(&call.headers)
+    };
+    let outgoing = Outgoing {
+        address,
+        tls,
+        method: call.method.clone(),
+        path,
+        headers,
+    };
+    let answer = outgoing.send(body).await?;
+    if upgrades {
+        return join(answer, near).await;
+    }
+    let (mut parts, body) = answer.into_parts();
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        parts.headers.remove(name);
+    }
+    Ok(Response::from_parts(parts, Body::wrap(body)))
+}
+
+/// Relative links work only below a directory.
+fn to_directory(call: &Call) -> Response<Body> {
+    let mut location = format!("{}/", call.info.path);
+    if !call.raw_query.is_empty() {
+        location = format!("{location}?{}", call.raw_query);
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(value) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+fn pod_address(call: &Call, wanted: &SchemeNamePort) -> Result<SocketAddr, ApiError> {
+    let pod = target::pod(call, &wanted.name)?;
+    let port = match wanted.port.as_str() {
+        "" => first_port(&pod).unwrap_or(80),
+        text => text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("invalid port {text:?}")))?,
+    };
+    let ip: Result<IpAddr, _> = pod.str_at(&["status", "podIP"]).parse();
+    let ip = ip.map_err(|_| ApiError::bad_request("address not allowed"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn first_port(pod: &Object) -> Option<u16> {
+    let containers = pod.at(&["spec", "containers"])?.as_array()?;
+    let mut ports = containers
+        .iter()
+        .filter_map(|c| c["ports"][0]["containerPort"].as_u64());
+    ports.next().and_then(|p| u16::try_from(p).ok())
+}
+
+/// A ready end point of the service's port.
+fn service_address(call: &Call, wanted: &SchemeNamePort) -> Result<SocketAddr, ApiError> {
+    let namespace = &call.info.namespace;
+    let none = || {
+        let why = format!("no endpoints available for service {:?}", wanted.name);
+        ApiError::unavailable(why)
+    };
+    let service = call.server.get("", "services", namespace, &wanted.name);
+    let service = service.ok_or_else(|| ApiError::not_found("", "services", &wanted.name))?;
+    let ports = service.at(&["spec", "ports"]).and_then(Value::as_array);
+    let number: Option<u64> = wanted.port.parse().ok();
+    let named = |port: &&Value| match (wanted.port.as_str(), number) {
+        ("", _) => true,
+        (_, Some(number)) => port["port"].as_u64() == Some(number),
+        (name, None) => port["name"] == name,
+    };
+    let only = ports.is_some_and(|ports| ports.len() == 1);
+    let unknown = || {
+        let why = format!(
+            "no service port {:?} found for service {:?}",
+            wanted.port, wanted.name
+        );
+        ApiError::unavailable(why)
+    };
+    let port = ports
+        .into_iter()
+        .flatten()
+        .find(named)
+        .filter(|_| only || !wanted.port.is_empty());
+    let port = port.ok_or_else(unknown)?;
+    let endpoints = call
+        .server
+        .get("", "endpoints", namespace, &wanted.name)
+        .ok_or_else(none)?;
+    let subsets = endpoints.at(&["subsets"]).and_then(Value::as_array);
+    for subset in subsets.into_iter().flatten() {
+        let ports = subset["ports"].as_array().into_iter().flatten();
+        let name = port["name"].as_str().unwrap_or("");
+        let own = ports.filter(|p| p["name"].as_str().unwrap_or("") == name);
+        let target = own
+            .filter_map(|p| u16::try_from(p["port"].as_u64()?).ok())
+            .next();
+        let ip = subset["addresses"][0]["ip"]
+            .as_str()
+            .and_then(|ip| ip.parse::<IpAddr>().ok());
+        if let (Some(ip), Some(port)) = (ip, target) {
+            return Ok(SocketAddr::new(ip, port));
+        }
+    }
+    Err(none())
 }

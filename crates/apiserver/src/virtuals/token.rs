@@ -1,17 +1,82 @@
-//! The sub-resource `token` of service accounts.
+//! Tokens: issued for service accounts (sub-resource `token`), and reviewed for others (`TokenReview`).
 
+use std::sync::Arc;
+
+use access::Lookup;
+use access::tokens::{RequestContext, TokenError};
 use http::Response;
-use machinery::ApiError;
+use machinery::{ApiError, Object};
+use serde_json::{Value, json};
 
+use super::who::user_info;
+use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
+use crate::decode;
 use crate::resource::Resource;
+use crate::respond;
+use crate::write::create::new_uid;
+
+const KIND: &str = "TokenRequest";
 
 /// Answers POST on `serviceaccounts/token`.
 pub(crate) async fn issue(
-    _call: &Call,
-    _resource: &Resource,
-    _body: RequestBody,
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    Err(ApiError::path_not_found())
+    let mut request = decode::any(call, body).await?.object;
+    if !matches!(request.kind(), "" | KIND) {
+        let why = format!("expected TokenRequest but got {}", request.kind());
+        return Err(ApiError::bad_request(why));
+    }
+    let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+    resource.key(namespace, name)?;
+    let server = &*call.server;
+    let account: Arc<Object> = server
+        .get("", resource.names().plural, namespace, name)
+        .ok_or_else(|| resource.not_found(name))?;
+    let operation = Operation::create(call, resource).of_kind(KIND);
+    admit::mutate(&operation, &mut request, None)?;
+    admit::validate(&operation, &request, None)?;
+    let context = RequestContext {
+        account: &account,
+        lookup: server,
+        now: call.now,
+        token_id: &new_uid(),
+    };
+    let answer = server.tokens().issue(&request, &context)?;
+    Ok(respond::value(201, &call.form, &answer.into_value()))
+}
+
+/// Fills the status of a `TokenReview`.
+pub(super) fn review(call: &Call, object: &mut Object) -> Result<(), ApiError> {
+    let token = object.str_at(&["spec", "token"]).to_owned();
+    let wanted: Vec<String> = object
+        .at(&["spec", "audiences"])
+        .and_then(Value::as_array)
+        .map(|all| {
+            all.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    let server = &*call.server;
+    let status = match server.tokens().verify(&token, call.now, &wanted, server) {
+        Ok(found) => {
+            let user = user_info(&found.user.authenticated());
+            let mut status = json!({"authenticated": true, "user": user});
+            if !wanted.is_empty() {
+                status["audiences"] = found.audiences.into();
+            }
+            status
+        }
+        Err(TokenError::Foreign) => json!({"user": {}}),
+        Err(error) => {
+            json!({"user": {}, "error": format!("[invalid bearer token, {error}]")})
+        }
+    };
+    object.0.insert("status".into(), status);
+    Ok(())
 }

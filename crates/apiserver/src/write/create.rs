@@ -2,11 +2,13 @@
 //!
 //! Behaviour: `k8s.io/apiserver/pkg/registry/rest/create.go`, `.../generic/registry/store.go` (`Create`).
 
+use api::Part;
 use http::Response;
 use machinery::{ApiError, Object, names};
 use rand::RngExt;
 use uuid::Uuid;
 
+use super::update::Ownership;
 use super::{CommitError, WriteOptions, Written, commit_put, managed, written};
 use crate::admit::{self, Operation};
 use crate::allocate;
@@ -33,7 +35,7 @@ pub(crate) async fn create(
         return Err(ApiError::new(405, "MethodNotAllowed", why));
     }
     decode::check_namespace(call, resource, &mut object)?;
-    let made = store_new(call, resource, object, &options).await?;
+    let made = store_new(call, resource, object, &options, Ownership::Update).await?;
     written(call, resource, made)
 }
 
@@ -43,9 +45,10 @@ pub(crate) async fn store_new(
     resource: &Resource,
     decoded: Object,
     options: &WriteOptions,
+    ownership: Ownership,
 ) -> Result<Written, ApiError> {
     for attempt in 0.. {
-        let result = try_once(call, resource, decoded.clone(), options).await;
+        let result = try_once(call, resource, decoded.clone(), options, ownership).await;
         let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
         let generated = decoded.name().is_empty();
         if !(taken && generated) {
@@ -68,19 +71,22 @@ async fn try_once(
     resource: &Resource,
     mut object: Object,
     options: &WriteOptions,
+    ownership: Ownership,
 ) -> Result<Written, ApiError> {
     if object.name().is_empty() && !object.meta_str("generateName").is_empty() {
         let name = names::generate_name(object.meta_str("generateName"), &name_suffix());
         object.set_meta_str("name", &name);
+    }
+    if ownership == Ownership::Update {
+        managed::track(call, resource, options, Part::Main, None, &mut object);
     }
     let operation = Operation::create(call, resource);
     admit::patience(&operation, &object).await;
     admit::mutate(&operation, &mut object, None)?;
     decode::default(resource, &mut object)?;
     prepare(call, resource, &mut object)?;
-    managed::on_create(call, resource, options, &mut object)?;
+    let claim = allocate::for_write(call, resource, &mut object, None)?;
     validate(call, resource, &object)?;
-    let claim = allocate::on_create(call, resource, &mut object, options.dry_run)?;
     admit::validate(&operation, &object, None)?;
     let storage = resource.storage("create")?;
     let key = resource.key(object.namespace(), object.name())?;

@@ -1,41 +1,73 @@
 //! Who manages which fields: `metadata.managedFields`, kept by every write and decided by server-side apply.
 
-use api::Part;
+use api::{AnyKind, Part, Subresource};
+use machinery::apply::{self, FieldSet, Writer};
+use machinery::schema::Schema;
 use machinery::{ApiError, Object};
 
 use super::WriteOptions;
 use crate::call::Call;
 use crate::resource::Resource;
+use crate::schemas;
 
-/// Notes who set the fields of a new object.
-pub(crate) fn on_create(
-    _call: &Call,
-    _resource: &Resource,
-    _options: &WriteOptions,
-    _new: &mut Object,
-) -> Result<(), ApiError> {
-    Ok(())
+/// The fields that a write to this part takes no notice of.
+fn reset_fields(kind: &dyn AnyKind, part: Part) -> FieldSet {
+    let has_status = kind
+        .subresources()
+        .contains(&Subresource::Part(Part::Status));
+    match part {
+        Part::Status => FieldSet::of_fields(&[&["spec"]]),
+        _ if has_status => FieldSet::of_fields(&[&["status"]]),
+        _ => FieldSet::of_fields(&[]),
+    }
 }
 
-/// Notes who changed which fields.
-pub(crate) fn on_update(
-    _call: &Call,
-    _resource: &Resource,
-    _options: &WriteOptions,
-    _new: &mut Object,
-    _old: &Object,
-) -> Result<(), ApiError> {
-    Ok(())
+fn with_writer<T>(
+    call: &Call,
+    resource: &Resource,
+    options: &WriteOptions,
+    part: Part,
+    act: impl FnOnce(&Writer<'_>) -> T,
+) -> T {
+    let schema = schemas::of(resource.kind);
+    act(&Writer {
+        manager: &options.manager,
+        api_version: &resource.names().api_version(),
+        subresource: &call.info.subresource,
+        now: call.now,
+        schema: schema.as_ref().unwrap_or(Schema::any()),
+        reset_fields: &reset_fields(resource.kind, part),
+    })
 }
 
-/// Merges an applied configuration into an object.
+/// Notes who set which fields of a new (no `live`) or changed object.
+pub(crate) fn track(
+    call: &Call,
+    resource: &Resource,
+    options: &WriteOptions,
+    part: Part,
+    live: Option<&Object>,
+    new: &mut Object,
+) {
+    with_writer(call, resource, options, part, |writer| {
+        apply::update(live, new, writer)
+    });
+}
+
+/// Merges an applied configuration into an object, or makes one of it.
+///
+/// # Errors
+/// Conflicts with other managers, or a configuration that does not fit.
 pub(crate) fn apply(
-    _call: &Call,
-    _resource: &Resource,
-    _options: &WriteOptions,
-    _part: Part,
-    _applied: &Object,
-    _current: Option<&Object>,
+    call: &Call,
+    resource: &Resource,
+    options: &WriteOptions,
+    part: Part,
+    applied: &Object,
+    current: Option<&Object>,
 ) -> Result<Object, ApiError> {
-    Err(ApiError::unsupported_media_type(&[]))
+    let result = with_writer(call, resource, options, part, |writer| {
+        apply::apply(current, applied, writer, options.force)
+    });
+    Ok(result?)
 }

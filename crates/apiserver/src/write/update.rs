@@ -105,7 +105,7 @@ pub(crate) async fn apply_change(
             let Some(new) = change.make_new() else {
                 return Err(resource.not_found(&call.info.name));
             };
-            return create_instead(call, resource, new?, options).await;
+            return create_instead(call, resource, new?, options, change.ownership()).await;
         };
         let revision = current.mod_revision;
         let old = decode_stored(&current.value, revision);
@@ -139,6 +139,7 @@ async fn create_instead(
     resource: &Resource,
     mut new: Object,
     options: &WriteOptions,
+    ownership: Ownership,
 ) -> Result<Written, ApiError> {
     if !new.resource_version().is_empty() && new.resource_version() != "0" || !new.uid().is_empty()
     {
@@ -148,7 +149,7 @@ async fn create_instead(
     attributes.verb = "create".to_owned();
     crate::authorize::authorize(&call.server, &attributes)?;
     new.set_meta_str("resourceVersion", "");
-    create::store_new(call, resource, new, options).await
+    create::store_new(call, resource, new, options, ownership).await
 }
 
 struct Attempt<'a> {
@@ -241,6 +242,10 @@ impl Attempt<'_> {
     ) -> Result<allocate::Claim, ApiError> {
         let (call, resource) = (self.call, self.resource);
         let operation = Operation::update(call, resource);
+        if change.ownership() == Ownership::Update {
+            let part = self.part.unwrap_or(Part::Main);
+            managed::track(call, resource, self.options, part, Some(old), new);
+        }
         if self.part.is_some() {
             admit::mutate(&operation, new, Some(old))?;
             decode::default(resource, new)?;
@@ -257,11 +262,8 @@ impl Attempt<'_> {
             new.metadata_mut()
                 .insert("generation".into(), (old.generation() + 1).into());
         }
-        if change.ownership() == Ownership::Update {
-            managed::on_update(call, resource, self.options, new, old)?;
-        }
+        let claim = allocate::for_write(call, resource, new, Some(old))?;
         self.validate(new, old)?;
-        let claim = allocate::on_update(call, resource, new, old, self.options.dry_run)?;
         if self.part.is_some() {
             admit::validate(&operation, new, Some(old))?;
         }
