@@ -2,8 +2,8 @@
 //!
 //! A line without indent names a definition, the indented lines below it its fields (`.` is the definition itself):
 //! `atomic`, `set` and `map=key,key` are list types, `map-atomic` and `map-granular` map types, `patch=` and `key=` the
-//! strategy and merge key of strategic merge patch, `default=` a JSON value, `required=` the required fields where the crate
-//! has others, `union=discriminator:field/Value,..` a union.
+//! strategy and merge key of strategic merge patch, `default=` and `enum=` JSON values, `required=` the required fields
+//! where the crate has others, `union=discriminator:field/Value,..` a union.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ pub(super) fn add(definitions: &mut Map<String, Value>) {
 fn fact(target: &mut Map<String, Value>, word: &str) {
     let mut put = |key: &str, value: Value| {
         let key = match key {
-            "default" | "required" => key.to_owned(),
+            "default" | "enum" | "required" => key.to_owned(),
             _ => format!("x-kubernetes-{key}"),
         };
         target.insert(key, value);
@@ -62,9 +62,9 @@ fn fact(target: &mut Map<String, Value>, word: &str) {
         ("map-granular", _) => put("map-type", "granular".into()),
         ("patch", strategy) => put("patch-strategy", strategy.into()),
         ("key", key) => put("patch-merge-key", key.into()),
-        ("default", text) => {
+        (key @ ("default" | "enum"), text) => {
             if let Ok(value) = serde_json::from_str(text) {
-                put("default", value);
+                put(key, value);
             }
         }
         ("required", "") => {
