@@ -1,0 +1,7 @@
+//! Whole-cluster tests: the walk-throughs that users follow, done with unmodified clients.
+
+mod guestbook;
+mod lifecycle;
+mod minikube;
+mod pods;
+mod resources;
