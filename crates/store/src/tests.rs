@@ -4,6 +4,7 @@
 mod crash;
 mod history;
 mod kill;
+mod record;
 mod recovery;
 mod suite;
 

@@ -25,6 +25,8 @@ use crate::{
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT: &[u8] = b"oxikube-store 1\n";
+/// After keys could not be removed, for want of room, it is tried again so much later.
+const EXPIRE_AGAIN_MS: u64 = 5_000;
 /// Keys that one transaction removes when their time is over.
 const EXPIRE_AT_ONCE: usize = 256;
 /// A state larger than this does not put a checkpoint off any further.
@@ -38,6 +40,7 @@ pub(crate) struct Writer {
     log: Log,
     /// The keys that have a time to live, the next one to go first.
     expiring: BTreeSet<(u64, Bytes)>,
+    expire_not_before: u64,
     checkpoint_running: bool,
     /// After a checkpoint found no room: not before the log has grown to this.
     checkpoint_above: u64,
@@ -62,6 +65,7 @@ impl Writer {
             published: Published::new(history),
             log,
             expiring,
+            expire_not_before: 0,
             checkpoint_running: false,
             checkpoint_above: 0,
         })
@@ -77,12 +81,17 @@ impl Writer {
         if self.published.failure().is_some() {
             return None;
         }
-        self.expiring.first().map(|(deadline, _)| *deadline)
+        self.expiring
+            .first()
+            .map(|(deadline, _)| (*deadline).max(self.expire_not_before))
     }
 
     /// Removes the keys whose time is over.
     pub(crate) fn expire(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        loop {
+        while self
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now_ms)
+        {
             let due = self
                 .expiring
                 .iter()
@@ -91,17 +100,17 @@ impl Writer {
                 .take(EXPIRE_AT_ONCE)
                 .map(|(_, key)| Op::Delete { key: key.clone() })
                 .collect();
-            if success.is_empty() {
-                return Ok(());
-            }
             let txn = Txn {
                 success,
                 ..Txn::default()
             };
-            self.commit(vec![txn], now_ms)
-                .into_iter()
-                .try_for_each(|result| result.map(drop))?;
+            let results = self.commit(vec![txn], now_ms);
+            if let Err(error) = results.into_iter().try_for_each(|result| result.map(drop)) {
+                self.expire_not_before = now_ms + EXPIRE_AGAIN_MS;
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
     /// Carries transactions out, in order, with one write and one sync for all of them.

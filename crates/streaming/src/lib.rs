@@ -17,7 +17,7 @@
 //! [`serve_portforward`] below it; `remotecommand` and `portforward` for the protocols, `spdy`
 //! and `websocket` for what carries them.
 //!
-//! Bounds: a connection holds [a few hundred KiB](pipe::BUDGET) at most in either direction (one
+//! Bounds: a connection holds a few hundred KiB at most in either direction (one
 //! message for a WebSocket), then the peer has to wait. Everything that runs for a connection
 //! ends with it.
 //!

@@ -270,3 +270,24 @@ async fn a_transaction_beyond_the_limit_is_refused() {
         }
     );
 }
+
+#[test]
+fn keys_that_cannot_be_removed_are_tried_again_later() {
+    let disk = SimDisk::new(1);
+    let mut writer = Writer::open(Arc::new(disk.clone()), Options::default()).unwrap();
+    let ttl = Some(std::time::Duration::from_millis(10));
+    let op = crate::Op::Put {
+        key: b("a"),
+        value: b(""),
+        ttl,
+    };
+    writer.commit(vec![txn([op])], 0)[0].clone().unwrap();
+    assert_eq!(writer.next_deadline(), Some(10));
+    disk.set_capacity(Some(0));
+    assert_eq!(writer.expire(10), Err(StoreError::NoSpace));
+    assert_eq!(writer.next_deadline(), Some(5010));
+    disk.set_capacity(None);
+    assert_eq!(writer.expire(5010), Ok(()));
+    assert_eq!(writer.next_deadline(), None);
+    assert_eq!(writer.published().revision(), 3);
+}

@@ -178,6 +178,7 @@ async fn attaching() {
     assert_eq!(seen[&3], expected);
 }
 
+/// No task may outlive its attach (containerd CVE-2022-23471, CVE-2025-64329).
 #[tokio::test]
 async fn nothing_is_left_when_the_client_goes() {
     let harness = Harness::new().await;
