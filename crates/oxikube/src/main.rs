@@ -1,2 +1,36 @@
-//! The oxikube binary.
-fn main() {}
+//! The oxikube binary: makes clusters on this machine, and is everything that runs inside them.
+//!
+//! On the outside: `start`, `stop`, `delete`, `status`, `list`, `image`, `kubectl`. On the inside, started by those and
+//! not by people: `init`, process 1 of a node, and `node`, the process with the API server, the controllers, the
+//! scheduler and the kubelet in it. Only this crate knows all components; it decides nothing that they could decide.
+//!
+//! Start with [`cli`], then [`start`], [`root`] (what a node sees), [`init`] and [`node`].
+
+mod checks;
+mod cli;
+mod cluster;
+mod commands;
+mod init;
+mod kubeconfig;
+mod network;
+mod node;
+mod pki;
+mod power;
+mod progress;
+mod root;
+mod start;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Two crates bring a rustls provider of their own choice unless one is installed; only this call can fail, and
+    // only when it is made twice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

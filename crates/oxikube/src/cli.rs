@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cluster::{Clusters, DEFAULT_NAME, DEFAULT_STATE};
+use crate::{commands, init, node, start};
+
+/// Kubernetes on this machine, from one binary.
+#[derive(Parser)]
+#[command(name = "oxikube", version, about, max_term_width = 100)]
+struct Cli {
+    /// Directory of all clusters' data.
+    #[arg(long, global = true, env = "OXIKUBE_STATE_DIR", default_value = DEFAULT_STATE)]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create a cluster, or switch a stopped one on again; returns when it is ready.
+    Start {
+        #[command(flatten)]
+        cluster: Which,
+        /// Port of the API on 127.0.0.1; the first free one from 6443 on when not given.
+        #[arg(long)]
+        api_port: Option<u16>,
+    },
+    /// Switch a cluster off; its data stays.
+    Stop(Which),
+    /// Remove a cluster and all that belongs to it.
+    Delete(Which),
+    /// Show how a cluster is; exit code 0 only when it runs and is ready.
+    Status {
+        #[command(flatten)]
+        cluster: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the clusters of this machine.
+    List(Output),
+    /// Run the kubectl found on this machine against a cluster.
+    Kubectl {
+        #[command(flatten)]
+        cluster: Which,
+        /// Arguments of kubectl.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Process 1 of a node; started by `start`.
+    #[command(hide = true)]
+    Init(Descriptors),
+    /// The server of a node; started by `init`.
+    #[command(hide = true)]
+    Node(Descriptors),
+}
+
+#[derive(Args)]
+struct Which {
+    /// Name of the cluster.
+    #[arg(long, env = "OXIKUBE_NAME", default_value = DEFAULT_NAME)]
+    name: String,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Output for programs.
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Json,
+}
+
+/// Open descriptors that are handed down to a node.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Descriptors {
+    /// Socket that listens for the API on the machine's loopback.
+    #[arg(long)]
+    pub(crate) listener: i32,
+    /// The machine's network namespace.
+    #[arg(long)]
+    pub(crate) host_network: i32,
+    /// Where progress is told; only the first server has it.
+    #[arg(long)]
+    pub(crate) progress: Option<i32>,
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let clusters = Clusters::new(cli.state_dir);
+    match cli.command {
+        Command::Start { cluster, api_port } => {
+            start::start(&clusters.cluster(&cluster.name)?, api_port)?;
+        }
+        Command::Stop(cluster) => commands::stop(&clusters.cluster(&cluster.name)?)?,
+        Command::Delete(cluster) => commands::delete(&clusters.cluster(&cluster.name)?)?,
+        Command::Status { cluster, output } => {
+            let cluster = clusters.cluster(&cluster.name)?;
+            return commands::status(&cluster, output.output.is_some());
+        }
+        Command::List(output) => commands::list(&clusters, output.output.is_some())?,
+        Command::Kubectl { cluster, arguments } => {
+            return Err(commands::kubectl(
+                &clusters.cluster(&cluster.name)?,
+                arguments,
+            ));
+        }
+        Command::Init(descriptors) => return init::run(descriptors),
+        Command::Node(descriptors) => return node::run(descriptors),
+    }
+    Ok(ExitCode::SUCCESS)
+}

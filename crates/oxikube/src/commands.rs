@@ -1,0 +1,224 @@
+//! The smaller commands.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Clusters, Config};
+use crate::{checks, kubeconfig, power};
+
+fn must_exist(cluster: &Cluster) -> anyhow::Result<()> {
+    match cluster.exists() {
+        true => Ok(()),
+        false => bail!(
+            "there is no cluster {name}: make it with `oxikube start --name {name}`",
+            name = cluster.name
+        ),
+    }
+}
+
+/// Switches a cluster off.
+pub(crate) fn stop(cluster: &Cluster) -> anyhow::Result<()> {
+    checks::root()?;
+    must_exist(cluster)?;
+    let _lock = cluster.lock()?;
+    let ran = cluster.init().is_some();
+    power::off(cluster, &cluster.config()?)?;
+    match ran {
+        true => println!("cluster {} is off", cluster.name),
+        false => println!("cluster {} was off already", cluster.name),
+    }
+    Ok(())
+}
+
+/// Removes a cluster; one that is not there is fine.
+pub(crate) fn delete(cluster: &Cluster) -> anyhow::Result<()> {
+    checks::root()?;
+    let _lock = cluster.lock()?;
+    if !cluster.dir.exists() {
+        println!("there is no cluster {}", cluster.name);
+        return Ok(());
+    }
+    match cluster.config() {
+        Ok(config) => {
+            power::off(cluster, &config)?;
+            kubeconfig::remove(&config.context())?;
+        }
+        // Without the record nothing but the process and names that follow from the cluster's own is known.
+        Err(_) => power::off(cluster, &Config::new(&cluster.name, 0, 0))?,
+    }
+    fs::remove_dir_all(&cluster.dir)
+        .with_context(|| format!("cannot remove {}", cluster.dir.display()))?;
+    println!("cluster {} is gone", cluster.name);
+    Ok(())
+}
+
+/// How a cluster is.
+struct Status {
+    running: bool,
+    nodes: Vec<Node>,
+    /// Why the API was not reached.
+    problem: Option<String>,
+}
+
+impl Status {
+    fn of(cluster: &Cluster) -> Self {
+        let running = cluster.init().is_some();
+        let asked = running.then(|| ask_nodes(cluster)).transpose();
+        match asked {
+            Ok(nodes) => Self {
+                running,
+                nodes: nodes.unwrap_or_default(),
+                problem: None,
+            },
+            Err(error) => Self {
+                running,
+                nodes: Vec::new(),
+                problem: Some(format!("{error:#}")),
+            },
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.running && !self.nodes.is_empty() && self.nodes.iter().all(is_ready)
+    }
+
+    fn word(&self) -> &'static str {
+        match (self.running, self.is_ready()) {
+            (false, _) => "Stopped",
+            (true, false) => "NotReady",
+            (true, true) => "Ready",
+        }
+    }
+
+    fn json(&self, config: &Config) -> Value {
+        let node = |node: &Node| {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            json!({"name": name, "ready": is_ready(node), "version": version(node)})
+        };
+        let mut out = json!({
+            "name": config.name,
+            "status": self.word(),
+            "api": config.api_url(),
+            "context": config.context(),
+            "nodeAddress": config.node_address(),
+            "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
+        });
+        if let Some(problem) = &self.problem {
+            out["problem"] = problem.as_str().into();
+        }
+        out
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn version(node: &Node) -> String {
+    let info = node
+        .status
+        .as_ref()
+        .and_then(|status| status.node_info.as_ref());
+    info.map(|info| info.kubelet_version.clone())
+        .unwrap_or_default()
+}
+
+fn ask_nodes(cluster: &Cluster) -> anyhow::Result<Vec<Node>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let file = kubeconfig::own_file(cluster);
+        let client = client::connect::from_kubeconfig(&file, None).await?;
+        let nodes: client::Api<Node> = client::Api::all(client);
+        Ok(nodes.list(&kube::api::ListParams::default()).await?.items)
+    })
+}
+
+/// Shows how a cluster is.
+pub(crate) fn status(cluster: &Cluster, as_json: bool) -> anyhow::Result<ExitCode> {
+    checks::root()?;
+    must_exist(cluster)?;
+    let config = cluster.config()?;
+    let status = Status::of(cluster);
+    if as_json {
+        println!("{:#}", status.json(&config));
+    } else {
+        println!("cluster  {}", config.name);
+        println!("status   {}", status.word());
+        println!("api      {}", config.api_url());
+        println!("context  {}", config.context());
+        for node in &status.nodes {
+            let ready = if is_ready(node) { "Ready" } else { "NotReady" };
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            println!("node     {name} {} {ready}", config.node_address());
+        }
+        if let Some(problem) = &status.problem {
+            println!("problem  {problem}");
+        }
+    }
+    Ok(if status.is_ready() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Lists all clusters.
+pub(crate) fn list(clusters: &Clusters, as_json: bool) -> anyhow::Result<()> {
+    checks::root()?;
+    let mut rows = Vec::new();
+    for cluster in clusters.all()? {
+        let running = if cluster.init().is_some() {
+            "Running"
+        } else {
+            "Stopped"
+        };
+        match cluster.config() {
+            Ok(config) => rows.push((cluster.name, running, config.api_url(), config.context())),
+            Err(_) => rows.push((cluster.name, "Damaged", String::new(), String::new())),
+        }
+    }
+    if as_json {
+        let row = |(name, status, api, context): &(String, &str, String, String)| json!({"name": name, "status": status, "api": api, "context": context});
+        println!(
+            "{:#}",
+            Value::from(rows.iter().map(row).collect::<Vec<_>>())
+        );
+        return Ok(());
+    }
+    println!("{:<20} {:<10} {:<26} CONTEXT", "NAME", "STATUS", "API");
+    for (name, status, api, context) in rows {
+        println!("{name:<20} {status:<10} {api:<26} {context}");
+    }
+    Ok(())
+}
+
+/// Runs kubectl in place of this process; returns only when that failed.
+pub(crate) fn kubectl(cluster: &Cluster, arguments: Vec<OsString>) -> anyhow::Error {
+    if let Err(error) = must_exist(cluster) {
+        return error;
+    }
+    let error = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(kubeconfig::own_file(cluster))
+        .args(arguments)
+        .exec();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            anyhow::anyhow!("there is no kubectl on this machine's PATH: install it")
+        }
+        _ => anyhow::Error::new(error).context("cannot run kubectl"),
+    }
+}

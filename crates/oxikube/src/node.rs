@@ -1,0 +1,87 @@
+//! The server of a node: API server, controllers, scheduler, network and DNS in one process.
+//!
+//! Each component gets a client of its own over the in-process transport, under its own identity; none of them sees the
+//! store. When this process is killed containers run on, and the next one picks them up.
+
+mod api;
+mod components;
+mod dns;
+mod ready;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use linux::process;
+use store::embedded::{Engine, Options};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Descriptors;
+use crate::cluster::read_config;
+use crate::progress::{Message, Progress};
+use crate::root::STATE;
+use components::Components;
+
+/// Threads that run tasks: more would idle in more memory.
+const WORKERS: usize = 2;
+
+/// Runs until the process is told to end.
+pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::from(process::inherited(descriptors.listener)?);
+    let progress = descriptors.progress.map(process::inherited).transpose()?;
+    let mut progress = Progress::new(progress);
+    let filter = EnvFilter::try_from_env("OXIKUBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(serve(listener, &mut progress));
+    if let Err(error) = &result {
+        progress.tell(&Message::Failed(format!("{error:#}")));
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(listener: TcpListener, progress: &mut Progress) -> anyhow::Result<()> {
+    let state = Path::new(STATE);
+    let config = read_config(&state.join("cluster.json"))?;
+    let store = Engine::open(&state.join("store"), Options::default())
+        .context("the data of the cluster cannot be used")?;
+    let shutdown = CancellationToken::new();
+    let pki = api::Pki::read(&state.join("pki"))?;
+    let server = api::server(&config, store.clone(), &pki).await?;
+    let mut components = Components::new(server.clone(), config, shutdown.clone());
+    let tls = pki.serving()?;
+    components.serve_api(listener, tls).await?;
+    progress.step("the API is up");
+    components.start(&pki).await?;
+    let mut end = signal(SignalKind::terminate())?;
+    let ready = ready::wait(&components);
+    tokio::pin!(ready);
+    let mut is_ready = false;
+    let result = loop {
+        tokio::select! {
+            what = &mut ready, if !is_ready => {
+                is_ready = true;
+                match what {
+                    Ok(()) => progress.tell(&Message::Ready),
+                    Err(error) => break Err(error),
+                }
+            }
+            ended = components.tasks.join_next() => break components::ended(ended),
+            _ = end.recv() => break Ok(()),
+        }
+    };
+    shutdown.cancel();
+    server.shut_down();
+    store.close();
+    result
+}

@@ -1,0 +1,91 @@
+//! The API server's configuration, and its certificates from disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use access::tokens::{SigningKey, Tokens};
+use anyhow::Context;
+use apiserver::{Identity, KubeletClient, Server, TlsSettings};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::embedded::Engine;
+
+use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, SERVICE_CIDR};
+
+/// The directory of certificates and keys.
+pub(super) struct Pki(PathBuf);
+
+impl Pki {
+    /// Uses this directory.
+    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let pki = Self(dir.to_owned());
+        pki.authorities()?;
+        Ok(pki)
+    }
+
+    /// A file of it.
+    pub(super) fn text(&self, file: &str) -> anyhow::Result<String> {
+        let path = self.0.join(file);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn certificates(&self, file: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let path = self.0.join(file);
+        let what = || format!("cannot use {}", path.display());
+        let all = CertificateDer::pem_file_iter(&path).with_context(what)?;
+        all.collect::<Result<_, _>>().with_context(what)
+    }
+
+    fn identity(&self, name: &str) -> anyhow::Result<Identity> {
+        let key = self.0.join(format!("{name}.key"));
+        let what = || format!("cannot use {}", key.display());
+        Ok(Identity {
+            chain: self.certificates(&format!("{name}.crt"))?,
+            key: PrivateKeyDer::from_pem_file(&key).with_context(what)?,
+        })
+    }
+
+    fn authorities(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        self.certificates("ca.crt")
+    }
+
+    /// How the API's connections are secured.
+    pub(super) fn serving(&self) -> anyhow::Result<TlsSettings> {
+        let (identity, client_authorities) = (self.identity("apiserver")?, self.authorities()?);
+        Ok(TlsSettings {
+            identity,
+            client_authorities,
+        })
+    }
+
+    fn tokens(&self) -> anyhow::Result<Tokens> {
+        let key = SigningKey::from_pem(&self.text("sa.key")?).context("sa.key cannot be used")?;
+        let issuer = format!("https://kubernetes.default.svc.{CLUSTER_DOMAIN}");
+        Ok(Tokens::new(&issuer, Vec::new(), key, Vec::new()))
+    }
+}
+
+/// The API server, with all that every cluster has in its store.
+pub(super) async fn server(
+    config: &Config,
+    store: Arc<Engine>,
+    pki: &Pki,
+) -> anyhow::Result<Arc<Server>> {
+    let kubelet_client = KubeletClient {
+        identity: pki.identity("apiserver-kubelet-client")?,
+        authorities: pki.authorities()?,
+    };
+    let config = apiserver::Config {
+        store,
+        tokens: pki.tokens()?,
+        service_cidr: SERVICE_CIDR.parse().context("the service network")?,
+        node_ports: 30000..=32767,
+        advertise_address: config.node_address().into(),
+        advertise_port: API_PORT,
+        kubelet_client: Some(kubelet_client),
+    };
+    Server::new(config)
+        .await
+        .context("the API server cannot start")
+}

@@ -1,0 +1,165 @@
+//! The components of a node, each with its own identity.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use access::{User, user};
+use anyhow::{Context, anyhow};
+use apiserver::{Server, TlsSettings};
+use ipnet::Ipv4Net;
+use kube::Client;
+use service_proxy::{Cidr, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::api::Pki;
+use super::dns;
+use crate::cluster::{API_PORT, Config, POD_CIDR, SERVICE_CIDR};
+
+/// What runs in this process; none of it ends by itself.
+pub(super) struct Components {
+    server: Arc<Server>,
+    pub(super) config: Config,
+    pub(super) tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    /// The rules of all services that existed at the start are in the kernel.
+    pub(super) proxy_ready: watch::Receiver<bool>,
+    /// The cluster DNS knows all services that existed at the start.
+    pub(super) dns_ready: watch::Receiver<bool>,
+}
+
+/// The user of this name, with the groups its credentials would give it.
+fn identity(name: &str) -> User {
+    match user::split_service_account(name) {
+        Some((namespace, account)) => User::service_account(namespace, account, ""),
+        None if name.starts_with(user::NODE_USER_PREFIX) => User::new(name, &[user::SYSTEM_NODES]),
+        None => User::new(name, &[]),
+    }
+}
+
+/// A client that acts as this user; it is authorized like any other.
+fn client(server: &Arc<Server>, user: User) -> Client {
+    client::connect::in_process(server.in_process(user))
+}
+
+impl Components {
+    pub(super) fn new(server: Arc<Server>, config: Config, shutdown: CancellationToken) -> Self {
+        let (proxy_ready, dns_ready) = (watch::channel(false).1, watch::channel(false).1);
+        Self {
+            server,
+            config,
+            tasks: JoinSet::new(),
+            shutdown,
+            proxy_ready,
+            dns_ready,
+        }
+    }
+
+    /// A client of the administrator, for what the cluster itself is made of.
+    pub(super) fn admin(&self) -> Client {
+        client(&self.server, User::new("oxikube", &[user::SYSTEM_MASTERS]))
+    }
+
+    fn client(&self, name: &str) -> Client {
+        client(&self.server, identity(name))
+    }
+
+    /// Serves the API on the node's own address and on the machine's socket.
+    pub(super) async fn serve_api(
+        &mut self,
+        machine: std::net::TcpListener,
+        tls: TlsSettings,
+    ) -> anyhow::Result<()> {
+        machine.set_nonblocking(true)?;
+        let machine = TcpListener::from_std(machine)?;
+        let node = TcpListener::bind((Ipv4Addr::UNSPECIFIED, API_PORT)).await;
+        let node = node.with_context(|| format!("cannot listen on port {API_PORT} of the node"))?;
+        let server = self.server.clone();
+        self.tasks.spawn(async move {
+            server
+                .serve(vec![machine, node], tls)
+                .await
+                .context("the API server ended")
+        });
+        Ok(())
+    }
+
+    /// Starts everything that needs the API.
+    pub(super) async fn start(&mut self, pki: &Pki) -> anyhow::Result<()> {
+        self.controllers(pki.text("ca.crt")?);
+        let scheduler = self.client(user::KUBE_SCHEDULER);
+        self.tasks.spawn(async move {
+            scheduler::run(scheduler).await;
+            Err(anyhow!("the scheduler ended"))
+        });
+        dns::settle(self.admin(), &self.config)
+            .await
+            .context("the cluster DNS cannot be set up")?;
+        self.proxy()?;
+        self.dns().await
+    }
+
+    fn controllers(&mut self, root_certificates: String) {
+        let server = self.server.clone();
+        let clients = Arc::new(move |name: &str| client(&server, identity(name)));
+        let root_certificates = root_certificates.into();
+        let config = controller_manager::Config {
+            clients,
+            root_certificates,
+        };
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            controller_manager::run(config, shutdown.cancelled_owned()).await;
+            Err(anyhow!("the controllers ended"))
+        });
+    }
+
+    fn proxy(&mut self) -> anyhow::Result<()> {
+        let settings = Settings {
+            service_cidr: network(SERVICE_CIDR)?,
+            cluster_cidr: network(POD_CIDR)?,
+        };
+        let (ready, proxy_ready) = watch::channel(false);
+        self.proxy_ready = proxy_ready;
+        let client = self.client(user::KUBE_PROXY);
+        self.tasks.spawn(async move {
+            service_proxy::run(client, settings, ready).await?;
+            Err(anyhow!("the service proxy ended"))
+        });
+        Ok(())
+    }
+
+    async fn dns(&mut self) -> anyhow::Result<()> {
+        let (ready, dns_ready) = watch::channel(false);
+        self.dns_ready = dns_ready;
+        let client = self.client(dns::USER);
+        let address = SocketAddr::new(self.config.node_address().into(), dns::PORT);
+        let serving = dns::serve(client, address, ready).await?;
+        self.tasks.spawn(async move {
+            serving.await;
+            Err(anyhow!("the cluster DNS ended"))
+        });
+        Ok(())
+    }
+}
+
+fn network(text: &str) -> anyhow::Result<Cidr> {
+    let network: Ipv4Net = text
+        .parse()
+        .with_context(|| format!("{text} is no network"))?;
+    Ok(Cidr {
+        address: network.network(),
+        prefix: network.prefix_len(),
+    })
+}
+
+/// What it means that a component has ended.
+pub(super) fn ended(result: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Result<()> {
+    match result {
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(error).context("a component broke"),
+        Some(Ok(Ok(()))) | None => Err(anyhow!("a component ended")),
+    }
+}
