@@ -25,7 +25,7 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
         ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
         ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
         ["metrics"] => metrics(call),
-        ["openapi", rest @ ..] => openapi::answer(call, rest)?,
+        ["openapi", rest @ ..] => openapi::answer(call, rest).await?,
         [".well-known", "openid-configuration"] => {
             let url = format!(
                 "https://{}:{}/openid/v1/jwks",

@@ -20,6 +20,7 @@ use crate::cache::{Change, Follower, Selection};
 use crate::connect::client::KubeletTls;
 use crate::flow::Flow;
 use crate::metrics::Metrics;
+use crate::openapi::Hashes;
 use crate::resource::Resources;
 
 /// A certificate with its chain, and its key.
@@ -91,6 +92,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     books: Arc<Books>,
     kubelets: Option<KubeletTls>,
+    openapi: Hashes,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
 }
@@ -125,6 +127,7 @@ impl Server {
             metrics: Arc::default(),
             books: Arc::new(Books::new(config.service_cidr, config.node_ports)),
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
+            openapi: Hashes::default(),
             shutdown: CancellationToken::new(),
             settings: Settings {
                 advertise_address: config.advertise_address,
@@ -203,6 +206,10 @@ impl Server {
     /// How kubelets are spoken to, if they are.
     pub(crate) fn kubelets(&self) -> Option<&KubeletTls> {
         self.kubelets.as_ref()
+    }
+
+    pub(crate) fn openapi(&self) -> &Hashes {
+        &self.openapi
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

@@ -185,15 +185,16 @@ fn subresource(kind: &dyn AnyKind, subresource: Subresource) -> Value {
 }
 
 /// What discovery says of a sub-resource.
-struct Shown {
-    kind: String,
+pub(crate) struct Shown {
+    pub(crate) kind: String,
     /// Where it is not that of the resource.
-    group_version: Option<(&'static str, &'static str)>,
-    verbs: &'static [&'static str],
+    pub(crate) group_version: Option<(&'static str, &'static str)>,
+    pub(crate) verbs: &'static [&'static str],
 }
 
 impl Shown {
-    fn of(kind: &dyn AnyKind, subresource: Subresource) -> Self {
+    /// What is to be said of this one.
+    pub(crate) fn of(kind: &dyn AnyKind, subresource: Subresource) -> Self {
         let own = kind.names().kind;
         let (kind, group_version, verbs): (String, _, &'static [&'static str]) = match subresource {
             Subresource::Part(Part::Finalize) => (own.into(), None, &["update"]),

@@ -1,0 +1,158 @@
+//! Lists, their pages and shapes.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn with_maps(count: usize) -> Cluster {
+    let cluster = Cluster::start().await;
+    for i in 0..count {
+        let color = if i % 2 == 0 { "red" } else { "blue" };
+        let map = json!({"metadata": {"name": format!("m{i}"), "labels": {"color": color}}});
+        cluster.admin.post(MAPS, map).await.ok();
+    }
+    cluster
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().expect("items").iter();
+    items
+        .map(|i| i["metadata"]["name"].as_str().unwrap_or("").to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn selectors_select() {
+    let cluster = with_maps(4).await;
+    let list = |query: &'static str| {
+        let admin = cluster.admin.clone();
+        async move { admin.get(&format!("{MAPS}?{query}")).await }
+    };
+    assert_eq!(
+        names(&list("labelSelector=color%3Dred").await.ok()),
+        ["m0", "m2"]
+    );
+    assert_eq!(
+        names(&list("labelSelector=color+notin+(red)").await.ok()),
+        ["m1", "m3"]
+    );
+    assert_eq!(
+        names(&list("fieldSelector=metadata.name%3Dm3").await.ok()),
+        ["m3"]
+    );
+    let unknown = list("fieldSelector=spec.foo%3Dx").await.refused(400);
+    assert!(
+        unknown.message().contains("is not a known field selector"),
+        "{}",
+        unknown.message()
+    );
+}
+
+#[tokio::test]
+async fn pages_show_one_state() {
+    let cluster = with_maps(5).await;
+    let first = cluster.admin.get(&format!("{MAPS}?limit=2")).await.ok();
+    assert_eq!(names(&first), ["m0", "m1"]);
+    assert_eq!(first["metadata"]["remainingItemCount"], 3);
+    cluster.admin.delete(&format!("{MAPS}/m3")).await.ok();
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let second = cluster
+        .admin
+        .get(&format!("{MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(names(&second), ["m2", "m3"]);
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+    let token = second["metadata"]["continue"].as_str().expect("a token");
+    let last = cluster
+        .admin
+        .get(&format!("{MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(names(&last), ["m4"]);
+    assert!(last["metadata"].get("continue").is_none());
+}
+
+#[tokio::test]
+async fn an_exact_revision_is_the_past() {
+    let cluster = with_maps(2).await;
+    let list = cluster.admin.get(MAPS).await.ok();
+    let revision = list["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision")
+        .to_owned();
+    cluster.admin.delete(&format!("{MAPS}/m0")).await.ok();
+    let exact = format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact");
+    assert_eq!(names(&cluster.admin.get(&exact).await.ok()), ["m0", "m1"]);
+    assert_eq!(names(&cluster.admin.get(MAPS).await.ok()), ["m1"]);
+    let alone = cluster
+        .admin
+        .get(&format!("{MAPS}?resourceVersionMatch=Exact"))
+        .await
+        .refused(422);
+    assert!(
+        alone
+            .message()
+            .contains("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    );
+    let future = cluster
+        .admin
+        .get(&format!("{MAPS}?resourceVersion=100000"))
+        .await
+        .refused(504);
+    assert!(
+        future
+            .message()
+            .starts_with("Timeout: Too large resource version"),
+        "{}",
+        future.message()
+    );
+}
+
+#[tokio::test]
+async fn tables_and_metadata_alone() {
+    let cluster = with_maps(1).await;
+    let table = [(
+        "accept",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    )];
+    let table = cluster.admin.send(Method::GET, MAPS, &table, "").await.ok();
+    assert_eq!(
+        (
+            table["kind"].as_str(),
+            table["rows"][0]["cells"][0].as_str()
+        ),
+        (Some("Table"), Some("m0"))
+    );
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let partial = [(
+        "accept",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    )];
+    let partial = cluster
+        .admin
+        .send(Method::GET, MAPS, &partial, "")
+        .await
+        .ok();
+    assert_eq!(
+        (partial["kind"].as_str(), names(&partial)),
+        (Some("PartialObjectMetadataList"), vec!["m0".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_selector() {
+    let cluster = with_maps(4).await;
+    cluster
+        .admin
+        .delete(&format!("{MAPS}?labelSelector=color%3Dred"))
+        .await
+        .ok();
+    assert_eq!(names(&cluster.admin.get(MAPS).await.ok()), ["m1", "m3"]);
+}

@@ -1,0 +1,171 @@
+//! The security lessons that concern the road, one test each.
+
+use access::User;
+use http::Method;
+use serde_json::json;
+
+use crate::harness::Cluster;
+
+/// 2019-11247: a cluster-scoped resource must not be reachable by a namespaced path, nor the other way round.
+#[tokio::test]
+async fn cve_2019_11247_scope_of_the_path() {
+    let cluster = Cluster::start().await;
+    cluster
+        .admin
+        .get("/api/v1/namespaces/default/nodes")
+        .await
+        .refused(404);
+    cluster
+        .admin
+        .get("/apis/rbac.authorization.k8s.io/v1/namespaces/default/clusterroles")
+        .await
+        .refused(404);
+    cluster.admin.get("/api/v1/configmaps/a").await.refused(404);
+    cluster
+        .admin
+        .get("/api/v1/namespaces/a/namespaces/default")
+        .await
+        .refused(404);
+}
+
+/// 2022-3162, 2015-5305: names are validated before they become part of a storage key.
+#[tokio::test]
+async fn cve_2022_3162_names_lead_nowhere_else() {
+    let cluster = Cluster::start().await;
+    let account = json!({"metadata": {"name": "s"}, "stringData": {"k": "hidden"}});
+    cluster
+        .admin
+        .post("/api/v1/namespaces/kube-system/secrets", account)
+        .await
+        .ok();
+    for path in [
+        "/api/v1/namespaces/default/configmaps/..%2F..%2Fsecrets%2Fkube-system%2Fs",
+        "/api/v1/namespaces/default/configmaps/..",
+        "/api/v1/namespaces/%2e%2e/configmaps/x",
+        "/api/v1/namespaces/..%2Fsecrets/configmaps",
+    ] {
+        let answer = cluster.admin.get(path).await;
+        assert!(
+            answer.code >= 400 && !answer.text.contains("hidden"),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    let named = json!({"metadata": {"name": "../x"}});
+    cluster
+        .admin
+        .post("/api/v1/namespaces/default/configmaps", named)
+        .await
+        .refused(422);
+}
+
+/// A continue token leads no further than the list it belongs to.
+#[tokio::test]
+async fn continue_tokens_stay_in_their_namespace() {
+    let cluster = Cluster::start().await;
+    use base64::Engine;
+    let token = json!({"v": "meta.k8s.io/v1", "rv": -1, "start": "kube-system/"}).to_string();
+    let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
+    let path = format!("/api/v1/namespaces/default/secrets?continue={token}");
+    cluster.admin.get(&path).await.refused(400);
+}
+
+/// 2019-11253: a body of aliases is refused before it is built.
+#[tokio::test]
+async fn cve_2019_11253_billion_laughs() {
+    let cluster = Cluster::start().await;
+    let mut yaml = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for i in 1..10 {
+        let before = format!("*a{}", i - 1);
+        yaml.push_str(&format!("a{i}: &a{i} [{}]\n", vec![before; 10].join(",")));
+    }
+    let headers = [("content-type", "application/yaml")];
+    let path = "/api/v1/namespaces/default/configmaps";
+    cluster
+        .admin
+        .send(Method::POST, path, &headers, yaml)
+        .await
+        .refused(400);
+}
+
+/// 2020-8552: no more of a body is read than the API takes.
+#[tokio::test]
+async fn cve_2020_8552_bodies_are_bounded() {
+    let cluster = Cluster::start().await;
+    let body = vec![b' '; 4 << 20];
+    let path = "/api/v1/namespaces/default/configmaps";
+    cluster
+        .admin
+        .send(Method::POST, path, &[], body)
+        .await
+        .refused(413);
+}
+
+/// 2019-1002100: a patch cannot grow without bound.
+#[tokio::test]
+async fn cve_2019_1002100_json_patches_are_bounded() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    cluster
+        .admin
+        .post(path, json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    let operation = json!({"op": "add", "path": "/data", "value": {}});
+    let patch = json!(vec![operation; 20_000]);
+    cluster
+        .admin
+        .patch(&format!("{path}/a"), "json", patch)
+        .await
+        .refused(413);
+}
+
+/// 2025-4563, 2025-5187: a node cannot make itself anew, nor touch others.
+#[tokio::test]
+async fn cve_2025_5187_nodes_are_restricted() {
+    let cluster = Cluster::start().await;
+    let node = cluster.as_user(User::new("system:node:n1", &["system:nodes"]));
+    let object = |name: &str| json!({"metadata": {"name": name}});
+    node.post("/api/v1/nodes", object("n1")).await.ok();
+    node.post("/api/v1/nodes", object("n2")).await.refused(403);
+    node.delete("/api/v1/nodes/n1").await.refused(403);
+    let labels = json!({"metadata": {"labels": {"node-restriction.kubernetes.io/x": "y"}}});
+    node.patch("/api/v1/nodes/n1", "merge", labels)
+        .await
+        .refused(403);
+    let owners = json!({"metadata": {"ownerReferences": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "u"},
+    ]}});
+    node.patch("/api/v1/nodes/n1", "merge", owners)
+        .await
+        .refused(403);
+    node.get("/api/v1/namespaces/kube-system/secrets/s")
+        .await
+        .refused(403);
+}
+
+/// 2024-7598: nothing new comes into a namespace that is going.
+#[tokio::test]
+async fn cve_2024_7598_terminating_namespaces_take_nothing() {
+    let cluster = Cluster::start().await;
+    cluster
+        .admin
+        .post("/api/v1/namespaces", json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    cluster.admin.delete("/api/v1/namespaces/a").await.ok();
+    let map = json!({"metadata": {"name": "x"}});
+    cluster
+        .admin
+        .post("/api/v1/namespaces/a/configmaps", map)
+        .await
+        .refused(403);
+}
+
+/// 2018-1002105: exec without an upgrade is no tunnel; without kubelet credentials there is none either.
+#[tokio::test]
+async fn cve_2018_1002105_no_upgrade_no_tunnel() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/pods/none/exec?command=id";
+    cluster.admin.get(path).await.refused(404);
+}

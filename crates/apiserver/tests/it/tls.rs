@@ -1,0 +1,146 @@
+//! The same road over TCP and TLS: certificates, ALPN or none.
+
+use std::sync::Arc;
+
+use apiserver::{Identity, Server, TlsSettings};
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::config;
+
+struct Authority {
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let der = params
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .clone();
+        Self {
+            der,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn sign(
+        &self,
+        names: &[&str],
+        subject: &[(DnType, &str)],
+        usage: ExtendedKeyUsagePurpose,
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("parameters");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params.extended_key_usages = vec![usage];
+        let der = params
+            .signed_by(&key, &self.issuer)
+            .expect("a certificate")
+            .der()
+            .clone();
+        (der, key.into())
+    }
+}
+
+async fn ask(
+    authority: &Authority,
+    address: std::net::SocketAddr,
+    client: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    alpn: Option<&[u8]>,
+) -> (u16, Value) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der.clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let mut tls = match client {
+        Some((der, key)) => builder
+            .with_client_auth_cert(vec![der], key)
+            .expect("a certificate"),
+        None => builder.with_no_client_auth(),
+    };
+    tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let name = ServerName::try_from("localhost").expect("a name");
+    let stream = TokioIo::new(connector.connect(name, stream).await.expect("TLS"));
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let request = http::Request::post(format!("https://localhost{path}"))
+        .body(http_body_util::Full::<bytes::Bytes>::from("{}"));
+    let request = request.expect("a request");
+    let response = if alpn == Some(b"h2") {
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+                .await
+                .expect("HTTP/2");
+        tokio::spawn(connection);
+        sender.send_request(request).await.expect("an answer")
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
+            .await
+            .expect("HTTP/1.1");
+        tokio::spawn(connection);
+        sender.send_request(request).await.expect("an answer")
+    };
+    let code = response.status().as_u16();
+    let bytes = response
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    (code, serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+#[tokio::test]
+async fn certificates_say_who_asks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::new(config(dir.path())).await.expect("a server");
+    let authority = Authority::new();
+    let (der, key) = authority.sign(&["localhost"], &[], ExtendedKeyUsagePurpose::ServerAuth);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let tls = TlsSettings {
+        identity: Identity {
+            chain: vec![der],
+            key,
+        },
+        client_authorities: vec![authority.der.clone()],
+    };
+    let serving = server.clone();
+    let serving = tokio::spawn(async move { serving.serve(vec![listener], tls).await });
+    let subject = [
+        (DnType::CommonName, "jane"),
+        (DnType::OrganizationName, "devs"),
+    ];
+    for alpn in [None, Some(&b"h2"[..]), Some(&b"http/1.1"[..])] {
+        let client = authority.sign(&[], &subject, ExtendedKeyUsagePurpose::ClientAuth);
+        let (code, who) = ask(&authority, address, Some(client), alpn).await;
+        assert_eq!(
+            (code, who["status"]["userInfo"]["username"].as_str()),
+            (201, Some("jane")),
+            "{who}"
+        );
+        assert_eq!(who["status"]["userInfo"]["groups"][0], "devs");
+    }
+    let (code, refused) = ask(&authority, address, None, None).await;
+    assert_eq!((code, refused["reason"].as_str()), (403, Some("Forbidden")));
+    server.shut_down();
+    serving.await.expect("a task").expect("an orderly end");
+}

@@ -1,0 +1,161 @@
+//! Watches.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn map(name: &str, color: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"color": color}}})
+}
+
+#[tokio::test]
+async fn changes_arrive_in_order_from_a_revision_on() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let made = admin.post(MAPS, map("a", "red")).await.ok();
+    let revision = made["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision");
+    admin.post(MAPS, map("b", "red")).await.ok();
+    let mut events = admin
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={revision}"))
+        .await;
+    assert_eq!(events.next_name().await, "ADDED b");
+    admin.delete(&format!("{MAPS}/a")).await.ok();
+    let deleted = events.next().await.expect("an event");
+    assert_eq!(
+        (deleted["type"].as_str(), deleted["object"]["kind"].as_str()),
+        (Some("DELETED"), Some("ConfigMap"))
+    );
+    let at = deleted["object"]["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision");
+    assert!(at.parse::<u64>().expect("a number") > revision.parse::<u64>().expect("a number"));
+}
+
+#[tokio::test]
+async fn an_unset_revision_begins_with_the_state() {
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    for query in ["watch=1", "watch=1&resourceVersion=0"] {
+        let mut events = cluster.admin.watch(&format!("{MAPS}?{query}")).await;
+        assert_eq!(events.next_name().await, "ADDED a", "{query}");
+    }
+}
+
+#[tokio::test]
+async fn entering_and_leaving_a_selection() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    admin.post(MAPS, map("a", "red")).await.ok();
+    let mut events = admin
+        .watch(&format!("{MAPS}?watch=1&labelSelector=color%3Dblue"))
+        .await;
+    let paint = |color: &str| json!({"metadata": {"labels": {"color": color}}});
+    let path = format!("{MAPS}/a");
+    admin.patch(&path, "merge", paint("blue")).await.ok();
+    assert_eq!(events.next_name().await, "ADDED a");
+    admin
+        .patch(&path, "merge", json!({"data": {"k": "v"}}))
+        .await
+        .ok();
+    assert_eq!(events.next_name().await, "MODIFIED a");
+    admin.patch(&path, "merge", paint("red")).await.ok();
+    let left = events.next().await.expect("an event");
+    // The last state that was in the selection.
+    assert_eq!(
+        (
+            &left["type"],
+            &left["object"]["metadata"]["labels"]["color"]
+        ),
+        (&json!("DELETED"), &json!("blue"))
+    );
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark() {
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    let query =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut events = cluster.admin.watch(&format!("{MAPS}?{query}")).await;
+    assert_eq!(events.next_name().await, "ADDED a");
+    let bookmark = events.next().await.expect("an event");
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    cluster.admin.post(MAPS, map("b", "red")).await.ok();
+    assert_eq!(events.next_name().await, "ADDED b");
+}
+
+#[tokio::test]
+async fn a_watch_ends_in_time_with_a_bookmark() {
+    let cluster = Cluster::start().await;
+    let query = "watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion=0";
+    let mut events = cluster.admin.watch(&format!("{MAPS}?{query}")).await;
+    let last = events.next().await.expect("a bookmark");
+    assert_eq!(
+        (&last["type"], &last["object"]["kind"]),
+        (&json!("BOOKMARK"), &json!("ConfigMap"))
+    );
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_revision_of_long_ago_is_gone() {
+    let cluster = Cluster::start().await;
+    let made = cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    let revision = made["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision")
+        .to_owned();
+    for i in 0..2100 {
+        let patch = json!({"data": {"n": i.to_string()}});
+        cluster
+            .admin
+            .patch(&format!("{MAPS}/a"), "merge", patch)
+            .await
+            .ok();
+    }
+    let mut events = cluster
+        .admin
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={revision}"))
+        .await;
+    let error = events.next().await.expect("an event");
+    assert_eq!(
+        (&error["type"], &error["object"]["code"]),
+        (&json!("ERROR"), &json!(410))
+    );
+    assert_eq!(error["object"]["reason"], "Expired");
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn tables_are_watched_too() {
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    cluster.admin.post(MAPS, map("b", "red")).await.ok();
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let list = cluster
+        .admin
+        .send(
+            Method::GET,
+            &format!("{MAPS}?watch=1&timeoutSeconds=1"),
+            &accept,
+            "",
+        )
+        .await;
+    let lines: Vec<Value> = list
+        .text
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    assert!(lines[0]["object"]["columnDefinitions"].is_array());
+    assert!(lines[1]["object"]["columnDefinitions"].is_null());
+    assert_eq!(lines[1]["object"]["rows"][0]["cells"][0], "b");
+}
