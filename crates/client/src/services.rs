@@ -33,8 +33,8 @@ pub struct Services {
 }
 
 enum Seen {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
+    Service(Box<Event<Service>>),
+    Slice(Box<Event<EndpointSlice>>),
 }
 
 /// Follows services and slices until the watches end, which they only do when the client is closed. `each` gets
@@ -44,8 +44,10 @@ pub async fn follow(client: kube::Client, mut each: impl FnMut(&Services, BTreeS
     let services = watcher(Api::<Service>::all(client.clone()), config()).default_backoff();
     let slices = watcher(Api::<EndpointSlice>::all(client), config()).default_backoff();
     let seen = futures::stream::select(
-        services.map_ok(Seen::Service).boxed(),
-        slices.map_ok(Seen::Slice).boxed(),
+        services
+            .map_ok(|event| Seen::Service(Box::new(event)))
+            .boxed(),
+        slices.map_ok(|event| Seen::Slice(Box::new(event))).boxed(),
     );
     let mut seen = pin!(seen);
     let mut known = Services::default();
@@ -54,8 +56,8 @@ pub async fn follow(client: kube::Client, mut each: impl FnMut(&Services, BTreeS
         let mut next = Some(first);
         while let Some(event) = next {
             match event {
-                Ok(Seen::Service(event)) => known.service(event),
-                Ok(Seen::Slice(event)) => known.slice(event),
+                Ok(Seen::Service(event)) => known.service(*event),
+                Ok(Seen::Slice(event)) => known.slice(*event),
                 Err(error) => tracing::warn!(%error, "watch interrupted; it is taken up again"),
             }
             next = seen.next().now_or_never().flatten();

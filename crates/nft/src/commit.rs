@@ -254,7 +254,7 @@ fn add_rule(chained: &mut Chained<'_>, table: &[u8], chain: &str, rule: &Rule) {
         .push_table_bytes(table)
         .push_chain_bytes(chain.as_bytes())
         .nested_expressions();
-    rule.0.iter().fold(list, |list, expr| push_expr(list, expr));
+    rule.0.iter().fold(list, push_expr);
 }
 
 fn register(register: Register) -> u32 {

@@ -70,7 +70,7 @@ impl Binder {
             Err(error) => {
                 tracing::warn!(pod = %pod.key.name, %error, "binding failed");
                 self.tell(&pod, "SchedulerError", &error.to_string()).await;
-                Outcome::Failed(pod)
+                Outcome::Failed(Box::new(pod))
             }
         }
     }

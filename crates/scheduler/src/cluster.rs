@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     /// The pod is bound, or its message written: nothing more to do.
     Done,
     /// The binding failed; the pod is to be tried again.
-    Failed(PodInfo),
+    Failed(Box<PodInfo>),
 }
 
 pub(crate) struct Cluster {
