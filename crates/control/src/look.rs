@@ -24,6 +24,8 @@ pub struct Look<'a> {
     pub answers: &'a Answers,
     /// What went wrong when the previous plan for this item was carried out.
     pub failure: Option<&'a Failure>,
+    /// [`crate::Plan::since`] of the previous plan for this item.
+    pub since: Option<Timestamp>,
 }
 
 /// A question to the API itself.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 
@@ -18,6 +19,9 @@ pub struct Plan {
     pub status: Option<StatusWrite>,
     /// When to look again although nothing changed; replaces what was armed before.
     pub requeue_after: Option<Duration>,
+    /// Since when that has been so what is waited for: given back to the next observation of the item, forgotten when
+    /// the process ends. Losing it must be harmless.
+    pub since: Option<Timestamp>,
     /// What was decided or is waited for.
     pub because: String,
 }

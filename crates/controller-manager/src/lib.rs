@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use control::Reconciler;
 use controllers::{
-    deployment, endpoint, endpointslice, garbagecollector, namespace, replicaset,
-    replicationcontroller, rootcacertpublisher, serviceaccount,
+    clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace,
+    nodeipam, nodelifecycle, podgc, replicaset, replicationcontroller, rootcacertpublisher,
+    serviceaccount, tainteviction,
 };
 use driver::Driver;
 use kube::Client;
 
+pub use controllers::nodeipam::Ranges;
 pub use driver::{Counts, Metrics};
 
 /// The identity behind the shared watches.
@@ -29,6 +31,8 @@ pub struct Config {
     pub clients: Clients,
     /// Certificates that pods check the API server with, PEM.
     pub root_certificates: Arc<str>,
+    /// The networks that nodes get their parts of; without any, nodes get none.
+    pub pod_networks: Ranges,
 }
 
 /// The user name of a controller's service account.
@@ -59,6 +63,17 @@ pub fn assemble(config: &Config) -> Driver {
         certificates: Arc::clone(&config.root_certificates),
     });
     set.add(garbagecollector::GarbageCollector);
+    set.add(podgc::PodGarbageCollector {
+        terminated_pods: podgc::TERMINATED_PODS,
+    });
+    set.add(nodelifecycle::NodeLifecycleController);
+    set.add(tainteviction::TaintEvictionController);
+    if !config.pod_networks.cluster.is_empty() {
+        set.add(nodeipam::NodeIpam {
+            ranges: config.pod_networks.clone(),
+        });
+    }
+    set.add(clusterroleaggregation::ClusterRoleAggregationController);
     set.driver
 }
 

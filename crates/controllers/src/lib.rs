@@ -11,15 +11,20 @@ pub mod pods;
 pub mod replicas;
 pub mod services;
 
+pub mod clusterroleaggregation;
 pub mod deployment;
 pub mod endpoint;
 pub mod endpointslice;
 pub mod garbagecollector;
 pub mod namespace;
+pub mod nodeipam;
+pub mod nodelifecycle;
+pub mod podgc;
 pub mod replicaset;
 pub mod replicationcontroller;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
+pub mod tainteviction;
 
 #[cfg(test)]
 mod harness;

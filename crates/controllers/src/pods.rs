@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
+use serde_json::{Value, json};
 
 /// Index of pods by the UID of their controller.
 pub const BY_CONTROLLER: &str = "controller";
@@ -60,6 +61,21 @@ pub fn is_terminating(pod: &Pod) -> bool {
 /// Whether the Ready condition is true.
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|c| c.status == "True")
+}
+
+/// The condition that tells why a pod is removed by somebody else than its user.
+pub fn disruption(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Value {
+    let mut condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": machinery::time::rfc3339(now),
+    });
+    if let Some(generation) = pod.metadata.generation {
+        condition["observedGeneration"] = generation.into();
+    }
+    condition
 }
 
 /// Since when it is ready.

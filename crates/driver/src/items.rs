@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use control::caches::Written;
 use control::{Answers, Caches, Failure, Key, Resource};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -40,11 +41,16 @@ pub(crate) struct Memory {
     pub(crate) answers: Answers,
     /// What went wrong last time.
     pub(crate) failure: Option<Failure>,
+    /// Since when that has been so what the brain waits for.
+    pub(crate) since: Option<Timestamp>,
 }
 
 impl Memory {
     fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.answers.is_empty() && self.failure.is_none()
+        self.pending.is_empty()
+            && self.answers.is_empty()
+            && self.failure.is_none()
+            && self.since.is_none()
     }
 }
 

@@ -237,6 +237,7 @@ async fn work(controller: &Controller, hub: &Hub, recorder: &Recorder, key: Key,
         names: Names::new(rand::random()),
         answers: &memory.answers,
         failure: memory.failure.as_ref(),
+        since: memory.since,
     };
     items.counters.decisions.fetch_add(1, Ordering::Relaxed);
     let Some(plan) = controller.brain.decide(&look) else {
@@ -246,7 +247,11 @@ async fn work(controller: &Controller, hub: &Hub, recorder: &Recorder, key: Key,
     if plan.is_idle() {
         tracing::trace!(controller = items.name, %key, because = plan.because, "nothing to do");
         let done = Done::Fine(plan.requeue_after);
-        items.finish(&key, Memory::default(), done, Instant::now());
+        let memory = Memory {
+            since: plan.since,
+            ..Memory::default()
+        };
+        items.finish(&key, memory, done, Instant::now());
         return;
     }
     tracing::debug!(controller = items.name, %key, because = plan.because, "acting");
@@ -269,6 +274,7 @@ async fn work(controller: &Controller, hub: &Hub, recorder: &Recorder, key: Key,
         pending: outcome.pending,
         answers: outcome.answers,
         failure: outcome.failure.filter(|_| !outcome.lost_race),
+        since: plan.since,
     };
     items.finish(&key, memory, done, Instant::now());
 }

@@ -59,6 +59,7 @@ fn settle_checked<R: Reconciler>(
             let Some(after) = plan.requeue_after else {
                 return world;
             };
+            world.since = plan.since;
             // Time passes only while nothing else can happen.
             world.now += after;
             if world.plan(reconciler, key).is_none_or(|p| p.is_idle()) {

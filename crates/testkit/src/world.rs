@@ -39,6 +39,8 @@ pub struct World {
     pub seed: u64,
     /// What went wrong before, as the driver would tell.
     pub failure: Option<Failure>,
+    /// What the last plan wanted to be remembered.
+    pub since: Option<Timestamp>,
     version: u64,
     uids: u64,
 }
@@ -51,6 +53,7 @@ impl World {
             now: "2026-01-01T00:00:00Z".parse().expect("a valid time"),
             seed: 1,
             failure: None,
+            since: None,
             version: 100,
             uids: 0,
         }
@@ -175,6 +178,7 @@ impl World {
             names: Names::new(self.seed),
             answers,
             failure: self.failure.as_ref(),
+            since: self.since,
         };
         let observed = reconciler.observe(&look)?;
         Some(R::reconcile(&observed))
@@ -231,6 +235,7 @@ impl World {
 
     /// Carries out a whole plan; refusals are what a race would be and are left out.
     pub fn apply_plan(&mut self, plan: &Plan) {
+        self.since = plan.since;
         for action in &plan.actions {
             if self.apply(action).is_err() {
                 break;

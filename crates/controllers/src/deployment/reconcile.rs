@@ -434,6 +434,7 @@ impl Work<'_> {
             status: write,
             requeue_after,
             because: std::mem::take(&mut self.because),
+            ..Plan::default()
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn reconcile(o: &Observed<ReplicaSet>) -> Plan {
         actions: decision.actions,
         requeue_after: decision.requeue_after,
         because: decision.because,
+        ..Plan::default()
     }
 }
 

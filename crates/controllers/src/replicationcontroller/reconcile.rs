@@ -25,6 +25,7 @@ pub(super) fn reconcile(o: &Observed<ReplicationController>) -> Plan {
         actions: decision.actions,
         requeue_after: decision.requeue_after,
         because: decision.because,
+        ..Plan::default()
     }
 }
 
