@@ -192,7 +192,7 @@ pub fn non_special_ip(errors: &mut ErrorList, path: &Path, address: &str) {
         v4 => v4,
     };
     if ip.is_unspecified() {
-        errors.invalid(path, address, "may not be unspecified (0.0.0.0 or ::)");
+        errors.invalid(path, address, format!("may not be unspecified ({address})"));
     }
     if ip.is_loopback() {
         errors.invalid(

@@ -328,3 +328,158 @@ fn metadata_changes_within_limits() {
         metadata.deletionTimestamp: Invalid value: null: field is immutable
     "#]].assert_eq(&errors);
 }
+
+#[test]
+fn endpoint_slices_have_addresses_of_one_type() {
+    let slice = |fields: &str| {
+        format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: a, namespace: b}}, {fields}}}"
+        )
+    };
+    check(
+        &slice(
+            "addressType: IPv4, ports: [{name: A}, {name: p, protocol: X}, {name: p}],
+             endpoints: [{addresses: []}, {addresses: [127.0.0.1, 'fd00::1', x], nodeName: N_, hostname: h.i,
+               hints: {forZones: [{name: z}, {name: z}]}}]",
+        ),
+        expect![[r#"
+            ports[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            ports[1].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"
+            ports[2].name: Duplicate value: "p"
+            endpoints[0].addresses: Required value: must contain at least 1 address
+            endpoints[1].addresses[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
+            endpoints[1].addresses: Invalid value: "fd00::1": must be an IPv4 address
+            endpoints[1].addresses[2]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            endpoints[1].nodeName: Invalid value: "N_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            endpoints[1].hostname: Invalid value: "h.i": must not contain dots
+            endpoints[1].hints.forZones[1].name: Duplicate value: "z"
+        "#]],
+    );
+    check(
+        &slice("addressType: FQDN, endpoints: [{addresses: [local, A.b, a.b.]}]"),
+        expect![[r#"
+            endpoints[0].addresses[0]: Invalid value: "local": should be a domain with at least two segments separated by dots
+            endpoints[0].addresses[1]: Invalid value: "A.b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+        "#]],
+    );
+    check(
+        &slice("addressType: ''"),
+        expect![[r#"
+        addressType: Required value
+    "#]],
+    );
+    let rows = slice(
+        "addressType: IPv4, ports: [{port: 80}, {name: x}],
+         endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}, {addresses: [10.0.0.3]}, {addresses: [10.0.0.4]}]",
+    );
+    crate::testing::check_row(
+        &rows,
+        expect!["a | IPv4 | 80,x | 10.0.0.1,10.0.0.2,10.0.0.3 + 1 more... | <unknown>"],
+    );
+    crate::testing::check_row(
+        &slice("addressType: IPv4"),
+        expect!["a | IPv4 | <unset> | <unset> | <unknown>"],
+    );
+}
+
+#[test]
+fn leases_and_priority_classes_are_looked_at() {
+    check(
+        "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: a, namespace: b},
+          spec: {leaseDurationSeconds: 0, leaseTransitions: -1, strategy: Newest, preferredHolder: x}}",
+        expect![[r#"
+            spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0
+            spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0
+            spec.strategy.strategy: Unsupported value: "Newest": supported values: "OldestEmulationVersion"
+        "#]],
+    );
+    let class = |name: &str, rest: &str| {
+        format!(
+            "{{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {{name: {name}}}, {rest}}}"
+        )
+    };
+    check(
+        &class("a", "value: 1000000001, preemptionPolicy: Maybe"),
+        expect![[r#"
+            value: Forbidden: maximum allowed value of a user defined priority is 1000000000
+            preemptionPolicy: Unsupported value: "Maybe": supported values: "PreemptLowerPriority", "Never"
+        "#]],
+    );
+    check(
+        &class("system-mine", "value: 1"),
+        expect![[r#"
+        metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class
+    "#]],
+    );
+    check(
+        &class("system-node-critical", "value: 1"),
+        expect![[r#"
+        metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: value of system-node-critical PriorityClass must be 2000001000
+    "#]],
+    );
+    check(
+        &class("system-node-critical", "value: 2000001000"),
+        expect![[""]],
+    );
+    crate::testing::check_update(
+        Part::Main,
+        &class("a", "value: 1"),
+        &class("a", "value: 2, preemptionPolicy: Never"),
+        expect![[r#"
+            value: Forbidden: may not be changed in an update.
+            preemptionPolicy: Invalid value: "Never": field is immutable
+        "#]],
+    );
+    crate::testing::check_row(
+        &class("a", "value: 1, globalDefault: true"),
+        expect!["a | 1 | true | <unknown> | "],
+    );
+}
+
+#[test]
+fn questions_are_well_put() {
+    check(
+        "{apiVersion: authorization.k8s.io/v1, kind: SubjectAccessReview, metadata: {name: x}, spec: {}}",
+        expect![[r#"
+            spec: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified
+            spec.user: Invalid value: "": at least one of user or group must be specified
+            metadata: Invalid value: {"name":"x"}: must be empty
+        "#]],
+    );
+    check(
+        "{apiVersion: authorization.k8s.io/v1, kind: LocalSubjectAccessReview, metadata: {namespace: a}, spec: {
+           user: u, nonResourceAttributes: {path: /}, resourceAttributes: {namespace: b,
+             fieldSelector: {rawSelector: x, requirements: [{key: '', operator: In}]}, labelSelector: {}}}}",
+        expect![[r#"
+            spec: Invalid value: {"path":"/"}: exactly one of nonResourceAttributes or resourceAttributes must be specified
+            spec.resourceAttributes.fieldSelector.rawSelector: Invalid value: "x": may not specified at the same time as requirements
+            spec.resourceAttributes.fieldSelector.requirements[0].key: Required value: must be specified
+            spec.resourceAttributes.fieldSelector.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
+            spec.resourceAttributes.labelSelector.requirements: Required value: when spec.resourceAttributes.labelSelector is specified, requirements or rawSelector is required
+            spec.resourceAttributes.namespace: Invalid value: "b": must match metadata.namespace
+            spec.nonResourceAttributes: Invalid value: {"path":"/"}: disallowed on this kind of request
+        "#]],
+    );
+    check(
+        "{apiVersion: authentication.k8s.io/v1, kind: TokenRequest, spec: {expirationSeconds: 5,
+           boundObjectRef: {kind: MutatingWebhookConfiguration, apiVersion: admissionregistration.k8s.io/v1},
+           attestations: {admissionReviewAPIGroups: ['']}}}",
+        expect![[r#"
+            spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes
+            spec.audiences: Invalid value: []: must be length 1 when bound to a webhook config
+            spec.attestations[admissionReviewAPIGroups][0]: Invalid value: "": may not be an empty string
+        "#]],
+    );
+    check(
+        "{apiVersion: authentication.k8s.io/v1, kind: TokenRequest, spec: {attestations: {a: [b]}}}",
+        expect![[r#"
+            spec.attestations: Invalid value: {"a":["b"]}: attestations may only be specified with a webhook bound object reference
+        "#]],
+    );
+    check(
+        "{apiVersion: autoscaling/v1, kind: Scale, metadata: {name: a, namespace: b}, spec: {replicas: -1}}",
+        expect![[r#"
+            spec.replicas: Invalid value: -1: must be greater than or equal to 0
+        "#]],
+    );
+}

@@ -4,8 +4,8 @@
 //! init containers, the ephemeral ones, `envFrom` or the sources of a projected volume (CVE-2023-2727, -2728, 2024-3177).
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvFromSource, EnvVar, EphemeralContainer, PodSpec, SecurityContext, Volume,
-    VolumeMount,
+    Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, PodSpec,
+    ResourceRequirements, SecurityContext, Volume, VolumeMount,
 };
 use machinery::Path;
 
@@ -75,6 +75,16 @@ impl<'a> AnyContainer<'a> {
     /// Where whole sets of variables come from.
     pub fn env_from(self) -> &'a [EnvFromSource] {
         field!(self, c => c.env_from.items())
+    }
+
+    /// The ports.
+    pub fn ports(self) -> &'a [ContainerPort] {
+        field!(self, c => c.ports.items())
+    }
+
+    /// Requests and limits.
+    pub fn resources(self) -> Option<&'a ResourceRequirements> {
+        field!(self, c => c.resources.as_ref())
     }
 
     /// The mounts.

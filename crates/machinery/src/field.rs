@@ -193,10 +193,9 @@ impl ErrorList {
         self.push(ErrorType::Invalid, path, Some(value.into()), detail.into());
     }
 
-    /// A value outside an enumeration; `supported` is shown sorted and quoted.
+    /// A value outside an enumeration; `supported` is shown quoted, in the order given.
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
-        let mut supported: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
-        supported.sort();
+        let supported: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
         let detail = match supported.is_empty() {
             true => String::new(),
             false => format!("supported values: {}", supported.join(", ")),

@@ -3,3 +3,6 @@
 pub mod deployment;
 pub mod replicaset;
 mod selector;
+
+#[cfg(test)]
+mod tests;

@@ -13,3 +13,6 @@ pub mod resources;
 pub mod secret;
 pub mod service;
 pub mod serviceaccount;
+
+#[cfg(test)]
+mod tests;

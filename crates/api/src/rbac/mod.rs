@@ -7,3 +7,6 @@ pub mod role;
 
 /// The group's name.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
+
+#[cfg(test)]
+mod tests;

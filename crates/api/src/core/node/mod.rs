@@ -168,3 +168,6 @@ fn address(node: &Typed, wanted: &str) -> String {
 pub(crate) fn provider_id(node: &Typed) -> &str {
     node.spec.as_ref().map_or("", |s| s.provider_id.text())
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,6 @@ impl Kind for Pod {
         table::row(object, tree, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,3 +246,6 @@ fn port_list(ports: &[ServicePort]) -> String {
     };
     ports.iter().map(one).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

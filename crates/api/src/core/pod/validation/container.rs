@@ -226,6 +226,22 @@ fn mounts(errors: &mut ErrorList, path: &Path, container: &Container, scope: &Sc
         // The paths of these three lack the index upstream too.
         propagation(errors, &path.child("mountPropagation"), mount, container);
         recursive_read_only(errors, &path.child("recursiveReadOnly"), mount);
+        bind_options(errors, &at.child("bindMountOptions"), mount, scope);
+    }
+}
+
+fn bind_options(errors: &mut ErrorList, path: &Path, mount: &VolumeMount, scope: &Scope<'_>) {
+    let options = mount.bind_mount_options.items();
+    for (i, option) in options.iter().enumerate() {
+        errors.one_of(&path.index(i), option, &["nodev", "noexec", "nosuid"]);
+        if options[..i].contains(option) {
+            errors.duplicate(&path.index(i), option.as_str());
+        }
+    }
+    let image = |v: &k8s_openapi::api::core::v1::Volume| v.name == mount.name && v.image.is_some();
+    if !options.is_empty() && scope.spec.volumes.items().iter().any(image) {
+        let detail = "bindMountOptions may not be used with image volumes";
+        errors.invalid(path, options.to_vec(), detail);
     }
 }
 
@@ -302,7 +318,11 @@ fn devices(errors: &mut ErrorList, path: &Path, container: &Container, scope: &S
             errors.invalid(&at.child("devicePath"), point, "must be unique");
         }
         if point.split('/').any(|part| part == "..") {
-            super::no_backsteps(errors, &at.child("devicePath"), point);
+            errors.invalid(
+                &at.child("devicePath"),
+                point,
+                "can not contain backsteps ('..')",
+            );
         }
         if mounts.iter().any(|m| m.name == name) {
             errors.invalid(

@@ -26,11 +26,11 @@ const FIELDS: &[&str] = &[
 
 const RESOURCES: &[&str] = &[
     "limits.cpu",
-    "limits.memory",
     "limits.ephemeral-storage",
+    "limits.memory",
     "requests.cpu",
-    "requests.memory",
     "requests.ephemeral-storage",
+    "requests.memory",
 ];
 
 /// All that the downward API can name at all; a field outside is not even converted.

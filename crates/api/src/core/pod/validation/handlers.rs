@@ -129,7 +129,9 @@ fn linux_signals() -> Vec<String> {
     let named = named.split(' ').map(|name| format!("SIG{name}"));
     let low = (1..=15).map(|n| format!("SIGRTMIN+{n}"));
     let high = (1..=14).map(|n| format!("SIGRTMAX-{n}"));
-    named.chain(low).chain(high).collect()
+    let mut all: Vec<String> = named.chain(low).chain(high).collect();
+    all.sort();
+    all
 }
 
 fn handler(errors: &mut ErrorList, path: &Path, handler: &Handler<'_>, grace: Option<i64>) {

@@ -460,14 +460,12 @@ fn one_resize(
     }
     let at = path.child("resources");
     let lists = [
-        ("limits", &now.limits, &was.limits),
         ("requests", &now.requests, &was.requests),
+        ("limits", &now.limits, &was.limits),
     ];
-    for (key, now, was) in &lists {
-        let gone = was.iter().flatten().any(|(name, _)| {
-            matches!(name.as_str(), "cpu" | "memory")
-                && now.as_ref().is_none_or(|list| !list.contains_key(name))
-        });
+    for (key, now, was) in lists {
+        let kept = |name: &String| now.as_ref().is_some_and(|list| list.contains_key(name));
+        let gone = was.iter().flatten().any(|(name, _)| !kept(name));
         if gone {
             let detail = format!("resource {key} cannot be removed");
             errors.forbidden(&at.child(key), detail);

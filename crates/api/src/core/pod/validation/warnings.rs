@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{ContainerPort, PodSpec, ResourceRequirements};
 use machinery::Path;
+use machinery::quantity::Quantity;
 
 use crate::view::{Items, OrEmpty};
 use crate::visit;
@@ -64,7 +65,9 @@ pub(crate) fn pod_spec_at(spec: Option<&PodSpec>, path: &Path) -> Vec<String> {
         }
     }
     volumes(&mut warnings, path, spec);
+    selectors(&mut warnings, path, spec);
     containers(&mut warnings, path, spec);
+    ports(&mut warnings, path, spec);
     if spec.termination_grace_period_seconds.is_some_and(|s| s < 0) {
         warnings.push(format!(
             "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
@@ -111,13 +114,14 @@ fn containers(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
     for (path, container) in visit::containers_with_path(spec, path) {
         let env = container.env();
         for (i, variable) in env.iter().enumerate() {
-            let earlier = env[..i].iter().rev().find(|v| v.name == variable.name);
-            let hides = earlier.is_some_and(|earlier| {
-                // A later value that builds on the earlier one is meant so.
-                let reference = format!("$({})", variable.name);
-                !variable.value.text().contains(&reference) && earlier.name == variable.name
-            });
-            if hides {
+            if env[..i].iter().all(|v| v.name != variable.name) {
+                continue;
+            }
+            // A later value that builds on the earlier one is meant so.
+            let reference = format!("$({})", variable.name);
+            let value = variable.value.text();
+            let builds = value.contains(&reference) && value != reference;
+            if variable.value_from.is_some() || !builds {
                 let at = path.child("env").index(i);
                 let name = &variable.name;
                 warnings.push(format!(
@@ -125,35 +129,132 @@ fn containers(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
                 ));
             }
         }
-        if let visit::AnyContainer::Regular(c) | visit::AnyContainer::Init(c) = container {
-            fractions(warnings, &path, c);
+        if let Some(resources) = container.resources() {
+            fractions(warnings, &path.child("resources"), resources);
         }
     }
 }
 
 /// Fractions of bytes: nearly always a typing error for a larger unit.
-fn fractions(
-    warnings: &mut Vec<String>,
-    path: &Path,
-    container: &k8s_openapi::api::core::v1::Container,
-) {
-    let Some(resources) = &container.resources else {
-        return;
-    };
+fn fractions(warnings: &mut Vec<String>, path: &Path, resources: &ResourceRequirements) {
     for (key, list) in [
         ("limits", &resources.limits),
         ("requests", &resources.requests),
     ] {
         for (name, text) in list.iter().flatten() {
             let counted = matches!(name.as_str(), "memory" | "ephemeral-storage");
-            let fraction = machinery::quantity::Quantity::of(text)
+            let fraction = Quantity::of(text)
                 .is_ok_and(|q| q.milli_value() != i64::MAX && q.milli_value() % 1000 != 0);
             if counted && fraction {
-                let at = path.child("resources").child(key).key(name);
+                let at = path.child(key).key(name);
+                let text = &text.0;
                 warnings.push(format!(
-                    "{at}: fractional byte value \"{}\" is invalid, must be an integer",
-                    text.0
+                    "{at}: fractional byte value \"{text}\" is invalid, must be an integer"
                 ));
+            }
+        }
+    }
+}
+
+/// Ports of all containers are ports of one network: the same one twice serves nobody.
+fn ports(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
+    let all: Vec<(Path, &ContainerPort)> = visit::containers_with_path(spec, path)
+        .flat_map(|(path, container)| {
+            let ports = container.ports().iter().enumerate();
+            ports
+                .map(move |(i, port)| (path.child("ports").index(i), port))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let host = |port: &ContainerPort| port.host_port.unwrap_or(0);
+    for (i, (at, port)) in all.iter().enumerate() {
+        for (other_at, other) in &all[..i] {
+            if other.container_port != port.container_port || other.protocol != port.protocol {
+                continue;
+            }
+            let (ip, other_ip) = (port.host_ip.text(), other.host_ip.text());
+            let word = if ip == other_ip && host(port) == host(other) {
+                "duplicate"
+            } else if host(port) == 0 || host(other) == 0 {
+                "overlapping"
+            } else if host(port) == host(other) && ip.is_empty() != other_ip.is_empty() {
+                "dangerously ambiguous"
+            } else {
+                continue;
+            };
+            warnings.push(format!("{at}: {word} port definition with {other_at}"));
+        }
+    }
+    for (i, (at, port)) in all.iter().enumerate() {
+        let name = port.name.text();
+        let first = all[..i]
+            .iter()
+            .find(|(_, other)| !name.is_empty() && other.name.text() == name);
+        if let Some((first, _)) = first {
+            warnings.push(format!(
+                "{at}: duplicate port name \"{name}\" with {first}, services and probes that select ports by name will \
+                 use {first}"
+            ));
+        }
+    }
+}
+
+/// A selector that is not there matches no pod, which is rarely meant.
+fn selectors(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
+    const NO_POD: &str = "a null labelSelector results in matching no pod";
+    for (i, constraint) in spec.topology_spread_constraints.items().iter().enumerate() {
+        if constraint.label_selector.is_none() {
+            let at = path
+                .child("topologySpreadConstraints")
+                .index(i)
+                .child("labelSelector");
+            warnings.push(format!("{at}: {NO_POD}"));
+        }
+    }
+    let Some(affinity) = &spec.affinity else {
+        return;
+    };
+    let near = affinity.pod_affinity.as_ref().map(|a| {
+        let required = a
+            .required_during_scheduling_ignored_during_execution
+            .items();
+        (
+            "podAffinity",
+            required,
+            a.preferred_during_scheduling_ignored_during_execution
+                .items(),
+        )
+    });
+    let far = affinity.pod_anti_affinity.as_ref().map(|a| {
+        let required = a
+            .required_during_scheduling_ignored_during_execution
+            .items();
+        (
+            "podAntiAffinity",
+            required,
+            a.preferred_during_scheduling_ignored_during_execution
+                .items(),
+        )
+    });
+    for (key, required, preferred) in near.into_iter().chain(far) {
+        let path = path.child("affinity").child(key);
+        for (i, _) in required
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.label_selector.is_none())
+        {
+            let at = path
+                .child("requiredDuringSchedulingIgnoredDuringExecution")
+                .index(i);
+            warnings.push(format!("{}: {NO_POD}", at.child("labelSelector")));
+        }
+        for (i, term) in preferred.iter().enumerate() {
+            if term.pod_affinity_term.label_selector.is_none() {
+                let at = path
+                    .child("preferredDuringSchedulingIgnoredDuringExecution")
+                    .index(i);
+                let at = at.child("podAffinityTerm").child("labelSelector");
+                warnings.push(format!("{at}: {NO_POD}"));
             }
         }
     }

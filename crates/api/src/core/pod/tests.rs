@@ -1,0 +1,745 @@
+use expect_test::expect;
+use machinery::Object;
+
+use super::*;
+use crate::testing::{check, check_row, check_update, created, object, updated};
+
+/// A pod whose specification is this YAML, in flow style, with a container when it gives none.
+fn pod(spec: &str) -> String {
+    let containers = match spec.contains("containers: [") && !spec.contains("initContainers: [{")
+        || spec.contains(" containers: [")
+    {
+        true => String::new(),
+        false => "containers: [{name: web, image: nginx}], ".to_owned(),
+    };
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: web-0, namespace: default}}, \
+         spec: {{{containers}{spec}}}}}"
+    )
+}
+
+/// A pod of one container with these fields more.
+fn container(fields: &str) -> String {
+    pod(&format!(
+        " containers: [{{name: web, image: nginx, {fields}}}]"
+    ))
+}
+
+#[test]
+fn a_pod_needs_containers_with_names_and_images() {
+    check(
+        &pod(" containers: []"),
+        expect![[r#"
+        spec.containers: Required value
+    "#]],
+    );
+    check(
+        &pod(
+            " containers: [{name: Web, image: ''}, {name: a, image: ' x'}, {name: a, image: x}],
+              initContainers: [{name: a, image: x, lifecycle: {}, readinessProbe: {}}],
+              restartPolicy: Sometimes, dnsPolicy: Nope, activeDeadlineSeconds: 0",
+        ),
+        expect![[r#"
+            spec.containers[0].name: Invalid value: "Web": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.containers[0].image: Required value
+            spec.containers[2].name: Duplicate value: "a"
+            spec.initContainers[0].name: Duplicate value: "a"
+            spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+            spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"
+            spec.dnsPolicy: Unsupported value: "Nope": supported values: "ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"
+            spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
+            spec.containers[1].image: Invalid value: " x": must not have leading or trailing whitespace
+        "#]],
+    );
+}
+
+#[test]
+fn fields_of_containers_are_looked_at() {
+    check(
+        &container(
+            "imagePullPolicy: Later, terminationMessagePolicy: None,
+             ports: [{name: WWW, containerPort: 0}, {name: a, containerPort: 70000, hostPort: -1},
+                     {name: a, containerPort: 1, protocol: ICMP}],
+             env: [{name: ''}, {name: 'a=b', value: x, valueFrom: {fieldRef: {fieldPath: spec.volumes}}},
+                   {name: A, valueFrom: {}},
+                   {name: B, valueFrom: {fieldRef: {fieldPath: status.phase}}},
+                   {name: L, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a b']\"}}},
+                   {name: C, valueFrom: {resourceFieldRef: {resource: limits.gpu}}},
+                   {name: D, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 5}}},
+                   {name: E, valueFrom: {secretKeyRef: {name: X_, key: ''}}}],
+             envFrom: [{}, {prefix: 'a=', configMapRef: {name: ''}, secretRef: {name: s}}]",
+        ),
+        expect![[r#"
+            spec.containers[0].terminationMessagePolicy: Unsupported value: "None": supported values: "File", "FallbackToLogsOnError"
+            spec.containers[0].ports[0].name: Invalid value: "WWW": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)
+            spec.containers[0].ports[0].name: Invalid value: "WWW": must contain at least one letter (a-z)
+            spec.containers[0].ports[0].containerPort: Required value
+            spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
+            spec.containers[0].ports[1].hostPort: Invalid value: -1: must be between 1 and 65535, inclusive
+            spec.containers[0].ports[2].name: Duplicate value: "a"
+            spec.containers[0].ports[2].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"
+            spec.containers[0].env[0].name: Required value
+            spec.containers[0].env[1].name: Invalid value: "a=b": a valid environment variable name must consist only of printable ASCII characters other than '='
+            spec.containers[0].env[1].valueFrom.fieldRef.fieldPath: Invalid value: "spec.volumes": error converting fieldPath: field label not supported: spec.volumes
+            spec.containers[0].env[1].valueFrom: Invalid value: "": may not be specified when `value` is not empty
+            spec.containers[0].env[2].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`
+            spec.containers[0].env[3].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"
+            spec.containers[0].env[4].valueFrom.fieldRef: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.containers[0].env[5].valueFrom.resourceFieldRef.resource: Unsupported value: "limits.gpu": supported values: "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"
+            spec.containers[0].env[6].valueFrom.resourceFieldRef.divisor: Invalid value: "limits.cpu": only divisor's values 1m and 1 are supported with the cpu resource
+            spec.containers[0].env[7].valueFrom.secretKeyRef.name: Invalid value: "X_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.containers[0].env[7].valueFrom.secretKeyRef.key: Required value
+            spec.containers[0].envFrom: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
+            spec.containers[0].envFrom[1].prefix: Invalid value: "a=": a valid environment variable name must consist only of printable ASCII characters other than '='
+            spec.containers[0].envFrom[1].configMapRef.name: Required value
+            spec.containers[0].envFrom: Invalid value: "": may not have more than one field specified at a time
+            spec.containers[0].imagePullPolicy: Unsupported value: "Later": supported values: "Always", "IfNotPresent", "Never"
+        "#]],
+    );
+}
+
+#[test]
+fn resources_are_quantities_that_fit_each_other() {
+    check(
+        &container(
+            "resources: {requests: {cpu: 2, memory: -1, example.com/gpu: 1500m, rocks: 1, hugepages-2Mi: 3Mi},
+                         limits: {cpu: 1, memory: 1x, kubernetes.io/x: 1}}",
+        ),
+        expect![[r#"
+            spec.containers[0].resources.limits[memory]: Invalid value: "1x": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'
+            spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+            spec.containers[0].resources.requests[example.com/gpu]: Invalid value: "1500m": must be an integer
+            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
+            spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: "3Mi": 3Mi is not positive integer multiple of hugepages-2Mi
+            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
+            spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0
+            spec.containers[0].resources.requests[rocks]: Invalid value: "rocks": must be a standard resource type or fully qualified
+            spec.containers[0].resources.requests[rocks]: Invalid value: "rocks": must be a standard resource for containers
+        "#]],
+    );
+    check(
+        &container("resources: {limits: {example.com/gpu: 1}}"),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn probes_and_hooks_have_one_handler() {
+    check(
+        &container(
+            "livenessProbe: {httpGet: {port: 0, scheme: ftp, httpHeaders: [{name: 'a b'}]}, successThreshold: 2,
+                             periodSeconds: -1, terminationGracePeriodSeconds: 0},
+             readinessProbe: {exec: {}, tcpSocket: {port: x}, terminationGracePeriodSeconds: 5},
+             startupProbe: {grpc: {port: 70000}},
+             lifecycle: {preStop: {sleep: {seconds: 60}}, postStart: {}, stopSignal: SIGHUP}",
+        ),
+        expect![[r#"
+            spec.containers[0].lifecycle.postStart: Required value: must specify a handler type
+            spec.containers[0].lifecycle.preStop.sleep: Invalid value: 60: must be non-negative and less than terminationGracePeriodSeconds (30)
+            spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`
+            spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive
+            spec.containers[0].livenessProbe.httpGet.scheme: Unsupported value: "ftp": supported values: "HTTP", "HTTPS"
+            spec.containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: "a b": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')
+            spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0
+            spec.containers[0].livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0
+            spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1
+            spec.containers[0].readinessProbe.exec.command: Required value
+            spec.containers[0].readinessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type
+            spec.containers[0].readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes
+            spec.containers[0].startupProbe.grpc.port: Invalid value: 70000: must be between 1 and 65535, inclusive
+        "#]],
+    );
+}
+
+#[test]
+fn volumes_have_one_source_and_mounts_a_volume() {
+    check(
+        &pod(" containers: [{name: web, image: nginx, volumeMounts: [
+                 {name: none, mountPath: /a}, {name: data, mountPath: /a},
+                 {name: data, mountPath: '', subPath: ../x, mountPropagation: Bidirectional},
+                 {name: data, mountPath: /c, recursiveReadOnly: Enabled}],
+                 volumeDevices: [{name: data, devicePath: /dev/x}]}],
+              volumes: [
+                {name: data, emptyDir: {sizeLimit: -1}},
+                {name: data, hostPath: {path: ../x, type: Nothing}},
+                {name: Two, secret: {secretName: s}, configMap: {name: c}},
+                {name: keys, secret: {items: [{key: '', path: /abs, mode: 512}], defaultMode: -1}},
+                {name: down, downwardAPI: {items: [{path: ..x}, {path: a, fieldRef: {fieldPath: spec.nodeName}}]}},
+                {name: proj, projected: {sources: [
+                   {serviceAccountToken: {path: t, expirationSeconds: 5}},
+                   {secret: {name: s, items: [{key: a, path: p}]}, configMap: {name: c, items: [{key: a, path: p}]}}]}},
+                {name: claim, persistentVolumeClaim: {claimName: ''}},
+                {name: eph, ephemeral: {volumeClaimTemplate: {metadata: {name: x}, spec: {}}}},
+                {name: img, image: {pullPolicy: Later}}]"),
+        expect![[r#"
+            spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity
+            spec.volumes[1].hostPath.path: Invalid value: "../x": must not contain '..'
+            spec.volumes[1].hostPath.type: Unsupported value: "Nothing": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
+            spec.volumes[1].name: Duplicate value: "data"
+            spec.volumes[2].configMap: Forbidden: may not specify more than 1 volume type
+            spec.volumes[2].name: Invalid value: "Two": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.volumes[3].secret.secretName: Required value
+            spec.volumes[3].secret.defaultMode: Invalid value: -1: must be a number between 0 and 0777 (octal), both inclusive
+            spec.volumes[3].secret.items[0].key: Required value
+            spec.volumes[3].secret.items[0].path: Invalid value: "/abs": must be a relative path
+            spec.volumes[3].secret.items[0].mode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive
+            spec.volumes[4].downwardAPI.path: Invalid value: "..x": must not start with '..'
+            spec.volumes[4].downwardAPI: Required value: one of fieldRef and resourceFieldRef is required
+            spec.volumes[4].downwardAPI.fieldRef.fieldPath: Unsupported value: "spec.nodeName": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"
+            spec.volumes[5].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes
+            spec.volumes[5].projected: Invalid value: "c": conflicting duplicate paths
+            spec.volumes[5].projected.sources[1]: Forbidden: may not specify more than 1 volume type per source
+            spec.volumes[6].persistentVolumeClaim.claimName: Required value
+            spec.volumes[7].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set
+            spec.volumes[7].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required
+            spec.volumes[7].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value
+            spec.volumes[8].image.reference: Required value
+            spec.volumes[8].image.pullPolicy: Unsupported value: "Later": supported values: "Always", "IfNotPresent", "Never"
+            spec.containers[0].volumeMounts[0].name: Not found: "none"
+            spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
+            spec.containers[0].volumeMounts[1].name: Invalid value: "data": must not already exist in volumeDevices
+            spec.containers[0].volumeMounts[2].mountPath: Required value
+            spec.containers[0].volumeMounts[2].name: Invalid value: "data": must not already exist in volumeDevices
+            spec.containers[0].volumeMounts.subPath: Invalid value: "../x": must not contain '..'
+            spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+            spec.containers[0].volumeMounts[3].name: Invalid value: "data": must not already exist in volumeDevices
+            spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: may only be specified when readOnly is true
+            spec.containers[0].volumeDevices[0].name: Invalid value: "data": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode
+            spec.containers[0].volumeDevices[0].name: Invalid value: "data": must not already exist in volumeMounts
+            spec.volumes[5].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set
+        "#]],
+    );
+}
+
+#[test]
+fn security_contexts_hold_together() {
+    check(
+        &pod(" containers: [{name: web, image: nginx, securityContext: {runAsUser: -1, procMount: Unmasked,
+                 privileged: true, allowPrivilegeEscalation: false, capabilities: {add: [CAP_SYS_ADMIN]},
+                 seccompProfile: {type: Localhost, localhostProfile: ''}, appArmorProfile: {type: Own}}}],
+              hostPID: true, hostNetwork: true, shareProcessNamespace: true, hostUsers: false,
+              os: {name: linux},
+              securityContext: {fsGroup: -1, supplementalGroups: [4294967296], fsGroupChangePolicy: x,
+                 seccompProfile: {type: RuntimeDefault, localhostProfile: a},
+                 sysctls: [{name: net.ipv4.ip_forward, value: '1'}, {name: 'A b', value: ''}],
+                 windowsOptions: {}}"),
+        expect![[r#"
+            spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive
+            spec.containers[0].securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost
+            spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"appArmorProfile":{"type":"Own"},"capabilities":{"add":["CAP_SYS_ADMIN"]},"privileged":true,"procMount":"Unmasked","runAsUser":-1,"seccompProfile":{"localhostProfile":"","type":"Localhost"}}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true
+            spec.containers[0].securityContext: Invalid value: {"allowPrivilegeEscalation":false,"appArmorProfile":{"type":"Own"},"capabilities":{"add":["CAP_SYS_ADMIN"]},"privileged":true,"procMount":"Unmasked","runAsUser":-1,"seccompProfile":{"localhostProfile":"","type":"Localhost"}}: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN
+            spec.containers[0].securityContext.appArmorProfile.type: Unsupported value: "Own": supported values: "Localhost", "RuntimeDefault", "Unconfined"
+            spec.securityContext.fsGroup: Invalid value: -1: must be between 0 and 2147483647, inclusive
+            spec.securityContext.supplementalGroups[0]: Invalid value: 4294967296: must be between 0 and 2147483647, inclusive
+            spec.securityContext.sysctls[0].name: Invalid value: "net.ipv4.ip_forward": may not be specified when 'hostNetwork' is true
+            spec.securityContext.sysctls[1].name: Invalid value: "A b": must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$
+            spec.securityContext.fsGroupChangePolicy: Unsupported value: "x": supported values: "Always", "OnRootMismatch"
+            spec.securityContext.seccompProfile.localhostProfile: Invalid value: {"localhostProfile":"a","type":"RuntimeDefault"}: can only be set when seccomp type is Localhost
+            spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled
+            spec.hostNetwork: Forbidden: when `hostUsers` is false
+            spec.HostPID: Forbidden: when `hostUsers` is false
+            spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod
+        "#]],
+    );
+}
+
+#[test]
+fn scheduling_is_looked_at() {
+    check(
+        &pod("nodeName: N_, schedulingGates: [{name: a}, {name: a}],
+              nodeSelector: {'a b': c},
+              tolerations: [{value: x}, {key: a, operator: Exists, value: b, effect: Never, tolerationSeconds: 1},
+                            {key: a, operator: Lt, value: '1'}],
+              topologySpreadConstraints: [
+                {maxSkew: 0, topologyKey: '', whenUnsatisfiable: Ignore, minDomains: 0, matchLabelKeys: [a]},
+                {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule},
+                {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}],
+              affinity: {
+                nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []},
+                  preferredDuringSchedulingIgnoredDuringExecution: [{weight: 101, preference: {matchExpressions: [
+                    {key: a, operator: Gt, values: []}, {key: b, operator: Like}],
+                    matchFields: [{key: metadata.uid, operator: In, values: [x]}]}}]},
+                podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [
+                  {topologyKey: '', namespaces: [A], labelSelector: {matchExpressions: [{key: a, operator: In}]}}]}}"),
+        expect![[r#"
+            spec.nodeSelector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term
+            spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: must be in the range 1-100
+            spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values: Required value: must be specified single value when `operator` is 'Lt' or 'Gt'
+            spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[1].operator: Invalid value: "Like": not a valid selector operator
+            spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[0].key: Invalid value: "metadata.uid": not a valid field selector key
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespace: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Invalid value: "": name part must be non-empty
+            spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Invalid value: "": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.schedulingGates[1]: Duplicate value: "a"
+            spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero
+            spec.topologySpreadConstraints[0].topologyKey: Required value: can not be empty
+            spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: "Ignore": supported values: "DoNotSchedule", "ScheduleAnyway"
+            spec.topologySpreadConstraints[0].minDomains: Invalid value: 0: must be greater than zero
+            spec.topologySpreadConstraints[0].minDomains: Invalid value: 0: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not Ignore
+            spec.topologySpreadConstraints[0].matchLabelKeys: Forbidden: must not be specified when labelSelector is not set
+            spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}: Duplicate value: "{zone, DoNotSchedule}"
+            spec.nodeName: Invalid value: "N_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.tolerations[0].operator: Invalid value: "": operator must be Exists when `key` is empty, which means "match all values and all keys"
+            spec.tolerations[1].effect: Invalid value: "Never": effect must be 'NoExecute' when `tolerationSeconds` is set
+            spec.tolerations[1].operator: Invalid value: "b": value must be empty when `operator` is 'Exists'
+            spec.tolerations[1].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"
+            spec.tolerations[2].operator: Unsupported value: "Lt": supported values: "Equal", "Exists", "Lt", "Gt"
+            spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared
+        "#]],
+    );
+}
+
+#[test]
+fn names_and_addresses_are_looked_at() {
+    check(
+        &pod("hostname: A.b, subdomain: c_d, hostAliases: [{ip: 10.0.0.256, hostnames: [A_b]}],
+              dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1, x, 1.1.1.2, 1.1.1.3], searches: [a b, .],
+                options: [{value: x}]},
+              serviceAccountName: B_, priorityClassName: C_, runtimeClassName: D_, preemptionPolicy: Maybe,
+              readinessGates: [{conditionType: 'a b'}], overhead: {cpu: -1}, hostnameOverride: X_,
+              imagePullSecrets: [{name: a}]"),
+        expect![[r#"
+            spec.dnsConfig.nameservers: Invalid value: ["1.1.1.1","x","1.1.1.2","1.1.1.3"]: must not have more than 3 nameservers
+            spec.dnsConfig.nameservers[1]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.dnsConfig.searches[0]: Invalid value: "a b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')
+            spec.dnsConfig.options[0]: Required value: must not be empty
+            spec.readinessGates[0].conditionType: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            spec.hostnameOverride: Invalid value: "X_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.serviceAccountName: Invalid value: "B_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.hostname: Invalid value: "A.b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.subdomain: Invalid value: "c_d": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.hostAliases[0].ip: Invalid value: "10.0.0.256": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+            spec.hostAliases[0].hostnames[0]: Invalid value: "A_b": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.priorityClassName: Invalid value: "C_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.runtimeClassName: Invalid value: "D_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            spec.preemptionPolicy: Unsupported value: "Maybe": supported values: "PreemptLowerPriority", "Never"
+            spec.overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0
+        "#]],
+    );
+    check(
+        &pod("dnsPolicy: None"),
+        expect![[r#"
+        spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None
+    "#]],
+    );
+}
+
+#[test]
+fn ephemeral_containers_come_later_and_only_more_of_them() {
+    let debug = "ephemeralContainers: [{name: debug, image: busybox, ports: [{containerPort: 1}]}]";
+    check(
+        &pod(debug),
+        expect![[r#"
+        spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container
+        spec.ephemeralContainers: Forbidden: cannot be set on create
+    "#]],
+    );
+    let part = Part::EphemeralContainers;
+    let one = "ephemeralContainers: [{name: debug, image: busybox, targetContainerName: gone}]";
+    check_update(
+        part,
+        &pod(""),
+        &pod(one),
+        expect![[r#"
+        spec.ephemeralContainers[0].targetContainerName: Not found: "gone"
+    "#]],
+    );
+    let old = updated(
+        part,
+        &created(&pod("")),
+        &pod("ephemeralContainers: [{name: d, image: a}]"),
+    )
+    .0;
+    let changed = updated(
+        part,
+        &old,
+        &pod("ephemeralContainers: [{name: d, image: b}]"),
+    )
+    .1;
+    expect![[r#"
+        spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be changed
+        @@ -1,5 +1,5 @@
+         {
+        - "image": "a",
+        + "image": "b",
+          "imagePullPolicy": "Always",
+          "name": "d",
+          "terminationMessagePath": "/dev/termination-log",
+
+    "#]]
+    .assert_eq(&changed);
+    let removed = updated(part, &old, &pod("")).1;
+    expect![[r#"
+        spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be removed
+
+    "#]]
+    .assert_eq(&removed);
+    // Through this door nothing else changes.
+    let kept = updated(
+        part,
+        &old,
+        &pod("priority: 5, ephemeralContainers: [{name: d, image: a}]"),
+    );
+    assert_eq!(kept.1, "");
+    assert_eq!(kept.0.at(&["spec", "priority"]), None);
+}
+
+#[test]
+fn few_fields_of_a_pod_may_change() {
+    let old = pod("tolerations: [{key: a, operator: Exists}], terminationGracePeriodSeconds: 5");
+    check_update(
+        Part::Main,
+        &old,
+        &pod(
+            " containers: [{name: web, image: 'nginx:2'}], activeDeadlineSeconds: 10,
+               tolerations: [{key: a, operator: Exists}, {key: b, operator: Exists}],
+               terminationGracePeriodSeconds: 5",
+        ),
+        expect![[r#"
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            @@ -2,7 +2,7 @@
+              "containers": [
+               {
+                "image": "nginx",
+            -   "imagePullPolicy": "Always",
+            +   "imagePullPolicy": "IfNotPresent",
+                "name": "web",
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File"
+
+        "#]],
+    );
+    check_update(
+        Part::Main,
+        &old,
+        &pod("terminationGracePeriodSeconds: 6"),
+        expect![[r#"
+            spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
+            spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
+            @@ -13,7 +13,7 @@
+              "restartPolicy": "Always",
+              "schedulerName": "default-scheduler",
+              "securityContext": {},
+            - "terminationGracePeriodSeconds": 5,
+            + "terminationGracePeriodSeconds": 6,
+              "tolerations": [
+               {
+                "key": "a",
+
+        "#]],
+    );
+    check_update(
+        Part::Main,
+        &old,
+        &pod(" containers: [{name: web, image: nginx}, {name: b, image: c}]"),
+        expect![[r#"
+            spec.containers: Forbidden: pod updates may not add or remove containers
+        "#]],
+    );
+    let gated = pod("schedulingGates: [{name: a}], nodeSelector: {x: 'y'}");
+    let more = pod("schedulingGates: [{name: b}], nodeSelector: {x: z}");
+    check_update(
+        Part::Main,
+        &gated,
+        &more,
+        expect![[r#"
+        spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'b'
+        spec.nodeSelector: Invalid value: {"x":"z"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)
+    "#]],
+    );
+    let open = pod("schedulingGates: [], nodeSelector: {x: 'y', v: w}");
+    check_update(Part::Main, &gated, &open, expect![[""]]);
+}
+
+#[test]
+fn a_resize_changes_compute_resources_only() {
+    let old = container("resources: {requests: {cpu: 1, ephemeral-storage: 1Gi}}");
+    let part = Part::Resize;
+    let more = container("resources: {requests: {cpu: 2, ephemeral-storage: 1Gi}}");
+    check_update(part, &old, &more, expect![[""]]);
+    let other = container("resources: {requests: {cpu: 2, ephemeral-storage: 2Gi}}");
+    check_update(
+        part,
+        &old,
+        &other,
+        expect![[r#"
+        spec: Forbidden: only cpu and memory resources are mutable
+    "#]],
+    );
+    check_update(
+        part,
+        &old,
+        &container("resources: {}"),
+        expect![[r#"
+        spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing
+        spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed
+        spec: Forbidden: only cpu and memory resources are mutable
+    "#]],
+    );
+    let all = container("resources: {requests: {cpu: 1}, limits: {cpu: 1, memory: 1Gi}}");
+    check_update(
+        part,
+        &container("resources: {requests: {cpu: 1}, limits: {cpu: 1}}"),
+        &all,
+        expect![[r#"
+            spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing
+        "#]],
+    );
+}
+
+/// A pod with this status.
+fn with_status(spec: &str, status: &str) -> String {
+    let pod = pod(spec);
+    format!("{}, status: {{{status}}}}}", &pod[..pod.len() - 1])
+}
+
+#[test]
+fn a_status_write_makes_sense() {
+    let ended = "qosClass: BestEffort, containerStatuses: [{name: web, state: {terminated: {exitCode: 0}}}]";
+    let runs = "qosClass: Burstable, containerStatuses: [{name: web, state: {running: {}}}],
+                podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.2}, {ip: 10.0.0.3}], hostIP: a, hostIPs: [{ip: b}],
+                nominatedNodeName: N_, observedGeneration: -1, conditions: [{type: 'a b', status: 'True'}]";
+    let (never, always) = ("restartPolicy: Never", "restartPolicy: Always");
+    check_update(
+        Part::Status,
+        &with_status(never, ended),
+        &with_status(never, runs),
+        expect![[r#"
+            status.conditions[0].Type: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+            status.nominatedNodeName: Invalid value: "N_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+            status.observedGeneration: Invalid value: -1: must be a non-negative integer
+            status.qosClass: Invalid value: "Burstable": field is immutable
+            status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state
+            status.hostIPs[0].ip: Invalid value: "b": must be equal to `hostIP`
+            status.hostIPs[0]: Invalid value: "b": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+        "#]],
+    );
+    let again = "containerStatuses: [{name: web, state: {running: {}}}]";
+    check_update(
+        Part::Status,
+        &with_status(always, ended),
+        &with_status(always, again),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn the_class_follows_requests_and_limits() {
+    let class = |fields: &str| {
+        created(&container(fields))
+            .str_at(&["status", "qosClass"])
+            .to_owned()
+    };
+    assert_eq!(class(""), "BestEffort");
+    assert_eq!(class("resources: {requests: {cpu: 1}}"), "Burstable");
+    assert_eq!(
+        class("resources: {limits: {cpu: 1, memory: 1Gi}}"),
+        "Guaranteed"
+    );
+    assert_eq!(
+        class("resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}}"),
+        "Burstable"
+    );
+    assert_eq!(class("resources: {limits: {cpu: 1}}"), "Burstable");
+}
+
+#[test]
+fn defaults_fill_what_is_unset() {
+    let pod = created(&pod(
+        " containers: [{name: web, image: 'registry:5000/web@sha256:abc', ports: [{containerPort: 80}],
+            livenessProbe: {httpGet: {port: 80}}, resources: {limits: {cpu: 0.1, memory: 1024Mi}},
+            env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}},
+                  {name: B, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]}],
+          hostNetwork: true, serviceAccount: old,
+          volumes: [{name: a}, {name: b, hostPath: {path: /x}}, {name: c, projected: {sources: [
+            {serviceAccountToken: {path: t}}, {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}}]",
+    ));
+    let spec = pod.0.get("spec").unwrap();
+    expect![[r#"
+        containers:
+        - env:
+          - name: A
+            valueFrom:
+              fieldRef:
+                apiVersion: v1
+                fieldPath: metadata.name
+          - name: B
+            valueFrom:
+              resourceFieldRef:
+                divisor: "0"
+                resource: limits.cpu
+          image: registry:5000/web@sha256:abc
+          imagePullPolicy: IfNotPresent
+          livenessProbe:
+            failureThreshold: 3
+            httpGet:
+              path: /
+              port: 80
+              scheme: HTTP
+            periodSeconds: 10
+            successThreshold: 1
+            timeoutSeconds: 1
+          name: web
+          ports:
+          - containerPort: 80
+            hostPort: 80
+            protocol: TCP
+          resources:
+            limits:
+              cpu: 100m
+              memory: 1Gi
+            requests:
+              cpu: 100m
+              memory: 1Gi
+          terminationMessagePath: /dev/termination-log
+          terminationMessagePolicy: File
+        dnsPolicy: ClusterFirst
+        enableServiceLinks: true
+        hostNetwork: true
+        restartPolicy: Always
+        schedulerName: default-scheduler
+        securityContext: {}
+        serviceAccount: old
+        serviceAccountName: old
+        terminationGracePeriodSeconds: 30
+        volumes:
+        - emptyDir: {}
+          name: a
+        - hostPath:
+            path: /x
+            type: ""
+          name: b
+        - name: c
+          projected:
+            defaultMode: 420
+            sources:
+            - serviceAccountToken:
+                expirationSeconds: 3600
+                path: t
+            - downwardAPI:
+                items:
+                - fieldRef:
+                    apiVersion: v1
+                    fieldPath: metadata.name
+                  path: name
+    "#]]
+    .assert_eq(&machinery::codec::encode_yaml(spec).unwrap());
+}
+
+#[test]
+fn label_keys_become_part_of_selectors() {
+    let mut pod = object(&pod(
+        "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule,
+           matchLabelKeys: [hash], labelSelector: {matchLabels: {app: web}}}]",
+    ));
+    pod.object_at_mut(&["metadata", "labels"])
+        .insert("hash".into(), "abc".into());
+    Pod::prepare_create(&crate::testing::context(), &mut pod);
+    let constraints = pod.at(&["spec", "topologySpreadConstraints"]).unwrap();
+    expect![[r#"[{"labelSelector":{"matchExpressions":[{"key":"hash","operator":"In","values":["abc"]}],"matchLabels":{"app":"web"}},"matchLabelKeys":["hash"],"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]"#]].assert_eq(&constraints.to_string());
+}
+
+#[test]
+fn a_delete_waits_only_for_what_runs() {
+    let grace = |yaml: &str, requested| Pod::grace_period(&object(yaml), requested);
+    let bound = pod("nodeName: a, terminationGracePeriodSeconds: 30");
+    assert_eq!(grace(&bound, None), Some(30));
+    assert_eq!(grace(&bound, Some(5)), Some(5));
+    assert_eq!(grace(&bound, Some(-5)), Some(1));
+    assert_eq!(
+        grace(&pod("terminationGracePeriodSeconds: 30"), Some(5)),
+        Some(0)
+    );
+    let ended = with_status(
+        "nodeName: a, terminationGracePeriodSeconds: 30",
+        "phase: Succeeded",
+    );
+    assert_eq!(grace(&ended, None), Some(0));
+}
+
+#[test]
+fn rows_say_what_the_pod_is_doing() {
+    let row =
+        |status: &str, expected| check_row(&with_status("nodeName: node-1", status), expected);
+    row(
+        "phase: Pending",
+        expect!["web-0 | 0/1 | Pending | 0 | <unknown> | <none> | node-1 | <none> | <none>"],
+    );
+    row(
+        "phase: Running, podIPs: [{ip: 10.1.0.5}], conditions: [{type: Ready, status: 'True'}],
+         containerStatuses: [{name: web, ready: true, restartCount: 2, state: {running: {}},
+           lastState: {terminated: {exitCode: 1, finishedAt: '2026-01-02T02:59:05Z'}}}]",
+        expect![
+            "web-0 | 1/1 | Running | 2 (5m ago) | <unknown> | 10.1.0.5 | node-1 | <none> | <none>"
+        ],
+    );
+    row(
+        "phase: Running, containerStatuses: [{name: web, restartCount: 1, state: {waiting: {reason: CrashLoopBackOff}}}]",
+        expect![
+            "web-0 | 0/1 | CrashLoopBackOff | 1 | <unknown> | <none> | node-1 | <none> | <none>"
+        ],
+    );
+    row(
+        "phase: Succeeded, containerStatuses: [{name: web, state: {terminated: {exitCode: 0, reason: Completed}}}]",
+        expect!["web-0 | 0/1 | Completed | 0 | <unknown> | <none> | node-1 | <none> | <none>"],
+    );
+    row(
+        "phase: Failed, containerStatuses: [{name: web, state: {terminated: {exitCode: 137, signal: 9}}}]",
+        expect!["web-0 | 0/1 | Signal:9 | 0 | <unknown> | <none> | node-1 | <none> | <none>"],
+    );
+    row(
+        "phase: Failed, reason: Evicted",
+        expect!["web-0 | 0/1 | Evicted | 0 | <unknown> | <none> | node-1 | <none> | <none>"],
+    );
+    let init = "initContainers: [{name: a, image: x}, {name: b, image: x, restartPolicy: Always}]";
+    let waiting = "phase: Pending, initContainerStatuses: [
+       {name: a, state: {terminated: {exitCode: 0}}}, {name: b, state: {waiting: {reason: PodInitializing}}}]";
+    check_row(
+        &with_status(init, waiting),
+        expect!["web-0 | 0/2 | Init:1/2 | 0 | <unknown> | <none> | <none> | <none> | <none>"],
+    );
+    let failed = "phase: Pending, initContainerStatuses: [{name: a, restartCount: 3, state: {terminated: {exitCode: 2}}}]";
+    check_row(
+        &with_status(init, failed),
+        expect![
+            "web-0 | 0/2 | Init:ExitCode:2 | 3 | <unknown> | <none> | <none> | <none> | <none>"
+        ],
+    );
+    let deleted = with_status("", "phase: Running").replace(
+        "namespace: default",
+        "namespace: default, creationTimestamp: '2026-01-02T03:03:00Z', deletionTimestamp: '2026-01-02T03:04:00Z'",
+    );
+    check_row(
+        &deleted,
+        expect!["web-0 | 0/1 | Terminating | 0 | 65s | <none> | <none> | <none> | <none>"],
+    );
+}
+
+#[test]
+fn warnings_tell_what_is_probably_wrong() {
+    let pod = pod(" containers: [{name: a, image: b, env: [{name: A, value: x}, {name: A, value: z}],
+                     resources: {limits: {memory: 100m}}}],
+                   nodeSelector: {beta.kubernetes.io/os: linux}, imagePullSecrets: [{name: s}, {name: s}],
+                   volumes: [{name: g, gitRepo: {repository: x}}]");
+    let warnings = crate::testing::kind_of(&object(&pod)).warnings(&object(&pod));
+    expect![[r#"
+        spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead
+        spec.imagePullSecrets[1].name: duplicate name "s"
+        spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+
+        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
+        spec.containers[0].resources.limits[memory]: fractional byte value "100m" is invalid, must be an integer"#]].assert_eq(&warnings.join("\n"));
+}
+
+#[test]
+fn a_pod_of_another_shape_has_a_row_too() {
+    let mut tree = Object::default();
+    tree.set_type("v1", "Pod");
+    tree.set_meta_str("name", "odd");
+    tree.0.insert("spec".into(), "text".into());
+    let row = crate::testing::kind_of(&tree).row(&tree, crate::testing::now());
+    assert_eq!(row.cells[0], "odd");
+}
