@@ -6,6 +6,7 @@ use std::sync::Arc;
 use access::{User, user};
 use anyhow::{Context, anyhow};
 use apiserver::{Server, TlsSettings};
+use controller_manager::Ranges;
 use ipnet::Ipv4Net;
 use kube::Client;
 use service_proxy::{Cidr, Settings};
@@ -15,8 +16,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Pki;
-use super::dns;
+use super::{dns, kubelet};
 use crate::cluster::{API_PORT, Config, POD_CIDR, SERVICE_CIDR};
+
+/// How much of the pod network a node gets.
+const NODE_PREFIX: u8 = 24;
+
+/// Length of the prefix of a node's part of the pod network.
+const NODE_PREFIX: u8 = 24;
 
 /// What runs in this process; none of it ends by itself.
 pub(super) struct Components {
@@ -88,12 +95,13 @@ impl Components {
 
     /// Starts everything that needs the API.
     pub(super) async fn start(&mut self, pki: &Pki) -> anyhow::Result<()> {
-        self.controllers(pki.text("ca.crt")?);
+        self.controllers(pki.text("ca.crt")?)?;
         let scheduler = self.client(user::KUBE_SCHEDULER);
         self.tasks.spawn(async move {
             scheduler::run(scheduler).await;
             Err(anyhow!("the scheduler ended"))
         });
+        self.kubelet(pki).await?;
         dns::settle(self.admin(), &self.config)
             .await
             .context("the cluster DNS cannot be set up")?;
@@ -101,19 +109,36 @@ impl Components {
         self.dns().await
     }
 
-    fn controllers(&mut self, root_certificates: String) {
+    fn controllers(&mut self, root_certificates: String) -> anyhow::Result<()> {
         let server = self.server.clone();
         let clients = Arc::new(move |name: &str| client(&server, identity(name)));
-        let root_certificates = root_certificates.into();
+        let pod_network = POD_CIDR.parse().context("the pod network")?;
         let config = controller_manager::Config {
             clients,
-            root_certificates,
+            root_certificates: root_certificates.into(),
+            pod_networks: Ranges {
+                cluster: vec![(pod_network, NODE_PREFIX)],
+                excluded: vec![SERVICE_CIDR.parse().context("the service network")?],
+            },
         };
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             controller_manager::run(config, shutdown.cancelled_owned()).await;
             Err(anyhow!("the controllers ended"))
         });
+        Ok(())
+    }
+
+    async fn kubelet(&mut self, pki: &Pki) -> anyhow::Result<()> {
+        let runtime = kubelet::runtime(self.shutdown.clone(), &mut self.tasks).await?;
+        let name = format!("{}{}", user::NODE_USER_PREFIX, self.config.node_name());
+        let config = kubelet::config(&self.config, self.client(&name), runtime, pki)?;
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            ::kubelet::run(config, shutdown).await?;
+            Err(anyhow!("the kubelet ended"))
+        });
+        Ok(())
     }
 
     fn proxy(&mut self) -> anyhow::Result<()> {
