@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 pub use compare::{Comparison, compare};
 pub use extract::field_set;
 pub use managers::{ManagerId, Managers, Operation, Owned};
+use merge::Emptied;
 pub use path::{PathElement, Scalar};
 pub use set::FieldSet;
 
@@ -331,17 +332,17 @@ fn merge_config(
     own.api_version = writer.api_version.to_owned();
 
     let merged = merge::merge(live, config, schema);
-    let new = match last {
-        Some(last) if !last.set.is_empty() => prune(&merged, &last.set, &managers, schema),
-        _ => merged,
-    };
-    let changes = compare(live, &new, schema).without(writer.reset_fields);
+    let pruned = last.filter(|last| !last.set.is_empty());
+    let pruned = pruned.map(|last| prune(&merged, &last.set, &managers, schema));
+    let compared = pruned.as_ref().map_or(&merged, |p| &p.compared);
+    let changes = compare(live, compared, schema).without(writer.reset_fields);
     if !force {
         let conflicts = find_conflicts(&managers, &changes, &id);
         if !conflicts.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));
         }
     }
+    let new = pruned.map_or(merged, |p| p.kept);
     disown(&mut managers, &changes, Some(&id));
     if let Some(own) = managers.get_mut(&id) {
         own.set = own.set.difference(&NOBODYS);
@@ -369,22 +370,33 @@ fn find_conflicts(managers: &Managers, changes: &Comparison, id: &ManagerId) -> 
         .collect()
 }
 
+/// A new version as owners are compared with it, and as it is kept.
+struct Pruned {
+    compared: Value,
+    kept: Value,
+}
+
 /// Removes what the manager applied last time and does not any more, unless somebody else owns it.
-fn prune(merged: &Value, last: &FieldSet, managers: &Managers, schema: &Schema) -> Value {
+fn prune(merged: &Value, last: &FieldSet, managers: &Managers, schema: &Schema) -> Pruned {
     let named = |set: &FieldSet| set.with_named_fields(schema);
     let fields = |value: &Value| named(&field_set(value, schema));
-    let without = |paths: &FieldSet| merge::remove(merged, paths, schema).unwrap_or_default();
+    let without = |paths: &FieldSet, emptied| {
+        merge::remove(merged, paths, schema, emptied).unwrap_or_default()
+    };
 
     let last = named(last);
-    let pruned = without(&last);
+    let pruned = without(&last, Emptied::Null);
     let mut owned = FieldSet::new();
     managers.values().for_each(|m| owned.extend(&m.set));
     let all = fields(merged);
     let kept = fields(&pruned).union(&named(&owned));
-    let with_owned = without(&all.difference(&kept));
+    let with_owned = without(&all.difference(&kept), Emptied::Null);
     // What nobody ever owned but stands in a removed element comes back, unless the last set had it.
     let gone = all.difference(&fields(&with_owned)).intersection(&last);
-    without(&gone)
+    Pruned {
+        compared: without(&gone, Emptied::Null),
+        kept: without(&gone, Emptied::Gone),
+    }
 }
 
 /// The fields that client-side apply wrote and that still have the values it wrote.

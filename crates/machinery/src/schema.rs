@@ -233,11 +233,22 @@ impl Schema {
         self.rare.as_deref()?.default.as_ref()
     }
 
-    /// Whether the field is a struct that Go always has: an object that comes or goes with no field of its own is no
-    /// change of such a field.
-    pub(crate) fn is_always_there(&self) -> bool {
-        let default = self.default_value().and_then(Value::as_object);
-        default.is_some_and(serde_json::Map::is_empty)
+    /// What Go's encoder writes for a field that is not set: structs are always there, and so is what must be.
+    pub(crate) fn value_when_unset(&self, name: &str) -> Option<&Value> {
+        static NULL: Value = Value::Null;
+        let field = self.property(name)?;
+        let is_struct = |v: &&Value| v.as_object().is_some_and(serde_json::Map::is_empty);
+        if let Some(empty) = field.default_value().filter(is_struct) {
+            return Some(empty);
+        }
+        let required = self.required().any(|r| r == name);
+        required.then(|| field.default_value().unwrap_or(&NULL))
+    }
+
+    /// The fields with a [`Self::value_when_unset`].
+    pub(crate) fn fields_when_unset(&self) -> impl Iterator<Item = &str> {
+        let names = self.properties().map(|(name, _)| name);
+        names.filter(|name| self.value_when_unset(name).is_some())
     }
 
     /// The fields that must be there.

@@ -53,8 +53,10 @@ fn keys(value: Option<&Value>) -> impl Iterator<Item = &str> {
     map.map(|(key, _)| key.as_str())
 }
 
-fn field<'a>(value: Option<&'a Value>, key: &str) -> Option<&'a Value> {
-    value.and_then(|v| v.get(key))
+/// A field of an object, as Go's encoder would have written it.
+fn field<'a>(value: Option<&'a Value>, key: &str, schema: &'a Schema) -> Option<&'a Value> {
+    let map = value?;
+    map.get(key).or_else(|| schema.value_when_unset(key))
 }
 
 fn by_name<'a>(list: &'a [Value], schema: &Schema) -> BTreeMap<PathElement, Vec<&'a Value>> {
@@ -87,12 +89,9 @@ impl Walk {
             },
         };
         // A map or an element that comes or goes is itself a change.
-        if is_leaf || schema.is_always_there() {
-            return;
-        }
-        if old.is_none() {
+        if !is_leaf && old.is_none() {
             self.out.added.insert(&self.path);
-        } else if new.is_none() {
+        } else if !is_leaf && new.is_none() {
             self.out.removed.insert(&self.path);
         }
     }
@@ -117,8 +116,6 @@ impl Walk {
             }
             _ => {
                 match (old, new) {
-                    (None, Some(Value::Object(map))) | (Some(Value::Object(map)), None)
-                        if map.is_empty() && schema.is_always_there() => {}
                     (None, _) => self.out.added.insert(&self.path),
                     (_, None) => self.out.removed.insert(&self.path),
                     (Some(old), Some(new)) if !same(old, new) => {
@@ -132,10 +129,15 @@ impl Walk {
     }
 
     fn maps(&mut self, old: Option<&Value>, new: Option<&Value>, schema: &Schema) {
-        let keys = keys(old).chain(keys(new)).collect::<BTreeSet<&str>>();
-        for key in keys {
+        let mut all = keys(old).chain(keys(new)).collect::<BTreeSet<&str>>();
+        // With both there, fields set in neither are the same in both.
+        if old.is_none() || new.is_none() {
+            all.extend(schema.fields_when_unset());
+        }
+        for key in all {
             self.path.push(PathElement::field(key));
-            self.pair(field(old, key), field(new, key), child(schema, key));
+            let (old, new) = (field(old, key, schema), field(new, key, schema));
+            self.pair(old, new, child(schema, key));
             self.path.pop();
         }
     }

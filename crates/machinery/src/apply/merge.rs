@@ -129,8 +129,22 @@ fn lists(live: &[Value], config: &[Value], schema: &Schema) -> Option<Value> {
     (!out.is_empty()).then_some(Value::Array(out))
 }
 
-/// The object without these paths; what becomes empty by that goes too.
-pub(super) fn remove(value: &Value, paths: &FieldSet, schema: &Schema) -> Option<Value> {
+/// What becomes of a field whose value loses everything in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emptied {
+    /// It stays, as null: whoever owned the field itself keeps it.
+    Null,
+    /// It goes.
+    Gone,
+}
+
+/// The object without these paths.
+pub(super) fn remove(
+    value: &Value,
+    paths: &FieldSet,
+    schema: &Schema,
+    emptied: Emptied,
+) -> Option<Value> {
     match (shape(schema, value), value) {
         (Shape::Map, Value::Object(map)) => {
             let mut out = Map::new();
@@ -140,7 +154,8 @@ pub(super) fn remove(value: &Value, paths: &FieldSet, schema: &Schema) -> Option
                     continue;
                 }
                 let kept = match paths.below(&name) {
-                    Some(below) => remove(value, below, child(schema, key)),
+                    Some(below) => remove(value, below, child(schema, key), emptied)
+                        .or((emptied == Emptied::Null).then_some(Value::Null)),
                     None => Some(value.clone()),
                 };
                 out.extend(kept.map(|kept| (key.clone(), kept)));
@@ -158,7 +173,7 @@ pub(super) fn remove(value: &Value, paths: &FieldSet, schema: &Schema) -> Option
                     continue;
                 }
                 match paths.below(&name) {
-                    Some(below) => out.extend(remove(item, below, items(schema))),
+                    Some(below) => out.extend(remove(item, below, items(schema), emptied)),
                     None => out.push(item.clone()),
                 }
             }

@@ -178,6 +178,23 @@ fn a_removed_element_keeps_what_others_own_in_it() {
 }
 
 #[test]
+fn an_emptied_map_stays_with_its_owner() {
+    let mut world = World::new();
+    world.update(
+        "create",
+        "metadata: {name: a, labels: {b: '1'}}\nspec: {replicas: 1}",
+    );
+    let taken = "metadata: {name: a, labels: {b: '2'}}";
+    world.try_apply("ssa", taken, true).unwrap();
+    world.apply("ssa", "metadata: {name: a}\nspec: {args: [x]}");
+    world.show(expect![[r#"
+        spec {"args":["x"],"replicas":1}
+        ssa Apply 03 {"f:spec":{"f:args":{}}}
+        create Update 01 {"f:metadata":{"f:labels":{}},"f:spec":{"f:replicas":{}}}
+    "#]]);
+}
+
+#[test]
 fn conflicts_name_the_owner_and_the_field() {
     let mut world = World::new();
     world.update(

@@ -54,31 +54,27 @@ fn step(
 ) -> Result<(), PatchError> {
     let text = |key: &str| operation.get(key).and_then(Value::as_str);
     let kind = text("op").unwrap_or("unknown");
-    let missing = |what: &str| {
+    let decode = |what: &str, why: &str| {
         fail(format!(
-            "{kind} operation failed to decode {what}: missing value"
+            "{kind} operation failed to decode {what}: {why}missing value"
         ))
     };
-    let path = text("path");
-    let value = || {
-        let none = "operation, missing value field: missing value";
-        operation.get("value").ok_or_else(|| fail(none.to_owned()))
-    };
+    let path = |why| text("path").ok_or_else(|| decode("path", why));
+    let from = || text("from").ok_or_else(|| decode("from", "operation, missing from field: "));
+    const NO_PATH: &str = "operation missing path field: ";
+    let value = || operation.get("value").cloned().unwrap_or_default();
     match kind {
-        "add" => add(doc, path.ok_or_else(|| missing("path"))?, value()?.clone()),
-        "remove" => remove(doc, path.ok_or_else(|| missing("path"))?),
-        "replace" => replace(doc, path.ok_or_else(|| missing("path"))?, value()?.clone()),
-        "test" => {
-            let expected = operation.get("value").unwrap_or(&Value::Null);
-            test(doc, path.ok_or_else(|| missing("path"))?, expected)
-        }
+        "add" => add(doc, path("")?, value()),
+        "remove" => remove(doc, path("")?),
+        "replace" => replace(doc, path(NO_PATH)?, value()),
+        "test" => test(doc, path(NO_PATH)?, &value()),
         "move" => {
-            let from = text("from").ok_or_else(|| missing("from"))?;
-            move_value(doc, from, path.ok_or_else(|| missing("path"))?)
+            let taken = move_out(doc, from()?)?;
+            move_in(doc, path(NO_PATH)?, taken)
         }
         "copy" => {
-            let from = text("from").ok_or_else(|| missing("from"))?;
-            copy(doc, from, path.ok_or_else(|| missing("path"))?, copied)
+            let value = copy_out(doc, from()?)?;
+            copy_in(doc, path("")?, value, copied)
         }
         other => Err(fail(format!("Unexpected kind: {other}"))),
     }
@@ -232,37 +228,44 @@ fn test(doc: &mut Value, path: &str, expected: &Value) -> Result<(), PatchError>
     }
 }
 
-fn move_value(doc: &mut Value, from: &str, path: &str) -> Result<(), PatchError> {
-    let absent = |what: &str, path: &str| {
-        fail(format!(
-            "move operation does not apply: doc is missing {what} path: {path}: missing value"
-        ))
-    };
-    let (container, key) = find(doc, from).ok_or_else(|| absent("from", from))?;
+fn missing(kind: &str, what: &str, path: &str) -> PatchError {
+    fail(format!(
+        "{kind} operation does not apply: doc is missing {what} path: {path}: missing value"
+    ))
+}
+
+fn move_out(doc: &mut Value, from: &str) -> Result<Value, PatchError> {
+    let (container, key) = find(doc, from).ok_or_else(|| missing("move", "from", from))?;
     let value = take(container, &key);
-    let value = value.map_err(|e| fail(format!("error in move for path: '{key}': {e}")))?;
-    let (container, key) = find(doc, path).ok_or_else(|| absent("destination", path))?;
+    value.map_err(|e| fail(format!("error in move for path: '{key}': {e}")))
+}
+
+fn move_in(doc: &mut Value, path: &str, value: Value) -> Result<(), PatchError> {
+    let (container, key) = find(doc, path).ok_or_else(|| missing("move", "destination", path))?;
     insert(container, &key, value)
         .map_err(|e| fail(format!("error in move for path: '{path}': {e}")))
 }
 
-fn copy(doc: &mut Value, from: &str, path: &str, copied: &mut usize) -> Result<(), PatchError> {
-    let absent = |what: &str, path: &str| {
-        fail(format!(
-            "copy operation does not apply: doc is missing {what} path: {path}: missing value"
-        ))
-    };
-    let (container, key) = find(doc, from).ok_or_else(|| absent("from", from))?;
+fn copy_out(doc: &mut Value, from: &str) -> Result<Value, PatchError> {
+    let (container, key) = find(doc, from).ok_or_else(|| missing("copy", "from", from))?;
     let value = get(container, &key);
     let value = value.map_err(|e| fail(format!("error in copy for from: '{from}': {e}")))?;
-    let value = value.unwrap_or(Value::Null);
+    Ok(value.unwrap_or_default())
+}
+
+fn copy_in(
+    doc: &mut Value,
+    path: &str,
+    value: Value,
+    copied: &mut usize,
+) -> Result<(), PatchError> {
+    let (container, key) = find(doc, path).ok_or_else(|| missing("copy", "destination", path))?;
     *copied += value.to_string().len();
     if *copied > MAX_COPY_BYTES {
         return Err(PatchError::TooLarge(format!(
             "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPY_BYTES}"
         )));
     }
-    let (container, key) = find(doc, path).ok_or_else(|| absent("destination", path))?;
     insert(container, &key, value)
         .map_err(|e| fail(format!("error while adding value during copy: {e}")))
 }

@@ -78,22 +78,19 @@ fn unknown_fields_have_paths() {
 
 #[test]
 fn complaints_follow_the_document() {
-    let text = br#"{"z":1,"spec":{"b":1,"a":1,"a":2,"list":[{"q":1}]}}"#;
+    let text = br#"{"z":1,"spec":{"b":{"c":1,"c":2},"replicas":1,"a":1,"a":2,"replicas":2,"list":[{"q":1}]}}"#;
     let decoded = crate::codec::decode_json(text).unwrap();
     let value = decoded.object.into_value();
     let mut complaints = validate_fields(&value, &thing(), &decoded.duplicates).unknown;
     sort_complaints(&mut complaints, text);
     let expected = [
-        "z\"",
-        "spec.b\"",
-        "spec.a\"",
-        "spec.a\"",
-        "spec.list[0].q\"",
+        "unknown field \"z\"",
+        "unknown field \"spec.b\"",
+        "unknown field \"spec.a\"",
+        "duplicate field \"spec.replicas\"",
+        "unknown field \"spec.list[0].q\"",
     ];
-    assert_eq!(complaints.len(), expected.len());
-    for (complaint, end) in complaints.iter().zip(expected) {
-        assert!(complaint.ends_with(end), "{complaints:?}");
-    }
+    assert_eq!(complaints, expected);
 }
 
 #[test]
@@ -126,7 +123,7 @@ fn type_errors_sound_like_go() {
         ),
         (
             json!({"spec": {"port": true}}),
-            "json: cannot unmarshal bool into Go value of type int32",
+            "json: cannot unmarshal bool into Go struct field ThingSpec.spec.port of type int32",
         ),
         (
             json!({"spec": {"data": "a$"}}),

@@ -27,6 +27,29 @@ pub struct FieldReport {
 }
 
 impl FieldReport {
+    /// A decoder does not look into fields that it does not know.
+    fn forget_below_unknown(&mut self) {
+        let path = |complaint: &str, word: &str| {
+            let path = complaint.strip_prefix(word)?.strip_suffix('"')?;
+            Some(path.to_owned())
+        };
+        let unknown = self
+            .unknown
+            .iter()
+            .filter_map(|c| path(c, "unknown field \""));
+        let unknown: Vec<String> = unknown.collect();
+        self.unknown.retain(|complaint| {
+            let Some(path) = path(complaint, "duplicate field \"") else {
+                return true;
+            };
+            let below = |u: &String| path.strip_prefix(u.as_str());
+            let hidden = unknown.iter().filter_map(below);
+            !hidden
+                .into_iter()
+                .any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+    }
+
     /// Nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.unknown.is_empty() && self.type_error.is_none()
@@ -48,8 +71,11 @@ pub fn validate_fields(value: &Value, schema: &Schema, duplicates: &[String]) ->
             unknown: duplicates.to_vec(),
             type_error: None,
         },
+        abort: None,
     };
     walk.value(value, schema);
+    walk.report.type_error = walk.abort.take().or(walk.report.type_error.take());
+    walk.report.forget_below_unknown();
     walk.report
 }
 
@@ -61,6 +87,8 @@ struct Walk<'a> {
     /// The type whose field we are in.
     owner: String,
     report: FieldReport,
+    /// The first complaint of a type with a decoder of its own: decoding ends there, whatever was wrong before.
+    abort: Option<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -79,10 +107,8 @@ impl<'a> Walk<'a> {
             (Kind::IntOrString, _) => self.int_or_string(value),
             (Kind::Quantity, _) => self.quantity(value),
             (Kind::String, _) if schema.format() == Format::DateTime => {
-                let what = go_kind(value);
-                self.fail(format!(
-                    "json: cannot unmarshal {what} into Go value of type string"
-                ));
+                let error = self.mismatch_text(go_kind(value), "string");
+                self.abort(error);
             }
             _ => self.mismatch(go_kind(value), schema),
         }
@@ -151,7 +177,7 @@ impl<'a> Walk<'a> {
                         "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
                     ),
                 };
-                self.fail(rest);
+                self.abort(rest);
             }
             Format::Byte => {
                 let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
@@ -176,9 +202,8 @@ impl<'a> Walk<'a> {
             Value::Number(number) => format!("number {number}"),
             other => go_kind(other).to_owned(),
         };
-        self.fail(format!(
-            "json: cannot unmarshal {what} into Go value of type int32"
-        ));
+        let error = self.mismatch_text(&what, "int32");
+        self.abort(error);
     }
 
     fn quantity(&mut self, value: &Value) {
@@ -187,20 +212,27 @@ impl<'a> Walk<'a> {
             other => other.to_string(),
         };
         if let Err(error) = Quantity::parse(&text) {
-            self.fail(error.to_string());
+            self.abort(error.to_string());
         }
     }
 
     fn mismatch(&mut self, what: &str, schema: &Schema) {
-        let kind = schema.type_name();
-        self.fail(if self.fields.is_empty() {
-            format!("json: cannot unmarshal {what} into Go value of type {kind}")
-        } else {
-            let (owner, fields) = (&self.owner, self.fields.join("."));
-            format!(
-                "json: cannot unmarshal {what} into Go struct field {owner}.{fields} of type {kind}"
-            )
-        });
+        let error = self.mismatch_text(what, &schema.type_name());
+        self.fail(error);
+    }
+
+    fn mismatch_text(&self, what: &str, kind: &str) -> String {
+        if self.fields.is_empty() {
+            return format!("json: cannot unmarshal {what} into Go value of type {kind}");
+        }
+        let (owner, fields) = (&self.owner, self.fields.join("."));
+        format!(
+            "json: cannot unmarshal {what} into Go struct field {owner}.{fields} of type {kind}"
+        )
+    }
+
+    fn abort(&mut self, error: String) {
+        self.abort.get_or_insert(error);
     }
 
     fn fail(&mut self, error: String) {

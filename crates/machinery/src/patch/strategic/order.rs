@@ -32,7 +32,11 @@ pub(super) fn merge_ordered(
         if let Some(new) = &new {
             check_order(new, order, key)?;
         }
-        let server_order = old.clone().unwrap_or_default();
+        let server_order = server_order(
+            old.as_deref().unwrap_or_default(),
+            new.as_deref().unwrap_or_default(),
+            key,
+        );
         let merged = match (old, new) {
             (None, None) => continue,
             (Some(old), None) => old,
@@ -44,6 +48,18 @@ pub(super) fn merge_ordered(
         patch.remove(name);
     }
     Ok(())
+}
+
+/// The order that decides where server-only elements go: the server's. Where the patch deletes elements, upstream's list
+/// has been edited in place by then, and new elements stand in the freed places.
+fn server_order(old: &[Value], new: &[Value], key: Option<&str>) -> Vec<Value> {
+    let deleted = |item: &&Value| item.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
+    let same = |a: &Value, b: &Value| identity(a, key) == identity(b, key);
+    let gone = |item: &Value| new.iter().filter(deleted).any(|d| same(d, item));
+    let plain = new.iter().filter(|item| item.get(DIRECTIVE).is_none());
+    let added = plain.filter(|item| !old.iter().any(|own| !gone(own) && same(own, item)));
+    let kept = old.iter().filter(|item| !gone(item));
+    kept.chain(added).take(old.len()).cloned().collect()
 }
 
 fn list_of(map: &Map<String, Value>, name: &str) -> Result<Option<Vec<Value>>, PatchError> {

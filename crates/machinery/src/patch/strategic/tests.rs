@@ -90,6 +90,17 @@ fn new_elements_come_before_what_only_the_server_has() {
 }
 
 #[test]
+fn a_new_element_takes_the_place_of_a_deleted_one() {
+    let original = json!({"containers": [{"name": "a"}, {"name": "d"}]});
+    let patch = json!({
+        "$setElementOrder/containers": [{"name": "c"}],
+        "containers": [{"name": "d", "$patch": "delete"}, {"name": "c"}],
+    });
+    let expected = json!({"containers": [{"name": "a"}, {"name": "c"}]});
+    assert_eq!(run(original, patch), Ok(expected));
+}
+
+#[test]
 fn primitive_lists_merge_and_delete() {
     let original = json!({"finalizers": ["a", "b"]});
     let merged = run(original.clone(), json!({"finalizers": ["c", "a"]})).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Sorts complaints about fields by where the fields stand in the JSON document they are about.
 ///
@@ -107,11 +107,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             self.0.path.push_str(&key);
             let first = seen.insert(key);
             self.0.note(if first { "unknown" } else { "duplicate" });
-            if first {
-                map.next_value_seed(Node(self.0))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+            map.next_value_seed(Node(self.0))?;
             self.0.path.truncate(length);
         }
         Ok(())
