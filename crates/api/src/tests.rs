@@ -483,3 +483,103 @@ fn questions_are_well_put() {
         "#]],
     );
 }
+
+/// Trees that somebody might send: a minimal object with values taken away, replaced and put in.
+fn damaged() -> impl proptest::strategy::Strategy<Value = (usize, Value)> {
+    use proptest::prelude::*;
+    let kinds: Vec<&dyn AnyKind> = all().collect();
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        Just(json!("")),
+        Just(json!(0)),
+        Just(json!(-1)),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([{}])),
+        Just(json!("..")),
+        Just(json!("1e999999999")),
+        Just(json!(true)),
+    ];
+    let trees: Vec<Value> = kinds
+        .iter()
+        .map(|kind| created(&minimal(*kind)).into_value())
+        .collect();
+    (
+        0..trees.len(),
+        proptest::collection::vec((any::<prop::sample::Index>(), leaf), 1..4),
+    )
+        .prop_map(move |(kind, changes)| {
+            let mut tree = trees[kind].clone();
+            for (at, value) in changes {
+                let mut places = Vec::new();
+                collect(&tree, &mut Vec::new(), &mut places);
+                if places.is_empty() {
+                    continue;
+                }
+                let path = at.get(&places).clone();
+                if let Some(slot) = tree.pointer_mut(&path) {
+                    *slot = value;
+                }
+            }
+            (kind, tree)
+        })
+}
+
+/// The JSON pointers of everything below the type and the metadata's name.
+fn collect(value: &Value, path: &mut Vec<String>, places: &mut Vec<String>) {
+    if !path.is_empty() && !matches!(path[0].as_str(), "kind" | "apiVersion") {
+        places.push(format!("/{}", path.join("/")));
+    }
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(k, v)| (k.replace('~', "~0").replace('/', "~1"), v))
+            .collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (i.to_string(), v))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (key, child) in children {
+        path.push(key);
+        collect(child, path, places);
+        path.pop();
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1000))]
+
+    /// Whatever is sent or stored, defaults come to rest and nothing panics.
+    #[test]
+    fn no_object_harms_the_server((kind, tree) in damaged()) {
+        let kind = all().nth(kind).unwrap();
+        let sent = machinery::Object::from_value(tree).unwrap();
+        let mut object = sent.clone();
+        if kind.default(&mut object).is_ok() {
+            let once = object.clone();
+            kind.default(&mut object).unwrap();
+            proptest::prop_assert_eq!(&object, &once);
+        }
+        let old = created(&minimal(kind));
+        crate::meta::validate_object_meta(kind, &object);
+        crate::meta::validate_object_meta_update(&object, &old);
+        drop(kind.validate_create(&context(), &object));
+        for part in [Part::Main, Part::Status, Part::EphemeralContainers, Part::Resize, Part::Finalize] {
+            for (new, old) in [(&object, &old), (&old, &object)] {
+                let mut new = new.clone();
+                kind.prepare_update(&context(), part, &mut new, old);
+                drop(kind.validate_update(&context(), part, &new, old));
+            }
+        }
+        kind.prepare_create(&context(), &mut object);
+        for object in [&sent, &object] {
+            kind.row(object, now());
+            kind.warnings(object);
+            kind.selectable_fields(object);
+            kind.grace_period(object, None);
+        }
+    }
+}

@@ -2,12 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use machinery::table::Column;
-use machinery::{ErrorList, Path, names};
+use machinery::{ErrorList, Object, Path, names};
 use serde_json::Value;
 
 use crate::check::{self, ErrorListExt};
 use crate::columns;
-use crate::core::pod::validation;
+use crate::core::pod::{disabled, validation};
 use crate::kind::Subresource;
 use crate::view::OrEmpty;
 
@@ -38,6 +38,15 @@ pub fn containers_and_images(template: Option<&PodTemplateSpec>) -> [Value; 2] {
         Value::from(containers.iter().map(pick).collect::<Vec<_>>().join(","))
     };
     [join(|c| &c.name), join(|c| c.image.text())]
+}
+
+/// Drops from the template of a controller what stands behind closed gates.
+pub(crate) fn drop_disabled(object: &mut Object) {
+    let template = object
+        .0
+        .get_mut("spec")
+        .and_then(|spec| spec.get_mut("template"));
+    disabled::drop_disabled(template.and_then(|template| template.get_mut("spec")));
 }
 
 /// Labels of a template.

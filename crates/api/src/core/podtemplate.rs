@@ -8,6 +8,7 @@ use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
 
 use crate::columns;
+use crate::core::pod::disabled::drop_disabled;
 use crate::core::pod::{defaults, validation};
 use crate::kind::{Context, Kind, Names, Part, Scope};
 use crate::view::{OrEmpty, format_labels};
@@ -34,6 +35,14 @@ impl Kind for PodTemplate {
 
     fn default(object: &mut Typed) {
         defaults::template(object.template.get_or_insert_default());
+    }
+
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        drop_disabled(new.0.get_mut("template").and_then(|t| t.get_mut("spec")));
+    }
+
+    fn prepare_update(_context: &Context, _part: Part, new: &mut Object, _old: &Object) {
+        drop_disabled(new.0.get_mut("template").and_then(|t| t.get_mut("spec")));
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

@@ -72,6 +72,12 @@ impl Kind for ReplicationController {
 
     fn prepare_create(_context: &Context, new: &mut Object) {
         new.0.insert("status".into(), json!({"replicas": 0}));
+        workload::drop_disabled(new);
+    }
+
+    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
+        kind::keep_other_part(part, new, old);
+        workload::drop_disabled(new);
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

@@ -60,10 +60,12 @@ impl Kind for Deployment {
 
     fn prepare_create(_context: &Context, new: &mut Object) {
         new.0.insert("status".into(), json!({}));
+        workload::drop_disabled(new);
     }
 
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         kind::keep_other_part(part, new, old);
+        workload::drop_disabled(new);
         if part == Part::Status {
             let labels = old.at(&["metadata", "labels"]).cloned();
             kind::set_at(new, &["metadata"], "labels", labels);

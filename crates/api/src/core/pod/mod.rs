@@ -2,7 +2,9 @@
 //!
 //! Upstream: `pkg/registry/core/pod`, `ValidatePod*` in `pkg/apis/core/validation`, `printPod`.
 
+pub mod aggregate;
 pub mod defaults;
+pub(crate) mod disabled;
 pub mod qos;
 mod strategy;
 mod table;

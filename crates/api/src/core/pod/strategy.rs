@@ -5,15 +5,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use machinery::{Object, names};
 use serde_json::{Value, json};
 
-use super::qos;
+use super::disabled::drop_disabled;
+use super::{aggregate, qos};
 use crate::kind::{self, Part};
 use crate::view::{Items, OrEmpty};
 
 /// A new pod is Pending and knows its class; label keys of affinity and spreading become part of their selectors.
 pub(super) fn prepare_create(new: &mut Object) {
+    drop_disabled(new.0.get_mut("spec"));
     let mut status = json!({"phase": "Pending"});
     if let Ok(pod) = new.view::<Pod>() {
-        let spec = pod.spec.unwrap_or_default();
+        let mut spec = pod.spec.unwrap_or_default();
+        if aggregate::fill_pod_level(&mut spec) {
+            let resources = serde_json::to_value(&spec.resources).ok();
+            kind::set_at(new, &["spec"], "resources", resources);
+        }
         status["qosClass"] = qos::class(&spec).into();
         if !spec.scheduling_gates.items().is_empty() {
             status["conditions"] = json!([{
@@ -125,10 +131,12 @@ pub(super) fn prepare_update(part: Part, new: &mut Object, old: &Object) {
             new.0.clone_from(&old.0);
             kind::set_or_remove(new, "metadata", metadata);
             kind::set_at(new, &["spec"], "ephemeralContainers", wanted);
+            drop_disabled(new.0.get_mut("spec"));
         }
         Part::Resize => keep_all_but_resources(new, old),
         _ => {
             kind::keep_other_part(part, new, old);
+            drop_disabled(new.0.get_mut("spec"));
             if new.at(&["spec", "resources"]).is_none() {
                 let resources = old.at(&["spec", "resources"]).cloned();
                 kind::set_at(new, &["spec"], "resources", resources);

@@ -137,7 +137,6 @@ fn probes_and_hooks_have_one_handler() {
         expect![[r#"
             spec.containers[0].lifecycle.postStart: Required value: must specify a handler type
             spec.containers[0].lifecycle.preStop.sleep: Invalid value: 60: must be non-negative and less than terminationGracePeriodSeconds (30)
-            spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`
             spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, inclusive
             spec.containers[0].livenessProbe.httpGet.scheme: Unsupported value: "ftp": supported values: "HTTP", "HTTPS"
             spec.containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: "a b": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')
@@ -628,6 +627,46 @@ fn defaults_fill_what_is_unset() {
                   path: name
     "#]]
     .assert_eq(&machinery::codec::encode_yaml(spec).unwrap());
+}
+
+#[test]
+fn a_pod_with_limits_of_its_own_gets_requests() {
+    let pod = |more: &str| {
+        let pod = created(&pod(&format!(
+            " containers: [{{name: a, image: b, resources: {{requests: {{cpu: 1}}}}}}, {{name: c, image: d}}],
+              initContainers: [{{name: i, image: b, resources: {{requests: {{cpu: 3}}}}}}],
+              resources: {{{more}}}"
+        )));
+        (
+            pod.at(&["spec", "resources"]).unwrap().to_string(),
+            pod.str_at(&["status", "qosClass"]).to_owned(),
+        )
+    };
+    expect![[r#"("{\"limits\":{\"cpu\":\"4\",\"memory\":\"1Gi\"},\"requests\":{\"cpu\":\"3\",\"memory\":\"1Gi\"}}", "Burstable")"#]].assert_eq(&format!("{:?}", pod("limits: {cpu: 4, memory: 1Gi}")));
+    expect![[r#"("{\"requests\":{\"cpu\":\"4\"}}", "Burstable")"#]]
+        .assert_eq(&format!("{:?}", pod("requests: {cpu: 4}")));
+}
+
+#[test]
+fn fields_behind_closed_gates_are_dropped() {
+    let pod = created(&pod(
+        " containers: [{name: a, image: b, lifecycle: {stopSignal: SIGHUP, preStop: {httpGet: {port: 1, protocol: HTTP2}}},
+             volumeMounts: [{name: v, mountPath: /v, bindMountOptions: [noexec]}]}],
+          volumes: [{name: v, emptyDir: {mode: 448}}, {name: w, secret: {secretName: s, defaultUser: 1, items: [{key: a, path: b, user: 2}]}}],
+          evictionResponders: []",
+    ));
+    let text = serde_json::to_string(&pod.into_value()).unwrap();
+    for gone in [
+        "stopSignal",
+        "protocol",
+        "bindMountOptions",
+        "mode\":",
+        "User",
+        "user",
+        "eviction",
+    ] {
+        assert!(!text.contains(gone), "{gone}: {text}");
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! Upstream: `pkg/registry/core/service`, `ValidateService*` in `pkg/apis/core/validation`, `printService`.
 
 pub mod allocation;
+mod changes;
+mod families;
 mod strategy;
 mod validation;
 
@@ -98,7 +100,7 @@ impl Kind for Service {
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
         match part {
             Part::Status => validation::status(new, old),
-            _ => validation::update(new, old),
+            _ => changes::update(new, old),
         }
     }
 

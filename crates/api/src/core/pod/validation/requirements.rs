@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceClaim, ResourceRequirements};
+use k8s_openapi::api::core::v1::{PodSpec, ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use machinery::quantity::Quantity;
 use machinery::{ErrorList, Path, names};
 
 use super::Scope;
 use crate::check::ErrorListExt;
+use crate::core::pod::aggregate::aggregate;
 use crate::core::resources;
 use crate::view::{Items, OrEmpty};
 
@@ -206,48 +207,4 @@ fn pod_resource_name(errors: &mut ErrorList, path: &Path, name: &str) {
     if !matches!(name, "cpu" | "memory") && !resources::is_huge_page(name) {
         errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
     }
-}
-
-/// What the containers need together: the regular ones and the sidecars at once, or any init container with the sidecars
-/// started before it, whichever is more.
-fn aggregate<'a>(
-    spec: &'a PodSpec,
-    list: impl Fn(&'a Container) -> Option<&'a BTreeMap<String, Text>>,
-) -> BTreeMap<&'a str, Quantity> {
-    let add = |total: &mut BTreeMap<&'a str, Quantity>, container: &'a Container| {
-        for (name, text) in list(container).into_iter().flatten() {
-            if let Ok(amount) = Quantity::of(text) {
-                total
-                    .entry(name)
-                    .or_insert_with(Quantity::zero)
-                    .add(&amount);
-            }
-        }
-    };
-    let mut total = BTreeMap::new();
-    spec.containers.iter().for_each(|c| add(&mut total, c));
-    let (mut sidecars, mut most) = (BTreeMap::new(), BTreeMap::<&str, Quantity>::new());
-    for container in spec.init_containers.items() {
-        let mut now = sidecars.clone();
-        if container.restart_policy.text() == "Always" {
-            add(&mut total, container);
-            add(&mut sidecars, container);
-            now.clone_from(&sidecars);
-        } else {
-            add(&mut now, container);
-        }
-        for (name, amount) in now {
-            let slot = most.entry(name).or_insert_with(Quantity::zero);
-            if amount > *slot {
-                *slot = amount;
-            }
-        }
-    }
-    for (name, amount) in most {
-        let slot = total.entry(name).or_insert_with(Quantity::zero);
-        if amount > *slot {
-            *slot = amount;
-        }
-    }
-    total
 }

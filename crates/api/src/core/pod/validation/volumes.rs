@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec,
-    ProjectedVolumeSource, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, Volume,
 };
 use machinery::{ErrorList, Path, names};
 
+use super::projected::projected;
 use super::{Scope, env, local_non_reserved_path, no_backsteps};
 use crate::check::{self, ErrorListExt};
 use crate::core::resources;
@@ -18,7 +18,6 @@ use crate::visit;
 const ONE_TYPE: &str = "may not specify more than 1 volume type";
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const DIRECTORY_MODE: &str = "must be a number between 0 and 01777 (octal), both inclusive";
-const DUPLICATE_PATH: &str = "conflicting duplicate paths";
 const FIELDS: &[&str] = &[
     "metadata.annotations",
     "metadata.labels",
@@ -85,8 +84,10 @@ fn source(errors: &mut ErrorList, path: &Path, volume: &Volume, scope: &Scope<'_
         "secret" | "configMap" => keys(errors, &at, volume),
         "downwardAPI" => downward(errors, &at, volume),
         "projected" => {
-            let projected = volume.projected.iter();
-            projected.for_each(|p| self::projected(errors, &at, p));
+            volume
+                .projected
+                .iter()
+                .for_each(|p| projected(errors, &at, p));
         }
         "persistentVolumeClaim" => {
             let claim = volume
@@ -121,13 +122,13 @@ fn source(errors: &mut ErrorList, path: &Path, volume: &Volume, scope: &Scope<'_
     }
 }
 
-fn mode(errors: &mut ErrorList, path: &Path, mode: Option<i32>) {
+pub(super) fn mode(errors: &mut ErrorList, path: &Path, mode: Option<i32>) {
     if let Some(mode) = mode.filter(|m| !(0..=0o777).contains(m)) {
         errors.invalid(path, mode, FILE_MODE);
     }
 }
 
-fn user(errors: &mut ErrorList, path: &Path, user: Option<i64>) {
+pub(super) fn user(errors: &mut ErrorList, path: &Path, user: Option<i64>) {
     if let Some(user) = user {
         for message in names::user_id(user) {
             errors.invalid(path, user, message);
@@ -197,7 +198,7 @@ fn keys(errors: &mut ErrorList, path: &Path, volume: &Volume) {
     }
 }
 
-fn key_to_path(errors: &mut ErrorList, path: &Path, item: &KeyToPath) {
+pub(super) fn key_to_path(errors: &mut ErrorList, path: &Path, item: &KeyToPath) {
     errors.required_text(&path.child("key"), &item.key, "");
     errors.required_text(&path.child("path"), &item.path, "");
     local_non_reserved_path(errors, &path.child("path"), &item.path);
@@ -216,7 +217,7 @@ fn downward(errors: &mut ErrorList, path: &Path, volume: &Volume) {
     }
 }
 
-fn downward_file(errors: &mut ErrorList, path: &Path, file: &DownwardAPIVolumeFile) {
+pub(super) fn downward_file(errors: &mut ErrorList, path: &Path, file: &DownwardAPIVolumeFile) {
     errors.required_text(&path.child("path"), &file.path, "");
     local_non_reserved_path(errors, &path.child("path"), &file.path);
     match (&file.field_ref, &file.resource_field_ref) {
@@ -234,183 +235,6 @@ fn downward_file(errors: &mut ErrorList, path: &Path, file: &DownwardAPIVolumeFi
     }
     mode(errors, &path.child("mode"), file.mode);
     user(errors, &path.child("user"), file.user);
-}
-
-fn projected(errors: &mut ErrorList, path: &Path, source: &ProjectedVolumeSource) {
-    mode(errors, &path.child("defaultMode"), source.default_mode);
-    user(errors, &path.child("defaultUser"), source.default_user);
-    let mut paths = BTreeSet::new();
-    for (i, projection) in source.sources.items().iter().enumerate() {
-        let at = path.child("sources").index(i);
-        let count = projection_sources(errors, path, &at, projection, &mut paths);
-        if count > 1 {
-            errors.forbidden(&at, "may not specify more than 1 volume type per source");
-        }
-    }
-}
-
-/// The errors of one projection; how many sources it has.
-fn projection_sources<'a>(
-    errors: &mut ErrorList,
-    path: &Path,
-    at: &Path,
-    projection: &'a VolumeProjection,
-    paths: &mut BTreeSet<&'a str>,
-) -> usize {
-    let mut count = 0;
-    let named = [
-        (
-            "secret",
-            projection.secret.as_ref().map(|s| (&s.name, &s.items)),
-        ),
-        (
-            "configMap",
-            projection.config_map.as_ref().map(|c| (&c.name, &c.items)),
-        ),
-    ];
-    for (key, source) in named {
-        let Some((name, items)) = source else {
-            continue;
-        };
-        count += 1;
-        errors.required_text(&at.child(key).child("name"), name, "");
-        for (i, item) in items.items().iter().enumerate() {
-            key_to_path(errors, &at.child(key).child("items").index(i), item);
-            if !item.path.is_empty() && !paths.insert(&item.path) {
-                errors.invalid(path, name.as_str(), DUPLICATE_PATH);
-            }
-        }
-    }
-    for file in projection.downward_api.iter().flat_map(|d| d.items.items()) {
-        downward_file(errors, &at.child("downwardAPI"), file);
-        if !file.path.is_empty() && !paths.insert(&file.path) {
-            errors.invalid(path, file.path.as_str(), DUPLICATE_PATH);
-        }
-    }
-    count += usize::from(projection.downward_api.is_some());
-    if let Some(token) = &projection.service_account_token {
-        count += 1;
-        let at = at.child("serviceAccountToken");
-        expiration(
-            errors,
-            &at.child("expirationSeconds"),
-            token.expiration_seconds,
-        );
-        if errors.required_text(&path.child("path"), &token.path, "") {
-            local_non_reserved_path(errors, &path.child("path"), &token.path);
-        }
-        user(errors, &at.child("user"), token.user);
-    }
-    count + bundle_and_certificate(errors, path, at, projection, paths)
-}
-
-fn expiration(errors: &mut ErrorList, path: &Path, seconds: Option<i64>) {
-    match seconds {
-        None => errors.required(path, ""),
-        Some(seconds) if seconds < 600 => {
-            errors.invalid(
-                path,
-                seconds,
-                "may not specify a duration less than 10 minutes",
-            );
-        }
-        Some(seconds) if seconds > 1 << 32 => {
-            errors.invalid(
-                path,
-                seconds,
-                "may not specify a duration larger than 2^32 seconds",
-            );
-        }
-        Some(_) => {}
-    }
-}
-
-fn bundle_and_certificate<'a>(
-    errors: &mut ErrorList,
-    path: &Path,
-    at: &Path,
-    projection: &'a VolumeProjection,
-    paths: &mut BTreeSet<&'a str>,
-) -> usize {
-    let mut claim = |errors: &mut ErrorList, target: &'a str| {
-        if !paths.insert(target) {
-            errors.invalid(path, target, DUPLICATE_PATH);
-        }
-    };
-    if let Some(bundle) = &projection.cluster_trust_bundle {
-        let at = at.child("clusterTrustBundle");
-        match (&bundle.name, &bundle.signer_name) {
-            (Some(_), Some(_)) => {
-                let detail = "only one of name and signerName may be used";
-                errors.invalid(&at, check::json(bundle), detail);
-            }
-            (Some(name), None) => {
-                errors.required_text(&at.child("name"), name, "must be a valid object name");
-                if bundle.label_selector.is_some() {
-                    let detail = "labelSelector must be unset if name is specified";
-                    let shown = check::json(&bundle.label_selector);
-                    errors.invalid(&at.child("labelSelector"), shown, detail);
-                }
-            }
-            (None, Some(signer)) => {
-                errors.required_text(
-                    &at.child("signerName"),
-                    signer,
-                    "must be a valid signer name",
-                );
-                let selector = bundle.label_selector.as_ref();
-                check::label_selector(errors, &at.child("labelSelector"), selector);
-            }
-            (None, None) => errors.required(&at, "either name or signerName must be specified"),
-        }
-        errors.required_text(&at.child("path"), &bundle.path, "");
-        local_non_reserved_path(errors, &at.child("path"), &bundle.path);
-        claim(errors, &bundle.path);
-    }
-    if let Some(certificate) = &projection.pod_certificate {
-        let at = at.child("podCertificate");
-        errors.required_text(&at.child("signerName"), &certificate.signer_name, "");
-        let known = [
-            "RSA3072",
-            "RSA4096",
-            "ECDSAP256",
-            "ECDSAP384",
-            "ECDSAP521",
-            "ED25519",
-        ];
-        errors.one_of(&at.child("keyType"), &certificate.key_type, &known);
-        if let Some(seconds) = certificate.max_expiration_seconds.filter(|s| *s < 3600) {
-            let detail = "if provided, maxExpirationSeconds must be >= 3600";
-            errors.invalid(&at.child("maxExpirationSeconds"), seconds, detail);
-        }
-        let targets = [
-            (
-                "credentialBundlePath",
-                certificate.credential_bundle_path.as_deref(),
-            ),
-            ("keyPath", certificate.key_path.as_deref()),
-            (
-                "certificateChainPath",
-                certificate.certificate_chain_path.as_deref(),
-            ),
-        ];
-        let mut none = true;
-        for (key, target) in targets {
-            let Some(target) = target.filter(|t| !t.is_empty()) else {
-                continue;
-            };
-            none = false;
-            local_non_reserved_path(errors, &at.child(key), target);
-            claim(errors, target);
-        }
-        if none {
-            let detail =
-                "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
-            errors.required(&at, detail);
-        }
-    }
-    usize::from(projection.cluster_trust_bundle.is_some())
-        + usize::from(projection.pod_certificate.is_some())
 }
 
 fn ephemeral(errors: &mut ErrorList, path: &Path, source: &EphemeralVolumeSource) {
