@@ -29,7 +29,7 @@ pub trait Reconciler: Send + Sync + 'static {
     /// The controller's name as upstream spells it: the component of its events.
     const NAME: &'static str;
 
-    /// The service account in `kube-system` that it acts as.
+    /// The service account in `kube-system` that it acts as, or a user whose name begins with `system:`.
     const IDENTITY: &'static str = Self::NAME;
 
     /// Declares the kinds that are watched and which items a change of one of them concerns.

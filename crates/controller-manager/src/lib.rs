@@ -10,7 +10,7 @@ use control::Reconciler;
 use controllers::{
     clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace,
     nodeipam, nodelifecycle, podgc, replicaset, replicationcontroller, rootcacertpublisher,
-    serviceaccount, tainteviction,
+    serviceaccount, serviceaccounttoken, tainteviction,
 };
 use driver::Driver;
 use kube::Client;
@@ -35,8 +35,11 @@ pub struct Config {
     pub pod_networks: Ranges,
 }
 
-/// The user name of a controller's service account.
+/// The user that a controller acts as: its service account, unless it names another user.
 pub fn identity(controller: &str) -> String {
+    if controller.starts_with("system:") {
+        return controller.to_owned();
+    }
     format!("system:serviceaccount:kube-system:{controller}")
 }
 
@@ -59,6 +62,7 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(endpointslice::EndpointSliceController);
     set.add(namespace::NamespaceController);
     set.add(serviceaccount::ServiceAccountsController);
+    set.add(serviceaccounttoken::TokensController);
     set.add(rootcacertpublisher::RootCaCertPublisher {
         certificates: Arc::clone(&config.root_certificates),
     });

@@ -24,6 +24,7 @@ pub mod replicaset;
 pub mod replicationcontroller;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
+pub mod serviceaccounttoken;
 pub mod tainteviction;
 
 #[cfg(test)]

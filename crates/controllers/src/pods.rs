@@ -109,7 +109,11 @@ pub fn next_availability(
 }
 
 fn available_at(since: Timestamp, min_ready_seconds: i32) -> Timestamp {
-    since + Duration::from_secs(u64::try_from(min_ready_seconds).unwrap_or(0))
+    let seconds = u64::try_from(min_ready_seconds).unwrap_or(0);
+    // Anybody who may write a status may write the year 9999.
+    since
+        .saturating_add(Duration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// The pods to delete first, `count` of them. Pods on nodes that carry many of the `related` ones go before others.

@@ -12,6 +12,9 @@ use tokio::sync::Notify;
 
 use crate::queue::Queue;
 
+/// Longest armed time; a toleration may be longer than the clock can count.
+const FAR_AHEAD: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// A write whose echo the cache must show before the next decision (KEP-5647).
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
@@ -162,7 +165,7 @@ impl Items {
                 queue.succeed(key);
                 queue.disarm(key);
                 if let Some(after) = after {
-                    queue.arm(key, now + after);
+                    queue.arm(key, now + after.min(FAR_AHEAD));
                 }
             }
             Done::Asked => queue.add(key.clone()),

@@ -215,3 +215,58 @@ fn take(event_type: &str, raw: &str, head: &Headed, store: &Arc<dyn AnyStore>, h
     }
     hub.advanced(store.resource());
 }
+
+#[cfg(test)]
+mod tests {
+    use control::{Caches, Key, Wake};
+    use futures::io::Cursor;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+    use crate::items::Items;
+
+    fn hub() -> Arc<Hub> {
+        let mut caches = Caches::new();
+        let mut wake = Wake::new(&mut caches, 0);
+        wake.on_root::<ConfigMap>();
+        wake.finish();
+        Arc::new(Hub::new(caches, vec![Arc::new(Items::new("test"))]))
+    }
+
+    fn event(kind: &str, name: &str, version: u64, data: &str) -> String {
+        format!(
+            r#"{{"type":"{kind}","object":{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"d","uid":"u","resourceVersion":"{version}"}},"data":{data}}}}}"#
+        )
+    }
+
+    /// CVE-2024-0793: a stored object that cannot be read must not stop a controller, nor hide the others.
+    #[tokio::test]
+    async fn an_unreadable_object_is_skipped() {
+        let hub = hub();
+        let store = hub.caches().stores().next().expect("declared").clone();
+        let lines = [
+            event("ADDED", "bad", 5, "[1, 2]"),
+            event("ADDED", "good", 6, r#"{"a":"b"}"#),
+        ];
+        let stream = Cursor::new(lines.join("\n").into_bytes());
+        let ended = follow(stream, &store, &hub, "4").await.expect("an end");
+        assert!(matches!(ended, Ended::Resume(version) if version == "6"));
+        let maps = hub.caches().of::<ConfigMap>();
+        assert!(maps.get(&Key::new("d", "good")).is_some());
+        assert!(maps.get(&Key::new("d", "bad")).is_none());
+    }
+
+    #[tokio::test]
+    async fn bookmarks_move_on_and_errors_list_again() {
+        let hub = hub();
+        let store = hub.caches().stores().next().expect("declared").clone();
+        let lines = [
+            event("BOOKMARK", "", 9, "{}"),
+            r#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#.to_owned(),
+        ];
+        let stream = Cursor::new(lines.join("\n").into_bytes());
+        let ended = follow(stream, &store, &hub, "4").await.expect("an end");
+        assert!(matches!(ended, Ended::Relist));
+        assert!(store.has_seen(&control::caches::Written::At(9)));
+    }
+}

@@ -71,7 +71,12 @@ impl Drafts {
 
     /// The size of all together.
     pub(super) fn total(&self) -> i32 {
-        self.sets().map(size).sum()
+        self.sum(size)
+    }
+
+    /// A number of all together; what does not fit counts as the largest there is.
+    pub(super) fn sum(&self, number: impl Fn(&ReplicaSet) -> i32) -> i32 {
+        self.sets().map(number).fold(0, i32::saturating_add)
     }
 
     /// Marks one as touched, so that it is written in this order.

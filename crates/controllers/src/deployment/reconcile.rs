@@ -229,7 +229,7 @@ impl Work<'_> {
             self.clean_up();
         }
         if self.because.is_empty() {
-            let there: i32 = self.drafts.sets().map(available).sum();
+            let there = self.drafts.sum(available);
             let wanted = self.sizes.replicas;
             self.because = format!("{there} pods are available, {wanted} are wanted");
         }
@@ -268,8 +268,7 @@ impl Work<'_> {
                 scaled += count;
             }
         }
-        let there: i32 = self.drafts.sets().map(available).sum();
-        let mut spare = there - self.sizes.least();
+        let mut spare = self.drafts.sum(available) - self.sizes.least();
         for at in &old {
             let current = size(&self.drafts.all[*at].set);
             let count = current.min(spare);
@@ -362,7 +361,8 @@ impl Work<'_> {
     /// Larger ones first; among equals the newer grow first and the older shrink first.
     fn sort_for_scaling(&self, active: &mut [usize]) {
         let set = |at: usize| &self.drafts.all[at].set;
-        let total: i32 = active.iter().map(|at| size(set(*at))).sum();
+        let sizes = active.iter().map(|at| size(set(*at)));
+        let total = sizes.fold(0, i32::saturating_add);
         let allowed = if self.sizes.replicas > 0 {
             self.sizes.most()
         } else {

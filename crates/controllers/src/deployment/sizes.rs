@@ -56,7 +56,7 @@ impl Sizes {
 
     /// Most pods that there may be.
     pub(super) const fn most(&self) -> i32 {
-        self.replicas + self.max_surge
+        self.replicas.saturating_add(self.max_surge)
     }
 
     /// Fewest pods that must be available.
@@ -112,7 +112,7 @@ pub(super) fn is_saturated(set: &ReplicaSet, sizes: &Sizes) -> bool {
 
 /// The sizes that spread a change of the whole over the ReplicaSets in proportion; the sets are sorted, largest first.
 pub(super) fn proportional(root: &Deployment, sets: &[&ReplicaSet], sizes: &Sizes) -> Vec<i32> {
-    let total: i32 = sets.iter().map(|s| size(s)).sum();
+    let total = sets.iter().map(|s| size(s)).fold(0, i32::saturating_add);
     let allowed = if sizes.replicas > 0 { sizes.most() } else { 0 };
     let to_add = allowed - total;
     let mut added = 0;

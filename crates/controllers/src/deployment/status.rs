@@ -91,7 +91,7 @@ pub(super) fn calculate(
     sizes: &Sizes,
     now: Timestamp,
 ) -> DeploymentStatus {
-    let sum = |f: &dyn Fn(&ReplicaSet) -> i32| drafts.sets().map(f).sum::<i32>();
+    let sum = |f: &dyn Fn(&ReplicaSet) -> i32| drafts.sum(f);
     let ready = |s: &ReplicaSet| {
         s.status
             .as_ref()
@@ -106,7 +106,7 @@ pub(super) fn calculate(
         updated_replicas: nonzero(drafts.new_set().map_or(0, actual)),
         ready_replicas: nonzero(sum(&ready)),
         available_replicas: nonzero(available),
-        unavailable_replicas: nonzero((sum(&size) - available).max(0)),
+        unavailable_replicas: nonzero(sum(&size).saturating_sub(available).max(0)),
         terminating_replicas: terminating(drafts),
         collision_count: old.collision_count,
         conditions: old.conditions,
@@ -135,7 +135,7 @@ fn terminating(drafts: &Drafts) -> Option<i32> {
     for set in drafts.sets() {
         let status = set.status.clone().unwrap_or_default();
         match status.terminating_replicas {
-            Some(count) => sum += count,
+            Some(count) => sum = i32::saturating_add(sum, count),
             None if status.observed_generation.unwrap_or(0) == 0 => {}
             None => return None,
         }
@@ -243,7 +243,8 @@ fn has_progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
 fn deadline(spec: &DeploymentSpec, status: &DeploymentStatus) -> Option<Timestamp> {
     let updated = find(status, PROGRESSING)?.last_update_time.as_ref()?.0;
     let seconds = spec.progress_deadline_seconds.unwrap_or(0);
-    Some(updated + SignedDuration::from_secs(seconds.into()))
+    let deadline = updated.saturating_add(SignedDuration::from_secs(seconds.into()));
+    Some(deadline.unwrap_or(Timestamp::MAX))
 }
 
 fn has_timed_out(spec: &DeploymentSpec, status: &DeploymentStatus, now: Timestamp) -> bool {
