@@ -23,12 +23,12 @@ use crate::server::{Server, StartError};
 /// Something could not be made.
 pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     let own = Own(server.in_process(User::new(API_SERVER, &[SYSTEM_MASTERS])));
-    let mut wanted = bootstrap::namespaces();
-    wanted.extend(bootstrap::priority_classes());
-    wanted.extend(bootstrap::policy());
-    for object in wanted {
-        own.settle(&object).await?;
-    }
+    let namespaces = bootstrap::namespaces();
+    let mut rest = bootstrap::priority_classes();
+    rest.extend(bootstrap::policy());
+    // Side by side: the store then writes many of them to disk at once.
+    own.settle_all(&namespaces).await?;
+    own.settle_all(&rest).await?;
     crate::kubernetes_service::settle(server, &own).await
 }
 
@@ -36,6 +36,11 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
 pub(crate) struct Own(InProcess);
 
 impl Own {
+    async fn settle_all(&self, wanted: &[Object]) -> Result<(), StartError> {
+        let settling = wanted.iter().map(|object| self.settle(object));
+        futures::future::try_join_all(settling).await.map(drop)
+    }
+
     async fn settle(&self, wanted: &Object) -> Result<(), StartError> {
         // A kind that is not served needs no defaults.
         let Some(path) = Paths::of(wanted) else {

@@ -56,6 +56,28 @@ impl Call {
         }
     }
 
+    /// The same request, as if its path had named this object's sub-resource.
+    pub(crate) fn redirected(&self, resource: &str, subresource: &str, name: &str) -> Self {
+        Self {
+            server: self.server.clone(),
+            method: self.method.clone(),
+            info: RequestInfo {
+                resource: resource.to_owned(),
+                subresource: subresource.to_owned(),
+                name: name.to_owned(),
+                ..self.info.clone()
+            },
+            query: self.query.clone(),
+            raw_query: self.raw_query.clone(),
+            headers: self.headers.clone(),
+            user: self.user.clone(),
+            form: self.form.clone(),
+            now: self.now,
+            upgrade: Mutex::default(),
+            warnings: Mutex::default(),
+        }
+    }
+
     /// Tells the client something beside the answer; each text once.
     pub(crate) fn warn(&self, text: impl Into<String>) {
         let text = text.into();

@@ -2,7 +2,6 @@
 //!
 //! Behaviour and wording: `k8s.io/apiserver/pkg/endpoints/handlers/{create,update,rest}.go`.
 
-use api::AnyKind;
 use bytes::Bytes;
 use machinery::codec::{self, DecodeError, Decoded, MAX_BODY_BYTES};
 use machinery::{ApiError, Object};
@@ -76,21 +75,9 @@ pub(crate) async fn object(
         duplicates,
     } = any(call, body).await?;
     check_type(resource, &mut object)?;
-    check_shape(resource, &object)?;
-    strictness(call, resource.kind, &object, duplicates)?;
+    check_fields(call, resource, &mut object, &duplicates)?;
     default(resource, &mut object)?;
     Ok(object)
-}
-
-/// Checks the types of an object's fields.
-///
-/// # Errors
-/// 400 with the decoder's words.
-pub(crate) fn check_shape(resource: &Resource, object: &Object) -> Result<(), ApiError> {
-    match schemas::check(resource.kind, object, &[]).type_error {
-        Some(why) => Err(wrong_shape(resource, &why)),
-        None => Ok(()),
-    }
 }
 
 /// Fills defaults; what does not have the kind's shape is refused.
@@ -153,31 +140,34 @@ fn check_type(resource: &Resource, object: &mut Object) -> Result<(), ApiError> 
     )))
 }
 
-/// What a strict reader would object to is refused, told as warnings, or ignored.
-pub(crate) fn strictness(
+/// Fields of a wrong type are refused. What only a strict reader would object to is refused, told as warnings, or
+/// ignored, as the request wants it.
+///
+/// # Errors
+/// 400 with the decoder's words.
+pub(crate) fn check_fields(
     call: &Call,
-    kind: &dyn AnyKind,
-    object: &Object,
-    duplicates: Vec<String>,
+    resource: &Resource,
+    object: &mut Object,
+    duplicates: &[String],
 ) -> Result<(), ApiError> {
     let mode = field_validation(call)?;
-    if mode == FieldValidation::Ignore {
-        return Ok(());
+    let report = schemas::check(resource.kind, object, duplicates);
+    if let Some(why) = report.type_error {
+        return Err(wrong_shape(resource, &why));
     }
-    let report = schemas::check(kind, object, &duplicates);
-    let problems = report.unknown;
-    if mode == FieldValidation::Strict && !problems.is_empty() && report.type_error.is_none() {
-        let names = kind.names();
-        return Err(ApiError::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {}",
-            names.kind,
-            names.version,
-            names.kind,
-            machinery::schema::strict_error(&problems)
-        )));
-    }
-    for problem in problems {
-        call.warn(problem);
+    match mode {
+        FieldValidation::Ignore => {}
+        FieldValidation::Strict if !report.unknown.is_empty() => {
+            return Err(wrong_shape(
+                resource,
+                &machinery::schema::strict_error(&report.unknown),
+            ));
+        }
+        _ => report
+            .unknown
+            .into_iter()
+            .for_each(|problem| call.warn(problem)),
     }
     Ok(())
 }

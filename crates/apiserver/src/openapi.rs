@@ -21,6 +21,8 @@ use crate::negotiate::Form;
 use crate::respond;
 
 const VERSION: &str = "v1.37.0";
+/// What is asked for with an `@` is answered without: Go's own parser of media types takes no `@`.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 static RESOURCES: LazyLock<Vec<ServedResource>> =
     LazyLock::new(|| api::KINDS.iter().map(|kind| served(*kind)).collect());
@@ -78,7 +80,7 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
         }
     });
     let content_type = if protobuf {
-        v2::PROTOBUF
+        PROTOBUF
     } else {
         "application/json"
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Subresource, Verb};
+use api::{Part, Subresource, Verb};
 use http::{Extensions, Method, Request, Response};
 use machinery::ApiError;
 
@@ -139,12 +139,13 @@ async fn main_resource(
         "get" => read::get::get(call, resource).await,
         "list" => read::list::list(call, resource).await,
         "watch" => read::watch::watch(call, resource).await,
+        "create" if resource.names().plural == "bindings" => {
+            write::binding::bind_named(call, body).await
+        }
         "create" if virtuals::is_virtual(resource) => virtuals::answer(call, resource, body).await,
         "create" => write::create::create(call, resource, body).await,
-        "update" => write::update::update(call, resource, api::Part::Main, body).await,
-        "patch" => {
-            write::patch::patch(call, resource, write::Target::Part(api::Part::Main), body).await
-        }
+        "update" => write::update::update(call, resource, Part::Main, body).await,
+        "patch" => write::patch::patch(call, resource, write::Target::Part(Part::Main), body).await,
         "delete" => write::delete::delete(call, resource, body).await,
         _ => write::collection::delete_collection(call, resource, body).await,
     }
@@ -159,6 +160,7 @@ async fn subresource(
     let subresource = subresource.ok_or_else(ApiError::path_not_found)?;
     let verb = call.info.verb;
     match (subresource, verb) {
+        (Subresource::Part(Part::Finalize), "get" | "patch") => Err(not_allowed()),
         (Subresource::Part(_), "get") => read::get::get(call, resource).await,
         (Subresource::Part(part), "update") => {
             write::update::update(call, resource, part, body).await

@@ -12,10 +12,12 @@ pub(crate) fn of(kind: &dyn AnyKind) -> Option<Schema> {
 }
 
 /// What is wrong with the fields of an object, before it is looked at as its kind.
-pub(crate) fn check(kind: &dyn AnyKind, object: &Object, duplicates: &[String]) -> FieldReport {
-    let value = Value::Object(object.0.clone());
-    match of(kind) {
-        Some(schema) => validate_fields(&value, &schema, duplicates),
-        None => validate_fields(&value, Schema::any(), duplicates),
+pub(crate) fn check(kind: &dyn AnyKind, object: &mut Object, duplicates: &[String]) -> FieldReport {
+    let schema = of(kind);
+    let value = Value::Object(std::mem::take(&mut object.0));
+    let report = validate_fields(&value, schema.as_ref().unwrap_or(Schema::any()), duplicates);
+    if let Value::Object(tree) = value {
+        object.0 = tree;
     }
+    report
 }

@@ -2,6 +2,7 @@
 //!
 //! Behaviour: `pkg/registry/core/pod/rest`, `pkg/registry/core/pod/strategy.go`.
 
+use access::Attributes;
 use api::Subresource;
 use form_urlencoded::Serializer;
 use http::header::{self, HeaderValue};
@@ -12,6 +13,7 @@ use machinery::{ApiError, Object};
 use super::client::{KubeletTls, Outgoing, join, limited_text, upgrade_headers};
 use super::target;
 use crate::admit::{self, Operation};
+use crate::authorize::authorize;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::resource::Resource;
@@ -167,6 +169,14 @@ pub(crate) async fn stream(
     _body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     resource.key(&call.info.namespace, &call.info.name)?;
+    if call.info.verb != "create" {
+        // A WebSocket begins with GET; who opens a stream into a pod needs the right to `create` one all the same.
+        let attributes = Attributes {
+            verb: "create".to_owned(),
+            ..call.attributes()
+        };
+        authorize(&call.server, &attributes)?;
+    }
     let pod = target::pod(call, &call.info.name)?;
     let operation = Operation::connect(call, resource);
     admit::mutate(&operation, &mut Object::default(), Some(&pod))?;

@@ -21,8 +21,25 @@ pub(crate) async fn bind(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
+    let binding = decode::any(call, body).await?.object;
+    store(call, resource, binding).await
+}
+
+/// Answers POST on `bindings`, where the body alone says which pod is meant.
+pub(crate) async fn bind_named(call: &Call, body: RequestBody) -> Result<Response<Body>, ApiError> {
+    let binding = decode::any(call, body).await?.object;
+    let pods = call.server.resources().get("", "v1", "pods").cloned();
+    let pods = pods.ok_or_else(ApiError::path_not_found)?;
+    let call = call.redirected("pods", "binding", binding.name());
+    store(&call, &pods, binding).await
+}
+
+async fn store(
+    call: &Call,
+    resource: &Resource,
+    mut binding: Object,
+) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
-    let mut binding = decode::any(call, body).await?.object;
     if !matches!(binding.kind(), "" | "Binding") {
         let why = format!("not a Binding object: {}", binding.kind());
         return Err(ApiError::bad_request(why));

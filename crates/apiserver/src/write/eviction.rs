@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::WriteOptions;
 use super::delete::{DeleteOptions, delete_one};
+use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::decode;
@@ -35,6 +36,9 @@ pub(crate) async fn evict(
             "name in URL does not match name in Eviction object",
         ));
     }
+    let operation = Operation::create(call, resource).of_kind("Eviction");
+    admit::mutate(&operation, &mut eviction, None)?;
+    admit::validate(&operation, &eviction, None)?;
     let wanted = eviction
         .at(&["deleteOptions"])
         .and_then(serde_json::Value::as_object)

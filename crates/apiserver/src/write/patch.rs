@@ -74,10 +74,10 @@ pub(crate) async fn patch(
             return scale::patch(call, resource, subresource, &options, &patch).await;
         }
     };
-    if let Patch::Apply(applied) = &patch {
-        check_applied(call, resource, applied)?;
-        decode::check_shape(resource, applied)?;
-        decode::strictness(call, resource.kind, applied, duplicates)?;
+    if let Patch::Apply(mut applied) = patch {
+        check_applied(call, resource, &applied)?;
+        decode::check_fields(call, resource, &mut applied, &duplicates)?;
+        let applied = &applied;
         let change = Applied {
             call,
             resource,
@@ -155,13 +155,7 @@ impl Change for Patched<'_> {
         let mut patched = self
             .patch
             .apply_to(Some(self.resource.kind), current.clone())?;
-        decode::check_shape(self.resource, &patched)?;
-        decode::strictness(
-            self.call,
-            self.resource.kind,
-            &patched,
-            self.duplicates.clone(),
-        )?;
+        decode::check_fields(self.call, self.resource, &mut patched, &self.duplicates)?;
         decode::default(self.resource, &mut patched)?;
         Ok(patched)
     }

@@ -1,5 +1,6 @@
 //! The API server over the real store: the road seen from outside, in process and over TLS.
 
+mod client;
 mod harness;
 
 mod identity;
@@ -7,5 +8,6 @@ mod lists;
 mod objects;
 mod security;
 mod services;
+mod streams;
 mod tls;
 mod watches;

@@ -12,13 +12,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::config;
 
-struct Authority {
-    der: CertificateDer<'static>,
+pub(crate) struct Authority {
+    pub(crate) der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -33,7 +33,7 @@ impl Authority {
         }
     }
 
-    fn sign(
+    pub(crate) fn sign(
         &self,
         names: &[&str],
         subject: &[(DnType, &str)],
