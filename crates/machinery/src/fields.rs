@@ -43,9 +43,14 @@ impl Selector {
         for term in terms.into_iter().filter(|t| !t.is_empty()) {
             let (field, equal, value) = split_term(term)
                 .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
+            let value = unescape(value)?;
+            // A term that says nothing is none.
+            if field.is_empty() && value.is_empty() {
+                continue;
+            }
             requirements.push(Requirement {
                 field: field.to_owned(),
-                value: unescape(value)?,
+                value,
                 equal,
             });
         }

@@ -88,15 +88,16 @@ fn parse_cidr_sloppy(value: &str) -> Option<Cidr> {
     if length.is_empty() || length.len() > 9 || !length.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let length: u32 = length.parse().ok()?;
+    let length: u8 = length.parse().ok().filter(|n| *n <= 128)?;
+    let raw: Option<Ipv6Addr> = address.parse().ok();
     let mapped = is_mapped(address);
     let address = parse_ip_sloppy(address)?;
-    let length = if mapped {
-        length.checked_sub(96)?
-    } else {
-        length
+    let net = match (raw, length.checked_sub(96)) {
+        (Some(_), Some(short)) if mapped => IpNet::new(address, short).ok()?,
+        // A prefix that ends before the IPv4 part.
+        (Some(raw), None) if mapped => IpNet::new(raw.into(), length).ok()?,
+        _ => IpNet::new(address, length).ok()?,
     };
-    let net = IpNet::new(address, u8::try_from(length).ok()?).ok()?;
     Some(Cidr { address, net })
 }
 
