@@ -22,7 +22,9 @@ impl Challenge {
     pub(super) fn of(headers: &HeaderMap) -> Option<Challenge> {
         let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
         let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-        let challenges = texts.iter().filter_map(|text| http_auth::parse_challenges(text).ok());
+        let challenges = texts
+            .iter()
+            .filter_map(|text| http_auth::parse_challenges(text).ok());
         let mut understood: Vec<Challenge> = challenges.flatten().filter_map(understand).collect();
         // A token is worth less to a thief than a password.
         understood.sort_by_key(|challenge| *challenge == Challenge::Basic);
@@ -32,7 +34,10 @@ impl Challenge {
 
 fn understand(challenge: http_auth::ChallengeRef<'_>) -> Option<Challenge> {
     let parameter = |name: &str| {
-        let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = challenge
+            .params
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.to_unescaped())
     };
     match challenge.scheme {

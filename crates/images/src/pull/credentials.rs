@@ -35,7 +35,10 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     Anonymous,
-    Password { username: String, password: String },
+    Password {
+        username: String,
+        password: String,
+    },
     /// To be exchanged at the token service.
     Refresh(String),
     /// To be sent as it is.

@@ -38,11 +38,16 @@ pub(super) struct Fetched {
 }
 
 /// The digest that a tag stands for, by what the registry says: good for comparing it with what is known, and for nothing else.
-pub(super) async fn current_digest(session: &Session, tag: &str) -> Result<Option<String>, Failure> {
+pub(super) async fn current_digest(
+    session: &Session,
+    tag: &str,
+) -> Result<Option<String>, Failure> {
     let path = format!("manifests/{tag}");
     let response = session.get(Method::HEAD, &path, ACCEPT_MANIFEST).await?;
     let value = response.headers().get("docker-content-digest");
-    Ok(value.and_then(|value| value.to_str().ok()).map(str::to_owned))
+    Ok(value
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned))
 }
 
 /// The manifest or index under a tag or digest.
@@ -50,7 +55,9 @@ pub(super) async fn manifest(session: &Session, name: &str) -> Result<Fetched, F
     let path = format!("manifests/{name}");
     let response = session.get(Method::GET, &path, ACCEPT_MANIFEST).await?;
     let media_type = response.headers().get(CONTENT_TYPE);
-    let media_type = media_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let media_type = media_type
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
     let bytes = bounded(response.into_body(), MAX_DOCUMENT_BYTES).await?;
     let found = digest(&bytes);
     if oci::reference::valid_digest(name) && found != name {
@@ -86,7 +93,10 @@ fn check_kind(manifest: &Manifest, media_type: Option<&str>) -> Result<(), Failu
 /// A configuration.
 pub(super) async fn config(session: &Session, blob: &Descriptor) -> Result<bytes::Bytes, Failure> {
     let path = format!("blobs/{}", blob.digest);
-    let response = session.get(Method::GET, &path, "*/*").await.map_err(|e| lost(e, blob))?;
+    let response = session
+        .get(Method::GET, &path, "*/*")
+        .await
+        .map_err(|e| lost(e, blob))?;
     let bytes = bounded(response.into_body(), MAX_DOCUMENT_BYTES).await?;
     let found = digest(&bytes);
     if found != blob.digest {
@@ -99,10 +109,10 @@ pub(super) async fn config(session: &Session, blob: &Descriptor) -> Result<bytes
 /// Layers, each into the file of the same place.
 pub(super) async fn layers(
     session: &Session,
-    wanted: Vec<(&Descriptor, std::path::PathBuf)>,
+    wanted: Vec<(Descriptor, std::path::PathBuf)>,
 ) -> Result<(), Failure> {
     futures::stream::iter(wanted)
-        .map(|(blob, path)| async move { layer(session, blob, &path).await })
+        .map(|(blob, path)| async move { layer(session, &blob, &path).await })
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await
@@ -152,9 +162,7 @@ fn mismatch(what: &str, found: String, expected: &str) -> Error {
 /// A missing blob is damage, and not the absence of the image.
 fn lost(failure: Failure, blob: &Descriptor) -> Failure {
     match failure {
-        Failure::NotFound => {
-            Failure::Remote(format!("the registry has lost blob {}", blob.digest))
-        }
+        Failure::NotFound => Failure::Remote(format!("the registry has lost blob {}", blob.digest)),
         other => other,
     }
 }

@@ -18,7 +18,7 @@ mod session;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::image::{Descriptor, Manifest, architecture};
@@ -65,7 +65,11 @@ impl Store {
             match pulled {
                 Ok(id) => return Ok(id),
                 Err(reason) => {
-                    tracing::debug!(endpoint = endpoint.base, ?reason, "could not pull {reference}");
+                    tracing::debug!(
+                        endpoint = endpoint.base,
+                        ?reason,
+                        "could not pull {reference}"
+                    );
                     failure = reason;
                 }
             }
@@ -85,7 +89,7 @@ impl Store {
         session: &Session,
         reference: &Reference,
     ) -> Result<String, Failure> {
-        if let Some(image) = self.unchanged(session, reference).await? {
+        if let Some(image) = self.unchanged(session, reference).await {
             let id = image.id.clone();
             let scratch = Scratch::new(self)?;
             let chain = image.config.chain_ids();
@@ -119,7 +123,7 @@ impl Store {
         let wanted = self
             .missing(&chain)
             .into_iter()
-            .map(|at| (&manifest.layers[at], scratch.layer(at)))
+            .map(|at| (manifest.layers[at].clone(), scratch.layer(at)))
             .collect();
         fetch::layers(session, wanted).await?;
         self.add_fetched(image, scratch).await?;
@@ -127,33 +131,33 @@ impl Store {
     }
 
     /// The image that is already here under the digest that a tag stands for now, with the tag as its name.
-    async fn unchanged(
-        &self,
-        session: &Session,
-        reference: &Reference,
-    ) -> Result<Option<Image>, Failure> {
-        let (Some(tag), None) = (&reference.tag, &reference.digest) else {
-            return Ok(None);
-        };
+    async fn unchanged(&self, session: &Session, reference: &Reference) -> Option<Image> {
+        let tag = reference
+            .tag
+            .as_ref()
+            .filter(|_| reference.digest.is_none())?;
         let prefix = format!("{}@", reference.name());
         let from_here = |image: &Image| image.repo_digests.iter().any(|d| d.starts_with(&prefix));
         if !self.list().iter().any(from_here) {
-            return Ok(None);
+            return None;
         }
-        let Some(digest) = fetch::current_digest(session, tag).await? else {
-            return Ok(None);
-        };
+        // Not every registry answers this; whatever is wrong shows again when the manifest is fetched.
+        let digest = fetch::current_digest(session, tag).await.ok()??;
         let name = format!("{prefix}{digest}");
-        let known = self.list().into_iter().find(|image| image.repo_digests.contains(&name));
-        Ok(known.map(|image| Image {
+        let known = |image: &Image| image.repo_digests.contains(&name);
+        let image = self.list().into_iter().find(known)?;
+        Some(Image {
             repo_tags: reference.tagged().into_iter().collect(),
             loaded_tags: BTreeSet::new(),
             ..image
-        }))
+        })
     }
 
     async fn config(&self, session: &Session, blob: &Descriptor) -> Result<ImageConfig, Failure> {
-        let known = self.list().into_iter().find(|image| image.id == blob.digest);
+        let known = self
+            .list()
+            .into_iter()
+            .find(|image| image.id == blob.digest);
         let config = match known {
             Some(image) => image.config,
             None => ImageConfig::parse(&fetch::config(session, blob).await?)?,
@@ -223,7 +227,7 @@ impl Scratch {
     }
 
     fn layer(&self, at: usize) -> PathBuf {
-        Path::new(&self.dir).join(at.to_string())
+        self.dir.join(at.to_string())
     }
 }
 

@@ -86,7 +86,11 @@ fn is_loopback(registry: &str) -> bool {
 /// True when two addresses lead to the same server in the same way, so that what one may see the other may, too.
 pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
     let port = |uri: &Uri| {
-        let default = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+        let default = if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
         uri.port_u16().unwrap_or(default)
     };
     let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();

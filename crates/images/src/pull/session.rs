@@ -147,11 +147,14 @@ impl Session {
     /// Gets a token for pulling from the service that the registry names.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, Failure> {
         let realm = token_service(realm, &self.base)?;
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("scope", &self.scope);
-        if let Some(service) = service {
-            query.append_pair("service", service);
-        }
+        let start = || {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("scope", &self.scope);
+            if let Some(service) = service {
+                query.append_pair("service", service);
+            }
+            query
+        };
         let mut headers = HeaderMap::new();
         let kind = match &self.login {
             Login::Anonymous | Login::Bearer(_) => "anonymous",
@@ -159,6 +162,7 @@ impl Session {
         };
         let (method, url, body) = match &self.login {
             Login::Refresh(refresh) => {
+                let mut query = start();
                 query.append_pair("grant_type", "refresh_token");
                 query.append_pair("client_id", "oxikube");
                 query.append_pair("refresh_token", refresh);
@@ -171,13 +175,17 @@ impl Session {
                     headers.insert(AUTHORIZATION, basic(username, password)?);
                 }
                 let separator = if realm.query().is_some() { '&' } else { '?' };
-                let text = format!("{realm}{separator}{}", query.finish());
-                let url = text.parse().map_err(|_| Failure::Remote(format!("unusable address {text:?}")))?;
+                let text = format!("{realm}{separator}{}", start().finish());
+                let url = text
+                    .parse()
+                    .map_err(|_| Failure::Remote(format!("unusable address {text:?}")))?;
                 (Method::GET, url, Bytes::new())
             }
         };
         let failed = |why: String| {
-            Failure::Unauthorized(format!("failed to authorize: failed to fetch {kind} token: {why}"))
+            Failure::Unauthorized(format!(
+                "failed to authorize: failed to fetch {kind} token: {why}"
+            ))
         };
         let response = self.send(&method, &url, headers, body).await?;
         let status = response.status();
@@ -189,7 +197,10 @@ impl Session {
         }
         let bytes = bounded(response.into_body(), MAX_ANSWER_BYTES).await?;
         let answer: Token = serde_json::from_slice(&bytes).unwrap_or_default();
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        let token = answer
+            .token
+            .or(answer.access_token)
+            .filter(|token| !token.is_empty());
         token.ok_or_else(|| failed("the token service's answer contains none".into()))
     }
 
@@ -205,7 +216,9 @@ impl Session {
         *request.uri_mut() = url.clone();
         *request.headers_mut() = headers;
         let agent = concat!("oxikube/", env!("CARGO_PKG_VERSION"));
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
+        request
+            .headers_mut()
+            .insert(USER_AGENT, HeaderValue::from_static(agent));
         match tokio::time::timeout(SILENCE, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::request(method, url, &root_cause(&error))),
@@ -258,7 +271,10 @@ fn connector(base: &Uri, options: &PullOptions) -> Result<HttpsConnector<Connect
 fn basic(username: &str, password: &str) -> Result<HeaderValue, Failure> {
     use base64::Engine;
     let text = format!("{username}:{password}");
-    secret(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
+    secret(format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(text)
+    ))
 }
 
 /// A header that debug output does not show.
@@ -273,7 +289,9 @@ fn secret(text: String) -> Result<HeaderValue, Failure> {
 fn redirected(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let location = headers.get(LOCATION)?.to_str().ok()?;
     let to: Uri = match location.starts_with('/') && !location.starts_with("//") {
-        true => format!("{}://{}{location}", from.scheme()?, from.authority()?).parse().ok()?,
+        true => format!("{}://{}{location}", from.scheme()?, from.authority()?)
+            .parse()
+            .ok()?,
         false => location.parse().ok()?,
     };
     let safe = match to.scheme_str()? {
@@ -295,7 +313,9 @@ fn unexpected(method: &Method, url: &Uri, status: StatusCode) -> Failure {
 /// What an answer that is not a success means.
 async fn refusal(method: &Method, url: &Uri, response: Response<Incoming>) -> Failure {
     let status = response.status();
-    let body = bounded(response.into_body(), MAX_ANSWER_BYTES).await.unwrap_or_default();
+    let body = bounded(response.into_body(), MAX_ANSWER_BYTES)
+        .await
+        .unwrap_or_default();
     let complaints: Complaints = serde_json::from_slice(&body).unwrap_or_default();
     let said = complaints.errors.first().map(|first| {
         let text = format!("{}: {}", first.code.to_ascii_lowercase(), first.message);
