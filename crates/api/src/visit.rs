@@ -342,3 +342,63 @@ pub fn volume_sources(volume: &Volume) -> Vec<&'static str> {
         .filter_map(|(name, set)| set.then_some(name))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+    use crate::testing::object;
+
+    /// Every way to refer to something, in every list of containers.
+    const POD: &str = "{apiVersion: v1, kind: Pod, spec: {
+        imagePullSecrets: [{name: pull}], serviceAccount: old,
+        containers: [{name: a, envFrom: [{secretRef: {name: from}}, {configMapRef: {name: settings}}]}],
+        initContainers: [{name: b, env: [{name: X, valueFrom: {secretKeyRef: {name: key, key: k}}}]}],
+        ephemeralContainers: [{name: c, env: [{name: X, valueFrom: {configMapKeyRef: {name: debug, key: k}}}]}],
+        resourceClaims: [{name: gpu, resourceClaimName: gpu-1}],
+        volumes: [{name: s, secret: {secretName: files}}, {name: c, configMap: {name: conf}},
+          {name: p, projected: {sources: [{secret: {name: inner}}, {configMap: {name: inside}}]}},
+          {name: d, persistentVolumeClaim: {claimName: data}}, {name: e, ephemeral: {}},
+          {name: csi, csi: {driver: x, nodePublishSecretRef: {name: publish}}},
+          {name: iscsi, iscsi: {secretRef: {name: chap}}}, {name: az, azureFile: {secretName: azure}}]}}";
+
+    #[test]
+    fn no_reference_is_forgotten() {
+        let pod: Pod = object(POD).view().unwrap();
+        let spec = pod.spec.unwrap();
+        let all: Vec<String> = references(&spec).iter().map(|r| format!("{r:?}")).collect();
+        expect![[r#"
+            Secret("pull")
+            Secret("key")
+            Secret("from")
+            ConfigMap("settings")
+            ConfigMap("debug")
+            Secret("files")
+            ConfigMap("conf")
+            Secret("inner")
+            ConfigMap("inside")
+            PersistentVolumeClaim("data")
+            EphemeralVolumeClaim("e")
+            Secret("publish")
+            Secret("chap")
+            Secret("azure")
+            ServiceAccount("old")
+            ResourceClaim("gpu-1")"#]].assert_eq(&all.join("\n"));
+    }
+
+    #[test]
+    fn containers_of_all_lists_are_visited_with_their_paths() {
+        let pod: Pod = object(POD).view().unwrap();
+        let spec = pod.spec.unwrap();
+        let visited = containers_with_path(&spec, &Path::new("spec"));
+        let visited: Vec<String> = visited
+            .map(|(path, c)| format!("{path}: {}", c.name()))
+            .collect();
+        expect![[r#"
+            spec.initContainers[0]: b
+            spec.containers[0]: a
+            spec.ephemeralContainers[0]: c"#]].assert_eq(&visited.join("\n"));
+    }
+}

@@ -189,7 +189,7 @@ impl Object {
     /// # Errors
     /// The tree does not have the shape of `T`.
     pub fn view<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(&Value::Object(self.0.clone()))
+        T::deserialize(&self.0)
     }
 
     /// The JSON encoding, with `kind`, `apiVersion` and `metadata` first, as the store and the wire carry it.
