@@ -166,6 +166,21 @@ impl Cgroup {
             .collect()
     }
 
+    /// Its directory in each hierarchy, by the name under which that is mounted (such as `cpu,cpuacct`).
+    pub fn dirs_by_mount(&self) -> Vec<(String, PathBuf)> {
+        let name = |mount: &Path| {
+            mount
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let mounts = self.hierarchies.mounts().into_iter();
+        mounts
+            .map(|mount| (name(mount), mount.join(&self.path)))
+            .collect()
+    }
+
     /// True when it exists in every hierarchy.
     pub fn exists(&self) -> bool {
         self.dirs().iter().all(|dir| dir.is_dir())

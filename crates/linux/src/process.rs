@@ -248,6 +248,34 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     }
 }
 
+/// Closes every descriptor but the standard three. For the very beginning of a program: what is open then was left open by
+/// whoever started it, and nothing here owns it. Refused once there is a second thread.
+pub fn close_inherited() -> Result<()> {
+    require_single_thread()?;
+    close_from_three().context(|| "close inherited descriptors")
+}
+
+/// Waits for nothing, for ever, holding nothing open; exited children are reaped by the kernel. For a process that only keeps a
+/// namespace alive.
+pub fn pause_forever() -> ! {
+    let _ = crate::signal::ignore(nix::sys::signal::Signal::SIGCHLD);
+    // Whoever owned a descriptor in this process never runs again.
+    let _ = close_from_three();
+    loop {
+        rustix::event::pause();
+    }
+}
+
+fn close_from_three() -> io::Result<()> {
+    // SAFETY: both callers see to it that no owner of a descriptor closed here is ever used again.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes `fd` the standard input (0), output (1) or error (2) of this process, kept over exec.
 pub fn set_stdio(fd: impl AsFd, number: u32) -> Result<()> {
     let fd = fd.as_fd();
@@ -282,8 +310,11 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Sets the kernel's out-of-memory badness of the calling process.
+/// Sets the kernel's out-of-memory badness of the calling process; as low as allowed when the value itself is not, which is
+/// what a machine without CAP_SYS_RESOURCE says.
 pub fn set_oom_score_adj(value: i32) -> Result<()> {
-    std::fs::write("/proc/self/oom_score_adj", value.to_string())
-        .context(|| format!("set oom_score_adj to {value}"))
+    match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        set => set.context(|| format!("set oom_score_adj to {value}")),
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use oci::image::{architecture, digest};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::registry::Registry;
@@ -309,4 +311,48 @@ async fn a_loaded_image_is_never_asked_of_a_registry() {
     registry.push("small", "latest", &image("newer"));
     assert_ne!(node.pull(&name).await.unwrap(), id);
     assert_eq!(node.pull_with("small", &none, &nowhere).await.unwrap(), id);
+}
+
+/// A registry that stops in the middle of the layer, and says when.
+async fn stalling(image: demo_images::Built, stalled: Arc<tokio::sync::Notify>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        loop {
+            request.push(stream.read_u8().await.unwrap());
+            if !request.ends_with(b"\r\n\r\n") {
+                continue;
+            }
+            let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
+            let path = text.split(' ').nth(1).unwrap();
+            let mut blobs = image.blobs();
+            let blob = blobs.position(|(digest, _)| path.ends_with(digest));
+            let bytes = blob.map_or(image.manifest().1, |at| image.blobs().nth(at).unwrap().1);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // The layer is the first of the blobs.
+            if blob == Some(0) {
+                stream.write_all(&bytes[..bytes.len() / 2]).await.unwrap();
+                stalled.notify_one();
+                std::future::pending::<()>().await;
+            }
+            stream.write_all(bytes).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_pull_that_is_given_up_leaves_nothing() {
+    let stalled = Arc::new(tokio::sync::Notify::new());
+    let address = stalling(image("never whole"), Arc::clone(&stalled)).await;
+    let node = Node::new();
+    let name = format!("{address}/small:latest");
+    tokio::select! {
+        pulled = node.pull(&name) => panic!("the layer is not complete: {pulled:?}"),
+        () = stalled.notified() => assert_eq!(names(&node.store.root().join("partial")).len(), 1),
+    }
+    node.assert_empty();
 }

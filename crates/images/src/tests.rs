@@ -1,0 +1,1 @@
+//! Whether images are loaded, found and removed.

@@ -1,0 +1,1 @@
+//! What a container may and may not, and how it ends.
