@@ -350,9 +350,14 @@ async fn a_pull_that_is_given_up_leaves_nothing() {
     let address = stalling(image("never whole"), Arc::clone(&stalled)).await;
     let node = Node::new();
     let name = format!("{address}/small:latest");
+    let partial = node.store.root().join("partial");
+    let halfway = async {
+        stalled.notified().await;
+        assert_eq!(names(&partial).len(), 1);
+    };
     tokio::select! {
         pulled = node.pull(&name) => panic!("the layer is not complete: {pulled:?}"),
-        () = stalled.notified() => assert_eq!(names(&node.store.root().join("partial")).len(), 1),
+        () = halfway => {}
     }
     node.assert_empty();
 }
