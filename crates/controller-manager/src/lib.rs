@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use control::Reconciler;
 use controllers::{
-    clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace,
-    nodeipam, nodelifecycle, podgc, replicaset, replicationcontroller, rootcacertpublisher,
-    serviceaccount, serviceaccounttoken, tainteviction,
+    clusterroleaggregation, deployment, endpoint, endpointslice, endpointslicemirroring,
+    garbagecollector, namespace, nodeipam, nodelifecycle, podgc, replicaset, replicationcontroller,
+    rootcacertpublisher, serviceaccount, serviceaccounttoken, tainteviction,
 };
 use driver::Driver;
 use kube::Client;
@@ -60,6 +60,7 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(replicationcontroller::ReplicationControllerController);
     set.add(endpoint::EndpointsController);
     set.add(endpointslice::EndpointSliceController);
+    set.add(endpointslicemirroring::EndpointSliceMirroringController);
     set.add(namespace::NamespaceController);
     set.add(serviceaccount::ServiceAccountsController);
     set.add(serviceaccounttoken::TokensController);

@@ -15,6 +15,7 @@ pub mod clusterroleaggregation;
 pub mod deployment;
 pub mod endpoint;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod garbagecollector;
 pub mod namespace;
 pub mod nodeipam;

@@ -43,7 +43,7 @@ pub(super) fn groups(o: &Observed, spec: &ServiceSpec, family: Family) -> Vec<Gr
 }
 
 /// What makes two lists of ports the same.
-pub(super) fn port_key(ports: &[EndpointPort]) -> String {
+pub(crate) fn port_key(ports: &[EndpointPort]) -> String {
     let mut parts: Vec<String> = ports
         .iter()
         .map(|p| {

@@ -11,6 +11,7 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use endpoint::port_key;
 pub use observe::Observed;
 
 use control::{Look, Plan, Reconciler, Wake};

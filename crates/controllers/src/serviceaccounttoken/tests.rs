@@ -19,27 +19,47 @@ type: kubernetes.io/service-account-token
 
 #[test]
 fn tokens_go_with_their_account() {
-    check(&TokensController, SECRET, "team/t", &expect![[r#"
+    check(
+        &TokensController,
+        SECRET,
+        "team/t",
+        &expect![[r#"
         because its service account is missing, the API is asked
         confirm serviceaccounts team/robot
         because its service account is gone
         delete secrets team/t
-    "#]]);
+    "#]],
+    );
     let account =
         "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: team}}";
     let both = format!("{SECRET}\n---\n{account}");
-    check(&TokensController, &both, "team/t", &expect![[r#"
+    check(
+        &TokensController,
+        &both,
+        "team/t",
+        &expect![[r#"
         because its service account exists
-    "#]]);
+    "#]],
+    );
     let another = both.replace("uid: robot-uid", "uid: former-uid");
-    check(&TokensController, &another, "team/t", &expect![[r#"
+    check(
+        &TokensController,
+        &another,
+        "team/t",
+        &expect![[r#"
         because its service account is missing, the API is asked
         confirm serviceaccounts team/robot
         because its service account is gone
         delete secrets team/t
-    "#]]);
+    "#]],
+    );
     let opaque = SECRET.replace("type: kubernetes.io/service-account-token", "type: Opaque");
-    check(&TokensController, &opaque, "team/t", &expect![[r#"
+    check(
+        &TokensController,
+        &opaque,
+        "team/t",
+        &expect![[r#"
         gone
-    "#]]);
+    "#]],
+    );
 }
