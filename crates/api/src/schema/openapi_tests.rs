@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use expect_test::expect;
 use machinery::openapi::{ServedResource, ServedSubresource, v2, v3};
 use serde_json::{Map, Value};
 
@@ -180,6 +181,58 @@ fn compare_schemas(own: &Value, theirs: &Value, wrong: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Method, operation and parameters of every path, in lines.
+fn outline(document: &Value) -> String {
+    let mut out = String::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if method != "parameters" {
+                let id = operation["operationId"].as_str().unwrap_or_default();
+                out.push_str(&format!("{method} {path} {id}\n"));
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn a_document_has_all_operations_and_schemas() {
+    let verbs = ["create", "get", "list", "update", "watch"];
+    let lease = ServedResource {
+        group: "coordination.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Lease".to_owned(),
+        plural: "leases".to_owned(),
+        namespaced: true,
+        verbs: verbs.map(str::to_owned).to_vec(),
+        definition: definition_name("coordination.k8s.io", "v1", "Lease"),
+        subresources: Vec::new(),
+    };
+    let document = v3::group_version_document("coordination.k8s.io", "v1", &[lease], definitions);
+    expect![[r#"
+        get /apis/coordination.k8s.io/v1/ getCoordinationV1APIResources
+        get /apis/coordination.k8s.io/v1/leases listCoordinationV1LeaseForAllNamespaces
+        get /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases listCoordinationV1NamespacedLease
+        post /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases createCoordinationV1NamespacedLease
+        get /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name} readCoordinationV1NamespacedLease
+        put /apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name} replaceCoordinationV1NamespacedLease
+        get /apis/coordination.k8s.io/v1/watch/leases watchCoordinationV1LeaseListForAllNamespaces
+        get /apis/coordination.k8s.io/v1/watch/namespaces/{namespace}/leases watchCoordinationV1NamespacedLeaseList
+        get /apis/coordination.k8s.io/v1/watch/namespaces/{namespace}/leases/{name} watchCoordinationV1NamespacedLease
+    "#]].assert_eq(&outline(&document));
+    let schemas = &document["components"]["schemas"];
+    let spec = &schemas["io.k8s.api.coordination.v1.Lease"]["properties"]["spec"];
+    assert_eq!(
+        spec["allOf"][0]["$ref"],
+        "#/components/schemas/io.k8s.api.coordination.v1.LeaseSpec"
+    );
+    assert!(
+        spec["description"]
+            .as_str()
+            .is_some_and(|d| d.contains("specification"))
+    );
 }
 
 const GROUPS: [&str; 11] = [

@@ -1,6 +1,6 @@
 //! The query parameters of the API, as clients read them in the documents.
 
-use super::operations::Query;
+use super::model::Query;
 
 const ALLOW_WATCH_BOOKMARKS: Query = Query {
     name: "allowWatchBookmarks",

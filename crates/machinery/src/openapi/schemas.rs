@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{Content, Operations};
+use super::model::{Content, Operations};
 use super::{ServedResource, ServedSubresource};
 use crate::schema::Source;
 

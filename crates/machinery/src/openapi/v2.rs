@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::operations::{
-    Content, Operation, Operations, PATCH_TYPES, Parameter, of_group_version, split_parameters,
-};
+use super::model::{Content, Operation, Operations, PATCH_TYPES, Parameter, split_parameters};
+use super::operations::of_group_version;
 use super::schemas::{Dialect, collect};
 use super::v3::reason;
 use super::{ServedResource, proto};

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::ServedResource;
-use super::operations::{
-    Content, Media, Operation, Operations, PATCH_TYPES, Parameter, base_path, group_tag,
-    of_group_version, split_parameters, upper_first,
+use super::model::{
+    Content, Media, Operation, Operations, PATCH_TYPES, Parameter, split_parameters,
 };
+use super::operations::{base_path, group_tag, of_group_version, upper_first};
 use super::schemas::{Definitions, Dialect, collect};
 use crate::schema::Source;
 
