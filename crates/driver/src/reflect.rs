@@ -105,7 +105,8 @@ async fn list(
     };
     let mut next = String::new();
     loop {
-        let uri = format!("{path}?limit={PAGE}&continue={next}");
+        let token: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+        let uri = format!("{path}?limit={PAGE}&continue={token}");
         let request = Request::get(uri)
             .header(http::header::ACCEPT, accept)
             .body(Vec::new())
