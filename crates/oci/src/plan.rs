@@ -325,6 +325,9 @@ fn mounts(request: &Request, image: &ImageConfig) -> Result<Vec<Mount>, InvalidC
     for (index, path) in image.config.volumes.keys().enumerate() {
         let path = format!("/{}", path.trim_matches('/'));
         check_path(&path)?;
+        if all.iter().any(|usual| usual.destination == path) {
+            continue;
+        }
         let on_host = request.volumes.join(index.to_string());
         all.push(mount(&path, Source::ImageVolume(on_host), false));
     }
