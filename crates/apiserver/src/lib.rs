@@ -1,11 +1,11 @@
 //! The API server: the one road that every request takes, over every kind of the table.
 //!
-//! What it is: connection, authentication, impersonation, flow control, authorization, decoding and defaults, admission,
-//! preparation, validation, store transaction, answer; lists and watches from a cache per resource. What it is not: it
+//! What it is: connection, authentication, impersonation, flow control, authorization, decoding and defaults,
+//! admission, preparation, validation, store transaction, answer; lists and watches from a cache per resource. What it is not: it
 //! has no handler for any kind; what is special about one stands in `api`, what is allowed in `access`.
 //!
-//! Start with [`Server`], then `road` (the stages in order), `write::update` (the loop of a changing write), `cache` (the
-//! contract of reads) and `read::watch`.
+//! Start with [`Server`], then `road` (the stages in order), `write::update` (the loop of a changing write), `cache`
+//! (the contract of reads) and `read::watch`.
 
 mod admit;
 mod allocate;

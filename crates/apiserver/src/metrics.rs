@@ -101,7 +101,8 @@ impl Metrics {
             &mut out,
             "apiserver_request_total",
             "counter",
-            "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+            "Counter of apiserver requests broken out for each verb, dry run value, group, \
+             version, resource, scope, component, and HTTP response code.",
         );
         for ((labels, code, dry_run), count) in &state.requests {
             let dry = if *dry_run { "All" } else { "" };
@@ -117,7 +118,8 @@ impl Metrics {
             &mut out,
             "apiserver_request_duration_seconds",
             "histogram",
-            "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
+            "Response latency distribution in seconds for each verb, dry run value, group, \
+             version, resource, subresource, scope and component.",
         );
         for (labels, histogram) in &state.durations {
             write_histogram(&mut out, &names(labels), histogram);
@@ -126,11 +128,13 @@ impl Metrics {
             &mut out,
             "apiserver_longrunning_requests",
             "gauge",
-            "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component. Not all requests are tracked this way.",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, \
+             version, resource, scope and component. Not all requests are tracked this way.",
         );
         for ((group, version, resource), count) in &state.watches {
             let own = format!(
-                "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"\",subresource=\"\",verb=\"WATCH\",version=\"{version}\""
+                "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"\",\
+                 subresource=\"\",verb=\"WATCH\",version=\"{version}\""
             );
             line(&mut out, "apiserver_longrunning_requests", &own, *count);
         }
@@ -138,7 +142,8 @@ impl Metrics {
             &mut out,
             "apiserver_current_inflight_requests",
             "gauge",
-            "Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
+            "Maximal number of currently used inflight request limit of this apiserver per \
+             request kind in last second.",
         );
         for (kind, gauge) in [("mutating", &self.writing), ("readOnly", &self.reading)] {
             let own = format!("request_kind=\"{kind}\"");
@@ -219,7 +224,8 @@ impl InFlight<'_> {
 
 fn names([group, version, resource, subresource, scope, verb]: &Labels) -> String {
     format!(
-        "group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
+        "group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\",\
+         verb=\"{verb}\",version=\"{version}\""
     )
 }
 

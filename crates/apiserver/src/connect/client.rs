@@ -1,7 +1,7 @@
 //! One outgoing HTTP/1.1 connection for one request, with TLS if need be, and the hand-over of upgraded connections.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
@@ -11,8 +11,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use machinery::ApiError;
-use rustls::RootCertStore;
-use rustls_pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -44,13 +46,70 @@ impl KubeletTls {
             .with_client_auth_cert(client.identity.chain, client.identity.key)?;
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
+
+    /// What makes the connection.
+    pub(super) fn connector(&self) -> &TlsConnector {
+        &self.0
+    }
+}
+
+/// TLS with pods and services: their certificates are their own affair, and the connection is no safer than the pod
+/// network is. No credentials of the server travel on it.
+pub(super) static ANY_CERTIFICATE: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+});
+
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 /// Where a request goes.
 pub(super) struct Outgoing<'a> {
     pub(super) address: SocketAddr,
     /// With it the connection is TLS.
-    pub(super) tls: Option<&'a KubeletTls>,
+    pub(super) tls: Option<&'a TlsConnector>,
     pub(super) method: Method,
     /// Path and query.
     pub(super) path: String,
@@ -101,7 +160,7 @@ impl Outgoing<'_> {
         stream.set_nodelay(true)?;
         match self.tls {
             None => Ok(Box::new(stream)),
-            Some(KubeletTls(connector)) => {
+            Some(connector) => {
                 let name = ServerName::IpAddress(self.address.ip().into());
                 Ok(Box::new(connector.connect(name, stream).await?))
             }

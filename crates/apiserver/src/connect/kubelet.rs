@@ -9,6 +9,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use machinery::{ApiError, Object};
+use tokio_rustls::TlsConnector;
 
 use super::client::{KubeletTls, Outgoing, join, limited_text, upgrade_headers};
 use super::target;
@@ -19,9 +20,12 @@ use crate::call::Call;
 use crate::resource::Resource;
 use crate::respond;
 
-fn kubelets(call: &Call) -> Result<&KubeletTls, ApiError> {
+fn kubelets(call: &Call) -> Result<&TlsConnector, ApiError> {
     let missing = || ApiError::internal("this server has no credentials for kubelets");
-    call.server.kubelets().ok_or_else(missing)
+    call.server
+        .kubelets()
+        .map(KubeletTls::connector)
+        .ok_or_else(missing)
 }
 
 fn nothing() -> RequestBody {

@@ -6,11 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use access::Lookup;
 use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use machinery::{ApiError, Object};
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
 
-use super::client::{Outgoing, check_proxyable, forwarded_headers, join, upgrade_headers};
+use super::client::{
+    ANY_CERTIFICATE, Outgoing, check_proxyable, forwarded_headers, join, upgrade_headers,
+};
 use super::target::{self, SchemeNamePort};
 use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
@@ -27,52 +30,24 @@ pub(crate) async fn proxy(
     admit::mutate(&operation, &mut Object::default(), None)?;
     let wanted = SchemeNamePort::parse(&call.info.name)?;
     resource.key(&call.info.namespace, &wanted.name)?;
-    let (address, secure) = match resource.names().plural {
-        "nodes" => (target::kubelet(call, &wanted.name)?, true),
-        "pods" => (pod_address(call, &wanted)?, wanted.scheme == "https"),
-        _ => (service_address(call, &wanted)?, wanted.scheme == "https"),
-    };
+    let (address, tls) = place(call, resource, &wanted)?;
     check_proxyable(address.ip())?;
-    if secure && resource.names().plural != "nodes" {
-        // Whose certificate that would be nobody knows here.
-        let why = "https is not supported by the proxies of pods and services";
-        return Err(ApiError::new(501, "", why));
-    }
-    let tls = if secure { call.server.kubelets() } else { None };
-    if secure && tls.is_none() {
-        return Err(ApiError::internal(
-            "this server has no credentials for kubelets",
-        ));
-    }
-    if call.info.rest.is_empty()
-        && call.method == http::Method::GET
-        && !call.info.path.ends_with('/')
-    {
+    let info = &call.info;
+    if info.rest.is_empty() && call.method == Method::GET && !info.path.ends_with('/') {
         return Ok(to_directory(call));
-    }
-    let mut path = if call.info.rest.is_empty() {
-        "/".to_owned()
-    } else {
-        call.info.rest.clone()
-    };
-    if call.info.path.ends_with('/') && !path.ends_with('/') {
-        path.push('/');
-    }
-    if !call.raw_query.is_empty() {
-        path = format!("{path}?{}", call.raw_query);
     }
     let near = call.upgrade.lock().take();
     let upgrades = call.headers.contains_key(header::UPGRADE) && near.is_some();
-    let headers = if upgrades {
-        upgrade_headers(&call.headers)
-    } else {
-        forwarded_headers(&call.headers)
+    let headers = match upgrades {
+        true => upgrade_headers(&call.headers),
+        false => forwarded_headers(&call.headers),
     };
+    let method = call.method.clone();
     let outgoing = Outgoing {
         address,
         tls,
-        method: call.method.clone(),
-        path,
+        method,
+        path: path(call),
         headers,
     };
     let answer = outgoing.send(body).await?;
@@ -88,6 +63,41 @@ pub(crate) async fn proxy(
         parts.headers.remove(name);
     }
     Ok(Response::from_parts(parts, Body::wrap(body)))
+}
+
+/// The address of what is meant, and how it is spoken to.
+fn place<'a>(
+    call: &'a Call,
+    resource: &Resource,
+    wanted: &SchemeNamePort,
+) -> Result<(SocketAddr, Option<&'a TlsConnector>), ApiError> {
+    let any = (wanted.scheme == "https").then_some(&*ANY_CERTIFICATE);
+    match resource.names().plural {
+        "nodes" => {
+            let missing = || ApiError::internal("this server has no credentials for kubelets");
+            let tls = call.server.kubelets().ok_or_else(missing)?;
+            Ok((target::kubelet(call, &wanted.name)?, Some(tls.connector())))
+        }
+        "pods" => Ok((pod_address(call, wanted)?, any)),
+        _ => Ok((service_address(call, wanted)?, any)),
+    }
+}
+
+/// What is asked for there.
+fn path(call: &Call) -> String {
+    let info = &call.info;
+    let mut path = if info.rest.is_empty() {
+        "/".to_owned()
+    } else {
+        info.rest.clone()
+    };
+    if info.path.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    if !call.raw_query.is_empty() {
+        path = format!("{path}?{}", call.raw_query);
+    }
+    path
 }
 
 /// Relative links work only below a directory.

@@ -154,7 +154,14 @@ fn resource(kind: &dyn AnyKind) -> Value {
         out["categories"] = names.categories.into();
     }
     if kind.verbs().contains(&api::Verb::Get) {
-        let text = format!("{}/{}/{}", names.group, names.version, names.kind);
+        // The hash of what is stored, which may be another group's kind.
+        let place = names.stored_as.unwrap_or((names.group, names.plural));
+        let is_stored = |k: &&&dyn AnyKind| (k.names().group, k.names().plural) == place;
+        let stored = api::KINDS
+            .iter()
+            .find(is_stored)
+            .map_or(names, |k| k.names());
+        let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
         out["storageVersionHash"] = STANDARD.encode(&Sha256::digest(text)[..8]).into();
     }
     out

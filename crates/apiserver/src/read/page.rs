@@ -66,6 +66,23 @@ pub(super) enum PageError {
     Other(ApiError),
 }
 
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Compacted { .. } => Self::Compacted,
+            other => Self::Other(store_error(other)),
+        }
+    }
+}
+
+fn snapshot(entries: Vec<Arc<Entry>>, revision: Revision, remaining: usize) -> Snapshot {
+    Snapshot {
+        entries,
+        revision,
+        remaining,
+    }
+}
+
 /// The selected objects of the store at a revision (`None`: now), from `start` on, at most `limit` (0: all).
 pub(super) async fn read(
     server: &Server,
@@ -95,14 +112,7 @@ pub(super) async fn read(
             limit: chunk,
             count_only: false,
         };
-        let found = server
-            .store()
-            .range(range)
-            .await
-            .map_err(|error| match error {
-                StoreError::Compacted { .. } => PageError::Compacted,
-                other => PageError::Other(store_error(other)),
-            })?;
+        let found = server.store().range(range).await?;
         let shown = *at.get_or_insert(found.revision);
         let (read, last) = (found.kvs.len(), found.kvs.last().map(|kv| kv.key.clone()));
         for (i, kv) in found.kvs.iter().enumerate() {
@@ -114,28 +124,12 @@ pub(super) async fn read(
             }
             if limit > 0 && entries.len() == limit && (i + 1 < read || found.more) {
                 let remaining = found.count.saturating_sub(i + 1);
-                return Ok((
-                    Snapshot {
-                        entries,
-                        revision: shown,
-                        remaining,
-                    },
-                    true,
-                ));
+                return Ok((snapshot(entries, shown, remaining), true));
             }
         }
         match last {
             Some(last) if found.more => from = Bytes::from([&last[..], b"\0"].concat()),
-            _ => {
-                return Ok((
-                    Snapshot {
-                        entries,
-                        revision: shown,
-                        remaining: 0,
-                    },
-                    false,
-                ));
-            }
+            _ => return Ok((snapshot(entries, shown, 0), false)),
         }
     }
 }

@@ -276,8 +276,8 @@ impl Attempt<'_> {
         let wanted = options.resource_version.as_deref();
         if let Some(version) = wanted.filter(|v| *v != old.resource_version()) {
             return conflict(format!(
-                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). \
-                 The object might have been modified",
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in \
+                 record ({}). The object might have been modified",
                 old.resource_version()
             ));
         }

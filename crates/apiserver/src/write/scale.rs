@@ -161,7 +161,8 @@ impl Change for Rescale<'_> {
         let replicas = match scale.at(&["spec", "replicas"]) {
             None | Some(Value::Null) => 0,
             Some(value) => value.as_i64().ok_or_else(|| {
-                ApiError::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas is no number")
+                let why = "cannot be handled as a Scale: spec.replicas is no number";
+                ApiError::bad_request(format!("Scale in version \"v1\" {why}"))
             })?,
         };
         if replicas < 0 {

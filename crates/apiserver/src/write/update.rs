@@ -90,7 +90,8 @@ pub(crate) async fn update(
     written(call, resource, updated)
 }
 
-/// Carries a change to one part out (`None`: the server's own change, which kinds have no rules about); tries again when somebody else was faster and the change does not insist on a version.
+/// Carries a change to one part out (`None`: the server's own change, which kinds have no rules about); tries again when
+/// somebody else was faster and the change does not insist on a version.
 pub(crate) async fn apply_change(
     call: &Call,
     resource: &Resource,

@@ -1,6 +1,8 @@
 //! The API server over the real store: the road seen from outside, in process and over TLS.
 
 mod client;
+mod consistency;
+mod documents;
 mod harness;
 
 mod identity;

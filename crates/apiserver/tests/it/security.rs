@@ -169,3 +169,46 @@ async fn cve_2018_1002105_no_upgrade_no_tunnel() {
     let path = "/api/v1/namespaces/default/pods/none/exec?command=id";
     cluster.admin.get(path).await.refused(404);
 }
+
+/// 2024-0793: one malformed stored object stops nobody.
+#[tokio::test]
+async fn cve_2024_0793_a_malformed_object_is_only_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = crate::harness::config(dir.path());
+    for (key, value) in [
+        ("configmaps/default/bad", "not JSON"),
+        (
+            "configmaps/default/odd",
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"labels":7},"data":[]}"#,
+        ),
+        (
+            "pods/default/bad",
+            r#"{"metadata":{"name":"bad"},"spec":{"containers":"none"}}"#,
+        ),
+        ("clusterroles/x", r#"{"metadata":{"name":7}}"#),
+    ] {
+        let put = store::Op::Put {
+            key: format!("/registry/{key}").into(),
+            value: value.to_owned().into(),
+            ttl: None,
+        };
+        let txn = store::Txn {
+            success: vec![put],
+            ..store::Txn::default()
+        };
+        config.store.txn(txn).await.expect("a write");
+    }
+    let server = apiserver::Server::new(config).await.expect("a server");
+    let admin = crate::harness::Client::of(&server, User::new("admin", &["system:masters"]));
+    let path = "/api/v1/namespaces/default/configmaps";
+    admin
+        .post(path, json!({"metadata": {"name": "good"}}))
+        .await
+        .ok();
+    let list = admin.get(path).await.ok();
+    let items = list["items"].as_array().expect("items");
+    assert!(items.iter().any(|i| i["metadata"]["name"] == "good"));
+    admin.get(&format!("{path}/bad")).await.refused(500);
+    admin.get("/api/v1/pods").await.ok();
+    server.shut_down();
+}

@@ -108,23 +108,64 @@ async fn ask(
     (code, serde_json::from_slice(&bytes).expect("JSON"))
 }
 
-#[tokio::test]
-async fn certificates_say_who_asks() {
+struct Serving {
+    server: Arc<Server>,
+    authority: Authority,
+    address: std::net::SocketAddr,
+    end: tokio::task::JoinHandle<Result<(), apiserver::StartError>>,
+    _dir: tempfile::TempDir,
+}
+
+async fn serve() -> Serving {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::new(config(dir.path())).await.expect("a server");
     let authority = Authority::new();
     let (der, key) = authority.sign(&["localhost"], &[], ExtendedKeyUsagePurpose::ServerAuth);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
+    let identity = Identity {
+        chain: vec![der],
+        key,
+    };
     let tls = TlsSettings {
-        identity: Identity {
-            chain: vec![der],
-            key,
-        },
+        identity,
         client_authorities: vec![authority.der.clone()],
     };
     let serving = server.clone();
-    let serving = tokio::spawn(async move { serving.serve(vec![listener], tls).await });
+    let end = tokio::spawn(async move { serving.serve(vec![listener], tls).await });
+    Serving {
+        server,
+        authority,
+        address,
+        end,
+        _dir: dir,
+    }
+}
+
+/// 2020-8552, 2026-73500: a client that does not shake hands is let go.
+#[tokio::test]
+async fn cve_2020_8552_handshakes_have_a_deadline() {
+    let serving = serve().await;
+    // From here on time passes as soon as nobody has anything to do.
+    tokio::time::pause();
+    let mut stream = TcpStream::connect(serving.address)
+        .await
+        .expect("a connection");
+    let mut nothing = [0; 1];
+    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut nothing).await;
+    assert_eq!(read.expect("an end"), 0);
+    serving.server.shut_down();
+}
+
+#[tokio::test]
+async fn certificates_say_who_asks() {
+    let Serving {
+        server,
+        authority,
+        address,
+        end: serving,
+        _dir,
+    } = serve().await;
     let subject = [
         (DnType::CommonName, "jane"),
         (DnType::OrganizationName, "devs"),
