@@ -3,8 +3,9 @@
 //! `*_in_root` treats the directory as `/` (absolute links and `..` stay inside); `*_beneath` refuses anything that leaves it.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -86,44 +87,79 @@ fn open(root: impl AsFd, path: &Path, flags: OFlags, how: ResolveFlags) -> Resul
 }
 
 /// Opens a path inside `root`, making what is missing: directories with mode 0755 and at the end a directory or an empty file.
-/// Existing links are followed inside `root`; the last part may be a link only if it leads to something that exists.
+/// Links are followed inside `root` only; where one leads to nothing, its target is made (also inside `root`).
 pub fn create_in_root(root: impl AsFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
-    match open_in_root(root.as_fd(), path) {
-        Ok(found) => return check_kind(found, path, kind),
-        Err(error) if error.is_not_found() => {}
-        Err(error) => return Err(error),
+    let mut wanted = inside(Path::new("/"), path);
+    // As many links as the kernel follows.
+    for _ in 0..40 {
+        match open_in_root(root.as_fd(), &wanted) {
+            Ok(found) => return check_kind(found, path, kind),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        match create_or_find_link(root.as_fd(), &wanted, kind)? {
+            Made::Whole(fd) => return Ok(fd),
+            Made::Link(instead) => wanted = instead,
+        }
     }
-    let parts: Vec<&OsStr> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(Ok(name)),
-            Component::ParentDir => Some(Err(())),
-            _ => None,
-        })
-        .collect::<std::result::Result<_, ()>>()
-        .map_err(|()| Error::new(format!("{} contains ..", path.display()), Errno::INVAL))?;
-    let mut so_far = std::path::PathBuf::from("/");
-    let mut dir = open_in_root(root.as_fd(), &so_far)?;
+    Err(Error::new(format!("make {}", path.display()), Errno::LOOP))
+}
+
+enum Made {
+    Whole(OwnedFd),
+    /// On the way lies a link that leads to nothing: this is where it would lead.
+    Link(PathBuf),
+}
+
+fn create_or_find_link(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Result<Made> {
+    let parts: Vec<&OsStr> = path.iter().skip(1).collect();
+    let mut so_far = PathBuf::from("/");
+    let mut dir = open_in_root(root, &so_far)?;
     for (index, name) in parts.iter().enumerate() {
+        let above = so_far.clone();
         so_far.push(name);
         let last = index + 1 == parts.len();
         let part = if last { kind } else { Kind::Directory };
-        dir = match open_in_root(root.as_fd(), &so_far) {
-            Ok(found) => check_kind(found, &so_far, part)?,
-            Err(error) if error.is_not_found() => {
-                make(dir.as_fd(), name, part).context(|| format!("make {}", so_far.display()))?;
-                // What was just made is opened without following a link that took its place.
-                let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                check_kind(
-                    open(dir.as_fd(), Path::new(name), OFlags::PATH, how)?,
-                    &so_far,
-                    part,
-                )?
+        match open_in_root(root, &so_far) {
+            Ok(found) => {
+                dir = check_kind(found, &so_far, part)?;
+                continue;
             }
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
-        };
+        }
+        if let Ok(target) = rustix::fs::readlinkat(&dir, *name, Vec::new()) {
+            let target = PathBuf::from(OsStr::from_bytes(target.to_bytes()));
+            let rest: PathBuf = parts[index + 1..].iter().collect();
+            return Ok(Made::Link(inside(&above, &target.join(rest))));
+        }
+        make(dir.as_fd(), name, part).context(|| format!("make {}", so_far.display()))?;
+        // What was just made is opened without following a link that took its place.
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        dir = check_kind(
+            open(dir.as_fd(), Path::new(name), OFlags::PATH, how)?,
+            &so_far,
+            part,
+        )?;
     }
-    Ok(dir)
+    Ok(Made::Whole(dir))
+}
+
+/// A path from `base` as an absolute one without dots; climbing stops at `/`.
+fn inside(base: &Path, path: &Path) -> PathBuf {
+    let mut clean = if path.is_absolute() {
+        PathBuf::from("/")
+    } else {
+        base.to_path_buf()
+    };
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
 }
 
 fn make(dir: impl AsFd, name: &OsStr, kind: Kind) -> rustix::io::Result<()> {

@@ -93,9 +93,16 @@ fn names_resolve_inside_the_root_only() {
     assert!(path::open_beneath(&root, Path::new("../secret")).is_err());
     assert!(path::open_beneath(&root, Path::new("absolute/a")).is_err());
     assert!(path::open_in_root_no_links(&root, Path::new("absolute/a")).is_err());
-    // A link that leads nowhere is never created through.
-    assert!(path::create_in_root(&root, Path::new("escape"), PathKind::File).is_err());
-    assert!(path::create_in_root(&root, Path::new("a/../b"), PathKind::Directory).is_err());
+    // Where a link leads to nothing, that is made inside.
+    path::create_in_root(&root, Path::new("escape"), PathKind::File).unwrap();
+    assert!(root_path.join("secret").is_file());
+    let outside = dir.path().join("outside");
+    std::os::unix::fs::symlink(&outside, root_path.join("far")).unwrap();
+    path::create_in_root(&root, Path::new("far/deep"), PathKind::Directory).unwrap();
+    assert!(!outside.exists());
+    std::os::unix::fs::symlink("loop", root_path.join("loop")).unwrap();
+    let endless = path::create_in_root(&root, Path::new("loop/x"), PathKind::File).unwrap_err();
+    assert_eq!(endless.errno(), libc::ELOOP);
 }
 
 #[test]
