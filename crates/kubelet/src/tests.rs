@@ -1,1 +1,5 @@
+//! The kubelet against an API and a runtime that are made of maps.
 
+mod api;
+mod runtime;
+mod story;

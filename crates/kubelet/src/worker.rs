@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pod_lifecycle::admission::Rejection;
@@ -59,7 +59,6 @@ struct Worker {
     publishing: bool,
     publish_failures: u32,
     publish_after: Option<Timestamp>,
-    wants_final: bool,
     /// Something that mounted volumes are made of changed.
     refresh: bool,
     refreshing: bool,
@@ -104,7 +103,6 @@ pub(crate) async fn run(
         publishing: false,
         publish_failures: 0,
         publish_after: None,
-        wants_final: false,
         refresh: false,
         refreshing: false,
         refresh_at: None,
@@ -140,14 +138,20 @@ impl Worker {
         let idle = actions.is_empty();
         for action in actions {
             self.memory.begin(&action, now);
-            self.carry_out(action, now);
+            self.carry_out(action);
         }
         if self.published_final() {
             return true;
         }
         self.publish(now);
         self.refresh_volumes(now);
-        if idle {
+        if !idle {
+            // Others have a turn too, and what has just begun gets going.
+            tokio::task::yield_now().await;
+            if let Some(Some(outcome)) = self.running.next().now_or_never() {
+                self.absorb(outcome);
+            }
+        } else {
             tracing::trace!(pod = parts::name(&self.pod), because, "waiting");
             let wake = [wait_until, self.refresh_at, self.publish_after];
             self.wait(wake.into_iter().flatten().min()).await;
@@ -247,7 +251,7 @@ impl Worker {
         }
     }
 
-    fn carry_out(&mut self, action: Action, _now: Timestamp) {
+    fn carry_out(&mut self, action: Action) {
         let context = Arc::clone(&self.context);
         let pod = Arc::clone(&self.pod);
         let operation: BoxFuture<'static, Outcome> = match action {
@@ -313,15 +317,12 @@ impl Worker {
                     .for_each(|event| context.tell(&pod, event));
                 return;
             }
-            Action::PublishFinal => {
-                self.wants_final = true;
-                return;
-            }
             Action::DeletePod => {
                 let client = context.client.clone();
                 Box::pin(async move { Outcome::Deleted(status::delete(client, &pod).await) })
             }
-            Action::Finished => return,
+            // The publishing of every turn sees to it.
+            Action::PublishFinal | Action::Finished => return,
         };
         self.running.push(operation);
     }
@@ -503,11 +504,13 @@ impl Worker {
     /// Publishes the status if the API has another one; one patch at a time.
     fn publish(&mut self, now: Timestamp) {
         let waits = self.publish_after.is_some_and(|at| at > now);
+        if !waits {
+            self.publish_after = None;
+        }
         if self.publishing || waits || self.removed || self.status == self.published {
             return;
         }
         self.publishing = true;
-        self.publish_after = None;
         let client = self.context.client.clone();
         let (pod, old, new) = (
             Arc::clone(&self.pod),
@@ -546,9 +549,9 @@ impl Worker {
 
     /// True when the last status of the pod has just been found published.
     fn published_final(&mut self) -> bool {
-        let done = self.wants_final && !self.publishing && self.status == self.published;
+        let wanted = self.memory.publishing_final && !self.memory.final_status_published;
+        let done = wanted && !self.publishing && self.status == self.published;
         if done {
-            self.wants_final = false;
             self.memory.final_status_published = true;
         }
         done

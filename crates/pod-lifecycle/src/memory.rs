@@ -43,6 +43,8 @@ pub struct Memory {
     pub probes: BTreeMap<(String, Kind), ProbeState>,
     /// When this kubelet began with the pod: what ran before then was ready if the API says so.
     pub since: Option<Timestamp>,
+    /// The last status of a pod that ended is being published.
+    pub publishing_final: bool,
     /// The last status of a pod that ended has been published.
     pub final_status_published: bool,
     /// The object has been asked to go.
@@ -159,7 +161,8 @@ impl Memory {
             }
             Action::TellBackoff { name, until, .. } => self.told(name, *until),
             Action::DeletePod => self.deleting = true,
-            Action::Event(_) | Action::PublishFinal | Action::Finished => {}
+            Action::PublishFinal => self.publishing_final = true,
+            Action::Event(_) | Action::Finished => {}
         }
     }
 

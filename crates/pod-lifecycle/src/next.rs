@@ -250,8 +250,10 @@ fn advance_kill(view: &PodView<'_>, id: &str, killing: &Killing, in_turn: bool, 
         name: killing.kill.name.clone(),
         timeout_seconds: pod::seconds_between(view.now, deadline.max(soonest)),
     };
+    // Timeouts are whole seconds: less than one of them is no shorter grace.
+    let too_late = pod::after(deadline.max(soonest), 1);
     match killing.stopping_until {
-        Some(until) if until > deadline.max(soonest) => plan.actions.push(stop()),
+        Some(until) if until > too_late => plan.actions.push(stop()),
         Some(_) => plan.say(&format!("{} is stopping", killing.kill.name)),
         None => {
             let waits_for_hook = killing.hook_running;
@@ -316,7 +318,10 @@ fn finish(view: &PodView<'_>, plan: &mut Plan) {
             plan.actions.push(Action::Finished);
         }
     } else if !memory.final_status_published {
-        plan.actions.push(Action::PublishFinal);
+        match memory.publishing_final {
+            true => plan.say("the last status is being published"),
+            false => plan.actions.push(Action::PublishFinal),
+        }
     } else if pod::is_deleting(view.pod) && !memory.deleting {
         plan.actions.push(Action::DeletePod);
     } else {

@@ -136,9 +136,11 @@ pub fn after(at: Timestamp, seconds: i64) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Whole seconds from `from` until `until`, zero if that is in the past.
+/// Seconds from `from` until `until`, begun ones counted; zero if that is in the past.
 pub fn seconds_between(from: Timestamp, until: Timestamp) -> i64 {
-    until.duration_since(from).as_secs().max(0)
+    let between = until.duration_since(from);
+    let begun = i64::from(between.subsec_nanos() > 0);
+    (between.as_secs() + begun).max(0)
 }
 
 /// The hash that tells whether a running container still is the one the spec asks for: name and image only.
