@@ -43,6 +43,13 @@ enum Command {
     },
     /// List the clusters of this machine.
     List(Output),
+    /// Images of a cluster's node.
+    Image {
+        #[command(flatten)]
+        cluster: Which,
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
     /// Run the kubectl found on this machine against a cluster.
     Kubectl {
         #[command(flatten)]
@@ -54,6 +61,12 @@ enum Command {
     /// Process 1 of a node; started by `start`.
     #[command(hide = true)]
     Init(Descriptors),
+    /// The keeper of one pod; started by the runtime.
+    #[command(hide = true)]
+    Shim {
+        /// Its directory.
+        arguments: Vec<OsString>,
+    },
     /// The server of a node; started by `init`.
     #[command(hide = true)]
     Node(Descriptors),
@@ -76,6 +89,17 @@ struct Output {
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     Json,
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Load the images of an OCI or Docker archive.
+    Load {
+        /// The archive; `-` is the standard input.
+        file: PathBuf,
+    },
+    /// List the images that are there.
+    List(Output),
 }
 
 /// Open descriptors that are handed down to a node.
@@ -107,6 +131,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             return commands::status(&cluster, output.output.is_some());
         }
         Command::List(output) => commands::list(&clusters, output.output.is_some())?,
+        Command::Image { cluster, command } => {
+            let cluster = clusters.cluster(&cluster.name)?;
+            match command {
+                ImageCommand::Load { file } => commands::image_load(&cluster, &file)?,
+                ImageCommand::List(output) => {
+                    commands::image_list(&cluster, output.output.is_some())?;
+                }
+            }
+        }
         Command::Kubectl { cluster, arguments } => {
             return Err(commands::kubectl(
                 &clusters.cluster(&cluster.name)?,
@@ -114,6 +147,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             ));
         }
         Command::Init(descriptors) => return init::run(descriptors),
+        Command::Shim { arguments } => return Ok(runtime::shim::main(arguments)),
         Command::Node(descriptors) => return node::run(descriptors),
     }
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
@@ -205,6 +206,17 @@ pub(crate) fn list(clusters: &Clusters, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn must_run(cluster: &Cluster) -> anyhow::Result<()> {
+    must_exist(cluster)?;
+    match cluster.init() {
+        Some(_) => Ok(()),
+        None => bail!(
+            "cluster {name} is off: switch it on with `oxikube start --name {name}`",
+            name = cluster.name
+        ),
+    }
+}
+
 /// Runs kubectl in place of this process; returns only when that failed.
 pub(crate) fn kubectl(cluster: &Cluster, arguments: Vec<OsString>) -> anyhow::Error {
     if let Err(error) = must_exist(cluster) {
@@ -220,5 +232,57 @@ pub(crate) fn kubectl(cluster: &Cluster, arguments: Vec<OsString>) -> anyhow::Er
             anyhow::anyhow!("there is no kubectl on this machine's PATH: install it")
         }
         _ => anyhow::Error::new(error).context("cannot run kubectl"),
+    }
+}
+
+/// Loads the images of an archive into the node.
+pub(crate) fn image_load(cluster: &Cluster, file: &Path) -> anyhow::Result<()> {
+    must_run(cluster)?;
+    for name in crate::node::control::load(cluster, file)? {
+        println!("loaded {name}");
+    }
+    Ok(())
+}
+
+/// Lists the node's images.
+pub(crate) fn image_list(cluster: &Cluster, as_json: bool) -> anyhow::Result<()> {
+    must_run(cluster)?;
+    let images = crate::node::control::list(cluster)?;
+    if as_json {
+        println!("{:#}", json!(images));
+        return Ok(());
+    }
+    println!("{:<60} {:<20} SIZE", "IMAGE", "ID");
+    for image in images {
+        let id: String = image
+            .id
+            .trim_start_matches("sha256:")
+            .chars()
+            .take(12)
+            .collect();
+        let mut names = image.names;
+        if names.is_empty() {
+            names.insert("<none>".to_owned());
+        }
+        for name in names {
+            println!("{name:<60} {id:<20} {}", size(image.bytes));
+        }
+    }
+    Ok(())
+}
+
+/// A size for people.
+fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
     }
 }

@@ -1,12 +1,15 @@
-//! The server of a node: API server, controllers, scheduler, network and DNS in one process.
+//! The server of a node: API server, controllers, scheduler, kubelet, network and DNS in one process.
 //!
 //! Each component gets a client of its own over the in-process transport, under its own identity; none of them sees the
 //! store. When this process is killed containers run on, and the next one picks them up.
 
 mod api;
 mod components;
+pub(crate) mod control;
 mod dns;
-mod ready;
+mod kubelet;
+mod pod_network;
+pub(crate) mod ready;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -31,6 +34,8 @@ const WORKERS: usize = 2;
 /// Runs until the process is told to end.
 pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::from(process::inherited(descriptors.listener)?);
+    // For connections that only the machine itself can make.
+    let _host_network = process::inherited(descriptors.host_network)?;
     let progress = descriptors.progress.map(process::inherited).transpose()?;
     let mut progress = Progress::new(progress);
     let filter = EnvFilter::try_from_env("OXIKUBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

@@ -1,6 +1,6 @@
 //! Switching a node on and off.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::{init, network, root};
 
 /// How long killed processes may take to be gone.
 const DEATH: Duration = Duration::from_secs(30);
+/// A log of more bytes is put aside when the node is switched on.
+const LONG_LOG: u64 = 8 << 20;
 
 /// Switches the node on: makes its network, its control group and its process 1. Returns the end on which the inside
 /// tells how it gets on.
@@ -53,12 +55,7 @@ fn start_init(
     group.create()?;
     let (outside, inside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let host_network = Namespace::current(Kind::Network)?;
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(cluster.path("log/node.log"))
-        .context("cannot open the log of the node")?;
+    let log = open_log(cluster)?;
     match process::fork(&[Kind::Pid, Kind::Mount, Kind::Uts, Kind::Ipc], None)? {
         Fork::Parent(init) => Ok((init, outside)),
         Fork::Child => {
@@ -89,6 +86,21 @@ fn start_init(
             process::exit_now(1)
         }
     }
+}
+
+/// Opens the node's log; one that has grown long makes room for a new one.
+fn open_log(cluster: &Cluster) -> anyhow::Result<File> {
+    let log = cluster.path("log/node.log");
+    let what = || format!("cannot open the log {}", log.display());
+    if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > LONG_LOG) {
+        fs::rename(&log, log.with_extension("log.1")).with_context(what)?;
+    }
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log)
+        .with_context(what)
 }
 
 /// Switches the node off, like a power cut: nothing of it is left running or on this machine's network. A cluster that

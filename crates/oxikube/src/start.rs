@@ -3,16 +3,19 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use crate::cluster::{Cluster, Clusters, Config};
+use crate::node::ready::node_ready;
 use crate::progress::{self, Message};
 use crate::{checks, kubeconfig, network, pki, power};
 
 /// Where ports for APIs begin.
 const FIRST_API_PORT: u16 = 6443;
+/// How long a node that runs already may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the cluster and returns when it is ready.
 pub(crate) fn start(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<()> {
@@ -22,7 +25,9 @@ pub(crate) fn start(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<
     let is_new = !cluster.exists();
     if cluster.init().is_some() {
         let config = cluster.config()?;
+        drop(lock);
         say(&format!("cluster {} is running already", cluster.name));
+        wait_running(cluster, &config)?;
         return finish(cluster, &config);
     }
     checks::kernel()?;
@@ -136,6 +141,26 @@ fn wait(cluster: &Cluster, progress: OwnedFd) -> anyhow::Result<()> {
         "the node ended before it was ready; its log is {}",
         cluster.path("log/node.log").display()
     )
+}
+
+/// Waits for a node that somebody else has switched on.
+fn wait_running(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ready = async {
+        let file = kubeconfig::own_file(cluster);
+        let client = client::connect::from_kubeconfig(&file, None).await?;
+        node_ready(client::Api::all(client), &config.node_name()).await
+    };
+    match runtime.block_on(async { tokio::time::timeout(PATIENCE, ready).await }) {
+        Ok(result) => result,
+        Err(_) => bail!(
+            "the node is not ready after {} seconds; its log is {}",
+            PATIENCE.as_secs(),
+            cluster.path("log/node.log").display()
+        ),
+    }
 }
 
 /// The end of the node's log, for a cluster whose log is about to be removed.

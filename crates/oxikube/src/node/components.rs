@@ -22,9 +22,6 @@ use crate::cluster::{API_PORT, Config, POD_CIDR, SERVICE_CIDR};
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
 
-/// Length of the prefix of a node's part of the pod network.
-const NODE_PREFIX: u8 = 24;
-
 /// What runs in this process; none of it ends by itself.
 pub(super) struct Components {
     server: Arc<Server>,

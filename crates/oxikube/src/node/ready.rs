@@ -22,7 +22,9 @@ const QUERIES: u32 = 25;
 const IS_RESPONSE: u8 = 0x80;
 
 /// Completes when the node is Ready and the cluster DNS answers.
-pub(super) fn wait(components: &Components) -> impl Future<Output = anyhow::Result<()>> + use<> {
+pub(in crate::node) fn wait(
+    components: &Components,
+) -> impl Future<Output = anyhow::Result<()>> + use<> {
     let (client, name) = (components.admin(), components.config.node_name());
     let (mut proxy, mut dns) = (components.proxy_ready.clone(), components.dns_ready.clone());
     async move {
@@ -37,7 +39,8 @@ pub(super) fn wait(components: &Components) -> impl Future<Output = anyhow::Resu
     }
 }
 
-async fn node_ready(api: Api<Node>, name: &str) -> anyhow::Result<()> {
+/// Completes when the node is Ready.
+pub(crate) async fn node_ready(api: Api<Node>, name: &str) -> anyhow::Result<()> {
     let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let (_, changes) = store(api, own);
     let mut changes = std::pin::pin!(changes);

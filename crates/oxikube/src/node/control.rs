@@ -1,0 +1,185 @@
+//! What `oxikube` outside asks of the node inside, beyond the API: loading and listing images.
+//!
+//! A socket in the cluster's own directory, which only root may enter. One request a connection; an archive comes as an
+//! open descriptor, so that it may lie anywhere on the machine. The answer is a message an item, then the end.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use images::Store;
+use linux::socket;
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Cluster;
+use crate::root::RUN;
+
+const SOCKET: &str = "control.sock";
+const EAGAIN: i32 = 11;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Request {
+    /// Load the archive that comes along.
+    Load,
+    List,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Reply {
+    Loaded(String),
+    Image(ImageRow),
+    Failed(String),
+}
+
+/// An image, as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageRow {
+    /// Digest of its configuration.
+    pub(crate) id: String,
+    /// Its names with tags.
+    pub(crate) names: BTreeSet<String>,
+    /// What it takes on the disk.
+    pub(crate) bytes: u64,
+}
+
+/// Waits until the socket can be read or written.
+fn wait(socket: &OwnedFd, flags: PollFlags) -> anyhow::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(socket, flags)], None) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd) -> anyhow::Result<Option<socket::Message>> {
+    loop {
+        match socket::receive(socket) {
+            Err(error) if error.errno() == EAGAIN => wait(socket, PollFlags::IN)?,
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn send<T: Serialize>(socket: &OwnedFd, what: &T, along: Option<&OwnedFd>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(what)?;
+    let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
+    loop {
+        match socket::send(socket, &bytes, &along) {
+            Err(error) if error.errno() == EAGAIN => wait(socket, PollFlags::OUT)?,
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Answers requests on threads of its own, as long as the process lives: loading an image is blocking work.
+pub(super) fn serve(images: Arc<Store>) -> anyhow::Result<()> {
+    let listener = socket::listen(&Path::new(RUN).join(SOCKET))?;
+    let accept = move || -> anyhow::Result<()> {
+        loop {
+            wait(&listener, PollFlags::IN)?;
+            let Some(connection) = socket::accept(&listener)? else {
+                continue;
+            };
+            let images = images.clone();
+            std::thread::spawn(move || {
+                if let Err(error) = answer(&connection, &images) {
+                    tracing::debug!(error = format!("{error:#}"), "a request was not answered");
+                }
+            });
+        }
+    };
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            if let Err(error) = accept() {
+                tracing::error!(error = format!("{error:#}"), "the control socket is closed");
+            }
+        })?;
+    Ok(())
+}
+
+fn answer(connection: &OwnedFd, images: &Store) -> anyhow::Result<()> {
+    let Some(message) = receive(connection)? else {
+        return Ok(());
+    };
+    let failed = |error: &dyn std::fmt::Display| Reply::Failed(error.to_string());
+    match serde_json::from_slice(&message.bytes) {
+        Ok(Request::Load) => {
+            let Some(archive) = message.descriptors.into_iter().next() else {
+                return send(connection, &failed(&"no archive came along"), None);
+            };
+            match images.load(File::from(archive)) {
+                Ok(names) => names
+                    .into_iter()
+                    .try_for_each(|n| send(connection, &Reply::Loaded(n), None)),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow!(error));
+                    send(connection, &failed(&error), None)
+                }
+            }
+        }
+        Ok(Request::List) => images.list().into_iter().try_for_each(|image| {
+            let row = ImageRow {
+                id: image.id,
+                names: image.repo_tags,
+                bytes: image.size_bytes,
+            };
+            send(connection, &Reply::Image(row), None)
+        }),
+        Err(error) => send(connection, &failed(&error), None),
+    }
+}
+
+/// Asks and collects what comes back.
+fn ask(
+    cluster: &Cluster,
+    request: &Request,
+    along: Option<&OwnedFd>,
+) -> anyhow::Result<Vec<Reply>> {
+    let path: PathBuf = cluster.path("run").join(SOCKET);
+    let connection = socket::connect(&path)
+        .with_context(|| format!("the node of cluster {} does not listen", cluster.name))?;
+    send(&connection, request, along)?;
+    let mut replies = Vec::new();
+    while let Some(message) = receive(&connection)? {
+        match serde_json::from_slice(&message.bytes)? {
+            Reply::Failed(why) => bail!(why),
+            reply => replies.push(reply),
+        }
+    }
+    Ok(replies)
+}
+
+/// Loads an archive (`-` is the standard input) and returns the names of its images.
+pub(crate) fn load(cluster: &Cluster, file: &Path) -> anyhow::Result<Vec<String>> {
+    let archive: OwnedFd = match file.to_str() {
+        Some("-") => std::io::stdin().as_fd().try_clone_to_owned()?,
+        _ => File::open(file)
+            .with_context(|| format!("cannot open {}", file.display()))?
+            .into(),
+    };
+    let replies = ask(cluster, &Request::Load, Some(&archive))?;
+    let name = |reply| match reply {
+        Reply::Loaded(name) => Some(name),
+        _ => None,
+    };
+    Ok(replies.into_iter().filter_map(name).collect())
+}
+
+/// The images of the node.
+pub(crate) fn list(cluster: &Cluster) -> anyhow::Result<Vec<ImageRow>> {
+    let replies = ask(cluster, &Request::List, None)?;
+    let row = |reply| match reply {
+        Reply::Image(row) => Some(row),
+        _ => None,
+    };
+    Ok(replies.into_iter().filter_map(row).collect())
+}

@@ -1,0 +1,95 @@
+//! The built-in pod network behind the runtime's seam.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use ipnet::Ipv4Net;
+use linux::namespace::Namespace;
+use pod_network::{Config, HostPort, Network};
+use runtime::{NetworkError, PodNetwork, PodSandboxNetwork, PortMapping};
+
+use crate::cluster::POD_CIDR;
+
+/// The network of this node's pods.
+pub(super) struct BuiltIn(Network);
+
+impl BuiltIn {
+    /// Keeps its records in this directory.
+    pub(super) fn new(state_dir: &Path) -> anyhow::Result<Self> {
+        let cluster_cidr = POD_CIDR.parse().context("the pod network")?;
+        let state_dir = state_dir.to_owned();
+        Ok(Self(Network::new(Config {
+            state_dir,
+            cluster_cidr,
+        })))
+    }
+}
+
+/// The host ports in the network's words.
+fn host_ports(mappings: &[PortMapping]) -> Vec<HostPort> {
+    let port = |mapping: &PortMapping| HostPort {
+        protocol: match mapping.protocol {
+            "UDP" => 17,
+            "SCTP" => 132,
+            _ => 6,
+        },
+        host_port: mapping.host_port,
+        pod_port: mapping.container_port,
+    };
+    mappings
+        .iter()
+        .filter(|mapping| mapping.host_port != 0)
+        .map(port)
+        .collect()
+}
+
+fn ipv4(addresses: &[IpAddr]) -> Option<Ipv4Addr> {
+    addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
+}
+
+#[async_trait]
+impl PodNetwork for BuiltIn {
+    async fn attach(
+        &self,
+        sandbox: &PodSandboxNetwork,
+        namespace: &Namespace,
+    ) -> Result<Vec<IpAddr>, NetworkError> {
+        let ports = host_ports(&sandbox.port_mappings);
+        let address = self.0.attach(&sandbox.id, namespace, &ports).await?;
+        Ok(vec![address.into()])
+    }
+
+    async fn detach(&self, sandbox: &PodSandboxNetwork) -> Result<(), NetworkError> {
+        Ok(self.0.detach(&sandbox.id).await?)
+    }
+
+    async fn adopt(
+        &self,
+        sandbox: &PodSandboxNetwork,
+        addresses: &[IpAddr],
+    ) -> Result<(), NetworkError> {
+        let Some(address) = ipv4(addresses) else {
+            return Ok(());
+        };
+        Ok(self
+            .0
+            .adopt(&sandbox.id, address, &host_ports(&sandbox.port_mappings))?)
+    }
+
+    async fn set_pod_cidr(&self, cidr: &str) -> Result<(), NetworkError> {
+        let cidr: Ipv4Net = cidr.parse()?;
+        Ok(self.0.set_pod_cidr(cidr).await?)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.0.is_ready() {
+            true => Ok(()),
+            false => Err("the node has not been given a pod CIDR yet".to_owned()),
+        }
+    }
+}
