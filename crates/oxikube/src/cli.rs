@@ -75,7 +75,7 @@ enum Command {
 #[derive(Args)]
 struct Which {
     /// Name of the cluster.
-    #[arg(long, env = "OXIKUBE_NAME", default_value = DEFAULT_NAME)]
+    #[arg(long, global = true, env = "OXIKUBE_NAME", default_value = DEFAULT_NAME)]
     name: String,
 }
 
