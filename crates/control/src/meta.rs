@@ -1,7 +1,7 @@
 //! Who owns whom, over all kinds: as much of every object's metadata as garbage collection and namespace deletion need.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -76,7 +76,12 @@ struct Graph {
     by_uid: HashMap<String, Target>,
     dependents: HashMap<String, BTreeSet<Target>>,
     namespaces: HashMap<String, BTreeSet<Target>>,
+    gone: HashSet<String>,
+    gone_in_order: VecDeque<String>,
 }
+
+/// Owners whose end is remembered.
+const GONE: usize = 500;
 
 /// The metadata of all objects. Empty until a controller subscribes to it.
 #[derive(Default)]
@@ -113,6 +118,12 @@ impl MetaStore {
             .collect()
     }
 
+    /// Whether the watch has told the end of an owner with this UID. A UID never comes back; only the last ends are
+    /// remembered.
+    pub fn is_gone(&self, uid: &str) -> bool {
+        self.graph.read().gone.contains(uid)
+    }
+
     /// The objects in a namespace.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Meta>> {
         let graph = self.graph.read();
@@ -132,6 +143,9 @@ impl MetaStore {
             let mut graph = self.graph.write();
             let old = graph.take(&new.target);
             graph.put(&new);
+            if let Some(old) = old.as_ref().filter(|old| old.uid != new.uid) {
+                graph.remember_end(&old.uid);
+            }
             old
         };
         let change = MetaChange {
@@ -150,8 +164,13 @@ impl MetaStore {
             resource: resource.clone(),
             key: key.clone(),
         };
-        let Some(old) = self.graph.write().take(&target) else {
-            return;
+        let old = {
+            let mut graph = self.graph.write();
+            let Some(old) = graph.take(&target) else {
+                return;
+            };
+            graph.remember_end(&old.uid);
+            old
         };
         let change = MetaChange {
             old: Some(old),
@@ -183,6 +202,19 @@ impl Graph {
             namespace.or_default().insert(target.clone());
         }
         self.by_target.insert(target.clone(), Arc::clone(meta));
+    }
+
+    /// Remembers that an owner has ended, as long as somebody names it.
+    fn remember_end(&mut self, uid: &str) {
+        if !self.dependents.contains_key(uid) || !self.gone.insert(uid.to_owned()) {
+            return;
+        }
+        self.gone_in_order.push_back(uid.to_owned());
+        if self.gone_in_order.len() > GONE
+            && let Some(oldest) = self.gone_in_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
     }
 
     fn take(&mut self, target: &Target) -> Option<Arc<Meta>> {

@@ -1,6 +1,7 @@
 //! Garbage collection: objects whose owners are all gone go as well.
 //!
-//! - An owner counts as gone only after the API itself has said so; the cache may be late.
+//! - An owner counts as gone only after a watch has told its end or the API itself has said so: that the cache does not
+//!   know it means nothing.
 //! - Foreground: the owner stays until the dependents that block it are gone. Orphan: the dependents lose the reference
 //!   first. Background: dependents go after the owner.
 //! - An object with one living owner is never deleted; it only loses references to the gone ones.

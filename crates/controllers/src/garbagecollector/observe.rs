@@ -25,7 +25,7 @@ pub enum OwnerState {
     Solid,
     /// It exists and waits for its dependents to go.
     WaitsForDependents,
-    /// The API says that it does not exist.
+    /// The watch has told its end, or the API says that it does not exist.
     Gone,
     /// It is not in the cache; the API has to be asked.
     Unconfirmed(Target),
@@ -133,6 +133,9 @@ fn state(
                 OwnerState::Solid
             };
         }
+    }
+    if look.caches.meta.is_gone(&owner.uid) {
+        return OwnerState::Gone;
     }
     match look.answers.get(&Question::Get(target.clone())) {
         None => OwnerState::Unconfirmed(target),
