@@ -63,6 +63,8 @@ struct Worker {
     refresh: bool,
     refreshing: bool,
     refresh_at: Option<Timestamp>,
+    /// Turns since nothing was left to do.
+    unsettled: u32,
     starting: CancellationToken,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
 }
@@ -106,6 +108,7 @@ pub(crate) async fn run(
         refresh: false,
         refreshing: false,
         refresh_at: None,
+        unsettled: 0,
         starting: CancellationToken::new(),
         running: FuturesUnordered::new(),
         context,
@@ -148,10 +151,20 @@ impl Worker {
         if !idle {
             // Others have a turn too, and what has just begun gets going.
             tokio::task::yield_now().await;
+            self.unsettled += 1;
+            if self.unsettled % MANY_TURNS == 0 {
+                tracing::error!(
+                    pod = parts::name(&self.pod),
+                    because,
+                    "decisions do not settle"
+                );
+                tokio::time::sleep(UNSETTLED_PAUSE).await;
+            }
             if let Some(Some(outcome)) = self.running.next().now_or_never() {
                 self.absorb(outcome);
             }
         } else {
+            self.unsettled = 0;
             tracing::trace!(pod = parts::name(&self.pod), because, "waiting");
             let wake = [wait_until, self.refresh_at, self.publish_after];
             self.wait(wake.into_iter().flatten().min()).await;
@@ -597,5 +610,8 @@ impl Worker {
     }
 }
 
+/// More turns than these without a rest are a bug; then a pause keeps it from eating the machine.
+const MANY_TURNS: u32 = 100;
+const UNSETTLED_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait after volumes could not be written anew.
 const REFRESH_RETRY_SECONDS: i64 = 10;

@@ -156,7 +156,7 @@ async fn a_pod_from_birth_to_death() {
         sandbox web #0
         pull nginx:latest
         create app #0
-        stop within 29s
+        stop within 30s
         stop sandbox
         remove sandbox"#]]
     .assert_eq(&node.runtime.calls().join("\n"));
