@@ -164,18 +164,58 @@ impl Target {
         }
     }
 
-    /// The URL path of the object.
+    /// The URL path of the object. Names may come from what users wrote, so they are escaped.
     pub fn path(&self) -> String {
-        format!(
-            "{}/{}",
-            self.resource.collection_path(&self.key.namespace),
-            self.key.name
-        )
+        let mut path = self.resource.collection_path(&self.key.namespace);
+        path.push('/');
+        for byte in self.key.name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                    path.push(char::from(byte));
+                }
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        path
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.resource, self.key)
+    }
+}
+
+/// Whether an object can have this name in a URL at all.
+pub fn is_path_segment(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CVE-2022-3162, NCC RKV: no name leads out of its place in the URL.
+    #[test]
+    fn names_cannot_leave_their_place() {
+        let target = |name: &str| Target {
+            resource: Resource {
+                group: "apps".into(),
+                version: "v1".into(),
+                plural: "deployments".into(),
+                kind: "Deployment".into(),
+                namespaced: true,
+            },
+            key: Key::new("d", name),
+        };
+        let root = "/apis/apps/v1/namespaces/d/deployments";
+        assert_eq!(target("web-1.x:y").path(), format!("{root}/web-1.x:y"));
+        assert_eq!(target("a/../b?c").path(), format!("{root}/a%2F..%2Fb%3Fc"));
+        assert!(
+            ["..", ".", "", "a/b", "a%2fb"]
+                .iter()
+                .all(|n| !is_path_segment(n))
+        );
+        assert!(is_path_segment("system:node"));
     }
 }

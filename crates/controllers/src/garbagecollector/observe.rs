@@ -115,7 +115,8 @@ fn state(
         return OwnerState::Unknown;
     };
     let here = item.target.key.namespace.as_str();
-    if found.resource.namespaced && here.is_empty() {
+    let possible = control::resource::is_path_segment(&owner.name);
+    if !possible || (found.resource.namespaced && here.is_empty()) {
         return OwnerState::Unknown;
     }
     let namespace = if found.resource.namespaced { here } else { "" };

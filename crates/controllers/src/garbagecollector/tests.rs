@@ -177,6 +177,20 @@ fn an_owner_of_an_unknown_kind_keeps_the_object() {
     );
 }
 
+/// A reference that leads elsewhere in the URL is not followed.
+#[test]
+fn an_owner_that_cannot_exist_keeps_the_object() {
+    let mut strange = owner("a", true);
+    strange["name"] = json!("../secrets/s");
+    check(
+        &[object("b", &[strange], &[], false)],
+        "b-uid",
+        &expect![[r#"
+            because its owners exist
+        "#]],
+    );
+}
+
 /// Lets the collector look at every object until nothing happens any more.
 fn collect(world: &mut World) {
     for _ in 0..60 {
