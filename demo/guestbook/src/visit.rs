@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 /// How long a message may take from the master to the slaves; the first time, they have to find each other.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,18 +17,12 @@ pub(crate) fn sign(site: &str) -> anyhow::Result<()> {
         .build()
         .into();
     let message = format!("Greetings from process {}", std::process::id());
-    let page = agent.get(site).call().context("the page does not answer")?;
-    let page = page.into_body().read_to_string()?;
+    let page = eventually(|| agent.get(site).call()?.into_body().read_to_string())?;
     if !page.contains("<h1>Guestbook</h1>") {
         bail!("the page is not the Guestbook");
     }
     let url = format!("{site}/messages");
-    eventually(|| {
-        agent
-            .post(&url)
-            .send_form([("message", message.as_str())])
-            .map(drop)
-    })?;
+    eventually(|| agent.post(&url).send_form([("message", message.as_str())]))?;
     let began = Instant::now();
     loop {
         let seen = agent
@@ -48,12 +42,12 @@ pub(crate) fn sign(site: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The master may still be starting when the first visitor comes.
-fn eventually(action: impl Fn() -> Result<(), ureq::Error>) -> anyhow::Result<()> {
+/// A container that runs may need a moment more until its program listens; these pods have no readiness probe.
+fn eventually<T>(action: impl Fn() -> Result<T, ureq::Error>) -> anyhow::Result<T> {
     let began = Instant::now();
     loop {
         match action() {
-            Ok(()) => return Ok(()),
+            Ok(value) => return Ok(value),
             Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => std::thread::sleep(PAUSE),
         }
