@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use linux::namespace::{Kind, Namespace};
 use linux::process;
 use store::embedded::{Engine, Options};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,8 +35,8 @@ const WORKERS: usize = 2;
 /// Runs until the process is told to end.
 pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::from(process::inherited(descriptors.listener)?);
-    // For connections that only the machine itself can make.
-    let _host_network = process::inherited(descriptors.host_network)?;
+    let host_network = process::inherited(descriptors.host_network)?;
+    let host_network = Namespace::from_fd(host_network, Kind::Network);
     let progress = descriptors.progress.map(process::inherited).transpose()?;
     let mut progress = Progress::new(progress);
     let filter = EnvFilter::try_from_env("OXIKUBE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -48,14 +49,18 @@ pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(serve(listener, &mut progress));
+    let result = runtime.block_on(serve(listener, host_network, &mut progress));
     if let Err(error) = &result {
         progress.tell(&Message::Failed(format!("{error:#}")));
     }
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(listener: TcpListener, progress: &mut Progress) -> anyhow::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    host_network: Namespace,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
     let state = Path::new(STATE);
     let config = read_config(&state.join("cluster.json"))?;
     let store = Engine::open(&state.join("store"), Options::default())
@@ -67,7 +72,7 @@ async fn serve(listener: TcpListener, progress: &mut Progress) -> anyhow::Result
     let tls = pki.serving()?;
     components.serve_api(listener, tls).await?;
     progress.step("the API is up");
-    components.start(&pki).await?;
+    components.start(&pki, host_network).await?;
     let mut end = signal(SignalKind::terminate())?;
     let ready = ready::wait(&components);
     tokio::pin!(ready);

@@ -9,6 +9,7 @@ use apiserver::{Server, TlsSettings};
 use controller_manager::Ranges;
 use ipnet::Ipv4Net;
 use kube::Client;
+use linux::namespace::Namespace;
 use service_proxy::{Cidr, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -91,14 +92,14 @@ impl Components {
     }
 
     /// Starts everything that needs the API.
-    pub(super) async fn start(&mut self, pki: &Pki) -> anyhow::Result<()> {
+    pub(super) async fn start(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
         self.controllers(pki.text("ca.crt")?)?;
         let scheduler = self.client(user::KUBE_SCHEDULER);
         self.tasks.spawn(async move {
             scheduler::run(scheduler).await;
             Err(anyhow!("the scheduler ended"))
         });
-        self.kubelet(pki).await?;
+        self.kubelet(pki, host_network).await?;
         dns::settle(self.admin(), &self.config)
             .await
             .context("the cluster DNS cannot be set up")?;
@@ -126,8 +127,9 @@ impl Components {
         Ok(())
     }
 
-    async fn kubelet(&mut self, pki: &Pki) -> anyhow::Result<()> {
-        let runtime = kubelet::runtime(self.shutdown.clone(), &mut self.tasks).await?;
+    async fn kubelet(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
+        let runtime =
+            kubelet::runtime(host_network, self.shutdown.clone(), &mut self.tasks).await?;
         let name = format!("{}{}", user::NODE_USER_PREFIX, self.config.node_name());
         let config = kubelet::config(&self.config, self.client(&name), runtime, pki)?;
         let shutdown = self.shutdown.clone();

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use images::NamespaceDialer;
 use kube::Client;
 use kubelet::ServerConfig;
+use linux::namespace::Namespace;
 use runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ const MAX_PODS: u32 = 110;
 
 /// Opens the runtime: it finds running containers again, and listens for `crictl` and for `oxikube image`.
 pub(super) async fn runtime(
+    host_network: Namespace,
     shutdown: CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<Arc<Runtime>> {
@@ -34,7 +37,11 @@ pub(super) async fn runtime(
         cgroup_parent: String::new(),
         network: Arc::new(BuiltIn::new(&state.join("pod-network"))?),
         shim: vec![PROGRAM.into(), "shim".into()],
-        pull: images::PullOptions::default(),
+        // A registry on the machine's loopback is reached only from the machine's own network.
+        pull: images::PullOptions {
+            dialer: Arc::new(NamespaceDialer::new(host_network)),
+            ..images::PullOptions::default()
+        },
     };
     let opened = Runtime::open(config).await;
     let runtime = opened.context("the container runtime cannot start")?;
