@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -178,9 +179,9 @@ impl Caches {
         }
         let mut fresh = Vec::new();
         for resource in wanted {
-            if !kinds.contains_key(&resource) {
-                let kind = Arc::new(MetaKind::new(resource.clone()));
-                kinds.insert(resource, Arc::clone(&kind));
+            if let Entry::Vacant(slot) = kinds.entry(resource) {
+                let kind = Arc::new(MetaKind::new(slot.key().clone()));
+                slot.insert(Arc::clone(&kind));
                 fresh.push(kind);
             }
         }

@@ -90,7 +90,7 @@ pub(crate) struct Items {
 /// What to do with a taken item.
 pub(crate) enum Taken {
     /// Decide, with this memory.
-    Work(Key, Memory),
+    Work(Key, Box<Memory>),
     /// Nothing to do before the time, if there is one.
     Wait(Option<Instant>),
 }
@@ -138,7 +138,7 @@ impl Items {
             let mut memory = state.memory.remove(&key).unwrap_or_default();
             memory.pending.retain(|p| !p.has_arrived(caches));
             let Some(waiting) = memory.pending.first().cloned() else {
-                return Taken::Work(key, memory);
+                return Taken::Work(key, Box::new(memory));
             };
             self.counters.waits.fetch_add(1, Ordering::Relaxed);
             state.memory.insert(key.clone(), memory);

@@ -215,7 +215,7 @@ async fn run_controller(controller: Controller, hub: Arc<Hub>) {
 async fn next_item(items: &Items, hub: &Hub) -> (Key, Memory) {
     loop {
         match items.take(Instant::now(), hub.caches()) {
-            Taken::Work(key, memory) => return (key, memory),
+            Taken::Work(key, memory) => return (key, *memory),
             Taken::Wait(None) => items.changed().await,
             Taken::Wait(Some(at)) => {
                 tokio::select! {

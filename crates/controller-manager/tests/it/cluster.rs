@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use store::embedded::{Engine, Options};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 /// Collections whose changes let a waiting test look again.
 const WATCHED: [&str; 10] = [
@@ -47,7 +48,8 @@ pub(crate) struct Cluster {
     server: Arc<Server>,
     pub(crate) metrics: Metrics,
     changes: watch::Sender<u64>,
-    _stop: oneshot::Sender<()>,
+    config: Config,
+    running: Option<Running>,
     _dir: TempDir,
 }
 
@@ -56,6 +58,23 @@ fn identity(name: &str) -> User {
         Some((namespace, account)) => User::service_account(namespace, account, ""),
         None => User::new(name, &[]),
     }
+}
+
+/// The controllers of one life.
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+fn run(config: &Config) -> (Running, Metrics) {
+    let driver = controller_manager::assemble(config);
+    let metrics = driver.metrics();
+    let reader = (config.clients)(controller_manager::READER);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(driver.run(reader, async {
+        let _ = stopped.await;
+    }));
+    (Running { stop, task }, metrics)
 }
 
 impl Cluster {
@@ -92,13 +111,7 @@ impl Cluster {
                 excluded: Vec::new(),
             },
         };
-        let driver = controller_manager::assemble(&config);
-        let metrics = driver.metrics();
-        let reader = (config.clients)(controller_manager::READER);
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(driver.run(reader, async {
-            let _ = stopped.await;
-        }));
+        let (running, metrics) = run(&config);
         let admin = User::new("admin", &[user::SYSTEM_MASTERS]);
         let admin = client::connect::in_process(server.in_process(admin));
         let changes = watch::Sender::new(0);
@@ -110,9 +123,21 @@ impl Cluster {
             server,
             metrics,
             changes,
-            _stop: stop,
+            config,
+            running: Some(running),
             _dir: dir,
         }
+    }
+
+    /// Ends all controllers, wherever they are, and starts new ones that know nothing.
+    pub(crate) async fn restart_controllers(&mut self) {
+        if let Some(Running { stop, task }) = self.running.take() {
+            drop(stop);
+            task.await.expect("the controllers end");
+        }
+        let (running, metrics) = run(&self.config);
+        self.running = Some(running);
+        self.metrics = metrics;
     }
 
     async fn send(

@@ -124,3 +124,21 @@ async fn orphaned_pods_stay_and_are_adopted_again() {
     assert_eq!(before, uids().await);
     assert_eq!(cluster.items(SETS).await.len(), 1);
 }
+
+/// Controllers that end in the middle leave nothing behind that their successors could not finish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn controllers_may_end_at_any_time() {
+    let mut cluster = Cluster::start().await;
+    cluster.create(DEPLOYMENTS, deployment(40, "v1")).await;
+    for least in [1, 5, 20] {
+        cluster
+            .until("some pods", async || {
+                (cluster.items(PODS).await.len() >= least).then_some(())
+            })
+            .await;
+        cluster.restart_controllers().await;
+    }
+    roll(&cluster, 40).await;
+    assert_eq!(cluster.items(PODS).await.len(), 40);
+    assert_eq!(cluster.items(SETS).await.len(), 1);
+}

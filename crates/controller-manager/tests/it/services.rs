@@ -41,10 +41,9 @@ async fn end_points_follow_pods() {
     let slice = cluster
         .until("the pod in a slice", async || {
             let slices = cluster.items(slices).await;
-            let full = slices
+            slices
                 .into_iter()
-                .find(|s| s["endpoints"][0]["conditions"]["ready"] == true);
-            full
+                .find(|s| s["endpoints"][0]["conditions"]["ready"] == true)
         })
         .await;
     assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.244.0.7"]));
