@@ -22,20 +22,27 @@ use crate::server::{Server, StartError};
 /// # Errors
 /// Something could not be made.
 pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
-    let own = Own(server.in_process(User::new(API_SERVER, &[SYSTEM_MASTERS])));
+    let own = Own::of(server);
     let namespaces = bootstrap::namespaces();
     let mut rest = bootstrap::priority_classes();
     rest.extend(bootstrap::policy());
     // Side by side: the store then writes many of them to disk at once.
     own.settle_all(&namespaces).await?;
     own.settle_all(&rest).await?;
-    crate::kubernetes_service::settle(server, &own).await
+    crate::kubernetes_service::settle(server, &own).await?;
+    tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
+    Ok(())
 }
 
 /// The server as a client of itself.
 pub(crate) struct Own(InProcess);
 
 impl Own {
+    /// The client of this server.
+    pub(crate) fn of(server: &Arc<Server>) -> Self {
+        Self(server.in_process(User::new(API_SERVER, &[SYSTEM_MASTERS])))
+    }
+
     async fn settle_all(&self, wanted: &[Object]) -> Result<(), StartError> {
         let settling = wanted.iter().map(|object| self.settle(object));
         futures::future::try_join_all(settling).await.map(drop)

@@ -2,13 +2,62 @@
 //!
 //! Behaviour: `pkg/controlplane/controller/kubernetesservice`, `pkg/controlplane/reconcilers`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use machinery::Object;
 use serde_json::{Value, json};
 
 use crate::bootstrap::Own;
+use crate::cache::Cache;
 use crate::server::{Server, StartError};
+
+/// Where the service and its end points are kept.
+const PLACES: [(&str, &str); 3] = [
+    ("", "services"),
+    ("", "endpoints"),
+    ("discovery.k8s.io", "endpointslices"),
+];
+const KEY: &str = "default/kubernetes";
+
+/// Puts the service and its end points right whenever somebody has changed or removed them, until the server ends.
+pub(crate) async fn keep(server: Weak<Server>) {
+    let Some(strong) = server.upgrade() else {
+        return;
+    };
+    let shutdown = strong.shutdown_token();
+    let found = PLACES
+        .iter()
+        .filter_map(|(group, name)| strong.resources().storage(group, name));
+    let caches: Vec<Arc<Cache>> = found.map(|storage| storage.cache.clone()).collect();
+    drop(strong);
+    let mut changes: Vec<_> = caches.iter().map(|cache| cache.subscribe()).collect();
+    let present = || -> Vec<_> {
+        caches
+            .iter()
+            .map(|c| c.get(KEY).map(|e| e.revision))
+            .collect()
+    };
+    let mut seen = present();
+    loop {
+        let any = futures::future::select_all(changes.iter_mut().map(|c| Box::pin(c.changed())));
+        tokio::select! {
+            _ = any => {}
+            () = shutdown.cancelled() => return,
+        }
+        // Looked at before it is put right: what happens meanwhile is a reason to come again.
+        let now = present();
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let Some(server) = server.upgrade() else {
+            return;
+        };
+        if let Err(error) = settle(&server, &Own::of(&server)).await {
+            tracing::warn!(%error, "the service kubernetes cannot be kept");
+        }
+    }
+}
 
 /// Makes the service and its end points say where this server is.
 ///

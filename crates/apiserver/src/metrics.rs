@@ -166,19 +166,22 @@ impl InFlight<'_> {
         }
         let info = &call.info;
         // A client must not make up label values without end.
-        let known = call
+        let found = call
             .server
             .resources()
-            .get(&info.group, &info.version, &info.resource)
-            .is_some();
+            .get(&info.group, &info.version, &info.resource);
         let own = |text: &str| {
-            if known {
+            if found.is_some() {
                 text.to_owned()
             } else {
                 String::new()
             }
         };
-        let scope = match (known, info.name.is_empty(), info.namespace.is_empty()) {
+        let scope = match (
+            found.is_some(),
+            info.name.is_empty(),
+            info.namespace.is_empty(),
+        ) {
             (false, ..) => "",
             (_, false, _) => "resource",
             (_, _, false) => "namespace",
@@ -189,12 +192,12 @@ impl InFlight<'_> {
             "update" => "PUT".to_owned(),
             other => other.to_ascii_uppercase(),
         };
-        let subresource = own(&info.subresource).chars().take(32).collect();
+        let subresource = found.and_then(|r| r.subresource(&info.subresource));
         let labels = [
             own(&info.group),
             own(&info.version),
             own(&info.resource),
-            subresource,
+            subresource.map_or("", |s| s.name()).to_owned(),
             scope.into(),
             verb,
         ];

@@ -112,8 +112,9 @@ impl Server {
     pub async fn new(config: Config) -> Result<Arc<Self>, StartError> {
         let rbac = Arc::new(Shared::new(Index::default()));
         let nodes = Arc::new(Shared::new(Graph::default()));
+        let books = Arc::new(Books::new(config.service_cidr, config.node_ports));
         let resources = Resources::new(&config.store, |group, resource| {
-            followers(group, resource, &rbac, &nodes)
+            followers(group, resource, &rbac, &nodes, &books)
         });
         let authorizer = Union(vec![Arc::new(Privileged), nodes.clone(), rbac.clone()]);
         let server = Arc::new(Self {
@@ -125,7 +126,7 @@ impl Server {
             tokens: config.tokens,
             flow: Flow::default(),
             metrics: Arc::default(),
-            books: Arc::new(Books::new(config.service_cidr, config.node_ports)),
+            books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             openapi: Hashes::default(),
             shutdown: CancellationToken::new(),
@@ -240,12 +241,13 @@ impl Lookup for Server {
     }
 }
 
-/// The views of authorization follow their resources.
+/// The views of authorization, and the books of addresses, follow their resources.
 fn followers(
     group: &str,
     resource: &str,
     rbac: &Arc<Shared<Index>>,
     nodes: &Arc<Shared<Graph>>,
+    books: &Arc<Books>,
 ) -> Vec<Follower> {
     let for_rbac = group == access::rbac::GROUP;
     let for_nodes = matches!(
@@ -273,6 +275,14 @@ fn followers(
                 |o| graph.write().apply(o),
                 |k, ns, n| graph.write().delete(k, ns, n),
             );
+        }));
+    }
+    if (group, resource) == ("", "services") {
+        let books = books.clone();
+        followers.push(Box::new(move |change| {
+            if let (EventKind::Delete, Some(service)) = (change.kind, change.object.decode()) {
+                books.give_back(&service);
+            }
         }));
     }
     followers

@@ -109,6 +109,13 @@ impl Books {
         }
     }
 
+    /// Gives back what a removed service held. Called while the removal is being made known, so that whoever knows of it
+    /// finds the numbers free.
+    pub(crate) fn give_back(&self, service: &Object) {
+        let held = allocation::held(service);
+        self.release(&held.cluster_ips, &held.node_ports);
+    }
+
     fn release(&self, addresses: &[String], ports: &[u16]) {
         let mut given = self.given.lock();
         for place in addresses.iter().filter_map(|ip| self.place_of(ip)) {
@@ -252,14 +259,4 @@ pub(crate) fn for_write(
     claim.released_ports.clone_from(&needs.released_ports);
     needs.fill(object, &claim.addresses, &numbers);
     Ok(claim)
-}
-
-/// Gives back what a removed object held.
-pub(crate) fn on_delete(call: &Call, resource: &Resource, object: &Object) {
-    if is_service(resource) {
-        let held = allocation::held(object);
-        call.server
-            .books()
-            .release(&held.cluster_ips, &held.node_ports);
-    }
 }

@@ -4,14 +4,13 @@
 
 use api::{Part, Subresource};
 use http::Response;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use machinery::{ApiError, ErrorList, Object, Path, time};
 use serde_json::{Value, json};
 use store::Revision;
 
 use super::{CommitError, commit_delete, commit_put, dry_run, object_answer};
 use crate::admit::{self, Operation};
-use crate::allocate;
 use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
 use crate::call::Call;
@@ -245,7 +244,6 @@ impl Attempt<'_> {
         }
         if done {
             let revision = commit_delete(self.call, self.storage, self.key, self.revision).await?;
-            allocate::on_delete(self.call, self.resource, &old);
             new.set_meta_str("resourceVersion", &revision.to_string());
             return Ok(Deleted::Gone(new));
         }
@@ -308,16 +306,12 @@ impl Attempt<'_> {
                 .deletion_timestamp()
                 .and_then(time::parse)
                 .unwrap_or(self.call.now);
-            let at = was - SignedDuration::from_secs(before - seconds);
+            let at = later(was, seconds.saturating_sub(before));
             mark(new, at, seconds);
             return seconds > 0;
         }
         let seconds = grace.unwrap_or(0);
-        mark(
-            new,
-            self.call.now + SignedDuration::from_secs(seconds),
-            seconds,
-        );
+        mark(new, later(self.call.now, seconds), seconds);
         if new.generation() > 0 {
             let generation = new.generation() + 1;
             new.metadata_mut()
@@ -331,7 +325,13 @@ impl Attempt<'_> {
     }
 }
 
-fn mark(new: &mut Object, at: jiff::Timestamp, grace: i64) {
+/// A time so many seconds later; the end of time when there is none.
+fn later(from: Timestamp, seconds: i64) -> Timestamp {
+    from.checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn mark(new: &mut Object, at: Timestamp, grace: i64) {
     let metadata = new.metadata_mut();
     metadata.insert("deletionTimestamp".into(), time::rfc3339(at).into());
     metadata.insert("deletionGracePeriodSeconds".into(), grace.into());

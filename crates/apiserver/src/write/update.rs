@@ -297,7 +297,6 @@ impl Attempt<'_> {
         }
         match commit_delete(self.call, self.storage, self.key, self.revision).await {
             Ok(revision) => {
-                allocate::on_delete(self.call, self.resource, &new);
                 new.set_meta_str("resourceVersion", &revision.to_string());
                 Ok(new)
             }

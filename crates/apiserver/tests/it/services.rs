@@ -77,6 +77,33 @@ async fn addresses_and_ports_are_given_out_once() {
 }
 
 #[tokio::test]
+async fn the_way_to_the_server_is_kept() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let mut events = admin.watch(&format!("{SERVICES}?watch=1")).await;
+    assert_eq!(events.next_name().await, "ADDED kubernetes");
+    admin.delete(&format!("{SERVICES}/kubernetes")).await.ok();
+    assert_eq!(events.next_name().await, "DELETED kubernetes");
+    let back = events.next().await.expect("an event");
+    assert_eq!(back["object"]["spec"]["clusterIP"], "10.96.0.1");
+    let path = "/api/v1/namespaces/default/endpoints";
+    let mut events = admin.watch(&format!("{path}?watch=1")).await;
+    assert_eq!(events.next_name().await, "ADDED kubernetes");
+    let elsewhere =
+        json!({"subsets": [{"addresses": [{"ip": "192.0.2.66"}], "ports": [{"port": 1}]}]});
+    admin
+        .patch(&format!("{path}/kubernetes"), "merge", elsewhere)
+        .await
+        .ok();
+    assert_eq!(events.next_name().await, "MODIFIED kubernetes");
+    let back = events.next().await.expect("an event");
+    assert_eq!(
+        back["object"]["subsets"][0]["addresses"][0]["ip"],
+        "192.0.2.1"
+    );
+}
+
+#[tokio::test]
 async fn a_change_of_type_gives_ports_back() {
     let cluster = Cluster::start().await;
     let admin = &cluster.admin;
