@@ -228,7 +228,12 @@ impl Cluster {
                             "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         }});
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
-        self.merge(&path, status).await;
+        let media = "application/merge-patch+json";
+        match self.send(Method::PATCH, &path, media, &status).await {
+            // A surplus pod may have gone meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            result => drop(Self::done(result, &path)),
+        }
     }
 }
 
