@@ -29,6 +29,7 @@ pub(crate) async fn orphans(context: &Context, uids: &HashSet<String>) {
         );
         remove_sandbox(context, &sandbox.id).await;
     }
+    context.cgroups.remove_orphans(uids);
     let directories = std::fs::read_dir(context.root_dir.join("pods"));
     for entry in directories.into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();

@@ -41,6 +41,8 @@ pub struct Config {
     pub cpu_milli: Option<u64>,
     /// Memory of the node; `None`: that of the machine.
     pub memory_bytes: Option<u64>,
+    /// The control group of this node, in which pods get theirs; the empty one is the root. `None`: somebody else makes them.
+    pub cgroup_root: Option<String>,
     /// The HTTPS API; `None`: there is none.
     pub server: Option<ServerConfig>,
     /// Where to answer `/healthz` without asking who calls; only on the loopback interface.

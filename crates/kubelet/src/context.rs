@@ -35,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) nodes: Reader<Node>,
     pub(crate) objects: Objects,
     pub(crate) puller: Puller,
+    pub(crate) cgroups: crate::cgroups::Cgroups,
     pub(crate) tokens: crate::volumes::tokens::Tokens,
     pub(crate) rotation: Rotation,
     /// Something that the node's status tells of has changed.

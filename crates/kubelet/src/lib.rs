@@ -8,6 +8,7 @@
 //!
 //! Start with [`run`] and [`Config`]; then [`worker`].
 
+mod cgroups;
 mod cleanup;
 mod config;
 mod context;

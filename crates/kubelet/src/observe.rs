@@ -19,10 +19,11 @@ const MAX_MESSAGE: u64 = 4096;
 /// The longest end of a log that stands for a termination message, in bytes and in lines.
 const MAX_LOG_MESSAGE: (u64, usize) = (2048, 80);
 
-/// Sandboxes and containers of a pod, newest first. `known` is the answer of last time: what has ended does not change.
+/// Sandboxes and containers of a pod, newest first. `logs` is where its logs lie. `known` is the answer of last time: what has ended does not change.
 pub(crate) async fn observe(
     runtime: &dyn RuntimeService,
     uid: &str,
+    logs: &str,
     known: &[Container],
 ) -> Result<(Vec<Sandbox>, Vec<Container>), Error> {
     let labels = HashMap::from([(label::POD_UID.to_owned(), uid.to_owned())]);
@@ -67,7 +68,9 @@ pub(crate) async fn observe(
         };
         match runtime.container_status(request).await {
             Ok(answer) => {
-                let found = answer.status.map(|s| container(s, item.pod_sandbox_id));
+                let found = answer
+                    .status
+                    .map(|s| container(s, item.pod_sandbox_id, logs));
                 containers.extend(found);
             }
             Err(error) if error.is_not_found() => {}
@@ -97,7 +100,7 @@ fn sandbox(status: PodSandboxStatus) -> Sandbox {
     }
 }
 
-fn container(status: ContainerStatus, sandbox_id: String) -> Container {
+fn container(status: ContainerStatus, sandbox_id: String, logs: &str) -> Container {
     let state = match ContainerState::try_from(status.state) {
         Ok(ContainerState::ContainerCreated) => State::Created,
         Ok(ContainerState::ContainerRunning) => State::Running,
@@ -108,7 +111,7 @@ fn container(status: ContainerStatus, sandbox_id: String) -> Container {
     let counted = status.annotations.get(label::RESTART_COUNT);
     let counted = counted.and_then(|c| c.parse().ok());
     let message = match state {
-        State::Exited => termination_message(&status),
+        State::Exited => termination_message(&status, logs),
         _ => String::new(),
     };
     let reason = match (status.reason.as_str(), state, status.exit_code) {
@@ -153,7 +156,7 @@ fn time(nanoseconds: i64) -> Option<Timestamp> {
 }
 
 /// The last words of a container: what it wrote to its file, else, if it failed and asked for that, the end of its log.
-fn termination_message(status: &ContainerStatus) -> String {
+fn termination_message(status: &ContainerStatus, logs: &str) -> String {
     let file = status.annotations.get(label::TERMINATION_FILE);
     let written = file.and_then(|f| read_start(Path::new(f), MAX_MESSAGE));
     let written = written.unwrap_or_default();
@@ -164,7 +167,8 @@ fn termination_message(status: &ContainerStatus) -> String {
     let from_log = policy.is_some_and(|p| p == "FallbackToLogsOnError");
     if from_log && status.exit_code != 0 && !status.log_path.is_empty() {
         let (bytes, lines) = MAX_LOG_MESSAGE;
-        return crate::logs::tail_text(Path::new(&status.log_path), bytes, lines);
+        // Some runtimes tell the path that they were given, some the whole one: joined, both are right.
+        return crate::logs::tail_text(&Path::new(logs).join(&status.log_path), bytes, lines);
     }
     status.message.clone()
 }

@@ -65,6 +65,12 @@ pub(crate) async fn create_sandbox(
     pod: &Pod,
     attempt: u32,
 ) -> Result<(), String> {
+    let pods: Vec<_> = context.pods.lock().values().map(|m| m.pod()).collect();
+    let prepared = context.cgroups.prepare(pod, &pods);
+    prepared.map_err(|error| {
+        let error = cri::chain(&error);
+        format!("unable to ensure pod container exists: {error}")
+    })?;
     let config = config::sandbox(pod, attempt, &context.node);
     if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
         return Err(format!("make {}: {error}", config.log_directory));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use client::events::Recorder;
-use client::watch::{Change, store};
+use client::watch::{Change, Reader, store};
 use cri::v1::{GetEventsRequest, ListPodSandboxRequest, VersionRequest};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
 use crate::{cleanup, node, server, worker};
@@ -36,6 +37,9 @@ pub enum Error {
     /// The runtime does not answer.
     #[error("ask the container runtime")]
     Runtime(#[from] cri::Error),
+    /// Control groups cannot be found.
+    #[error("find the control groups")]
+    Cgroups(#[from] linux::Error),
     /// The HTTPS API cannot be served.
     #[error("serve the kubelet's API")]
     Server(#[from] server::Error),
@@ -172,7 +176,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     );
     let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
     let (nodes, node_changes) = store(Api::<Node>::all(config.client.clone()), own);
-    let context = Arc::new(context(&config, &machine, services, nodes));
+    let cgroups = Cgroups::new(config.cgroup_root.as_deref())?;
+    let context = Arc::new(context(&config, &machine, cgroups, (services, nodes)));
     spawn(Box::pin(service_changes.for_each(|_| async {})));
     let reporter = node::Reporter::new(Arc::clone(&context), machine, runtime, &config);
     spawn(Box::pin(reporter.run(node_changes.boxed())));
@@ -202,8 +207,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 fn context(
     config: &Config,
     machine: &node::Machine,
-    services: client::watch::Reader<Service>,
-    nodes: client::watch::Reader<Node>,
+    cgroups: Cgroups,
+    (services, nodes): (Reader<Service>, Reader<Node>),
 ) -> Context {
     let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     Context {
@@ -230,6 +235,7 @@ fn context(
         nodes,
         objects: crate::objects::Objects::new(config.client.clone()),
         puller: crate::images::Puller::default(),
+        cgroups,
         tokens: crate::volumes::tokens::Tokens::default(),
         rotation: crate::logs::rotate::Rotation::new(),
         node_changed: Notify::new(),

@@ -2,4 +2,5 @@
 
 mod api;
 mod runtime;
+mod serving;
 mod story;

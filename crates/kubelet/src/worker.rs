@@ -200,7 +200,8 @@ impl Worker {
 
     async fn observe(&mut self) -> bool {
         let runtime = &*self.context.runtime;
-        match observe::observe(runtime, &self.uid, &self.containers).await {
+        let logs = pod_lifecycle::config::log_directory(&self.context.node, &self.pod);
+        match observe::observe(runtime, &self.uid, &logs, &self.containers).await {
             Ok((sandboxes, containers)) => {
                 self.sandboxes = sandboxes;
                 self.containers = containers;
@@ -605,6 +606,7 @@ impl Worker {
         if let Err(error) = tokio::fs::remove_dir_all(&logs).await {
             tracing::trace!(logs, %error, "no logs removed");
         }
+        self.context.cgroups.remove(&self.pod);
         self.context.tokens.forget(&self.uid);
         self.context.pods.lock().remove(&self.uid);
     }

@@ -7,8 +7,6 @@ mod access;
 mod logs;
 mod stats;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -148,6 +148,27 @@ impl Api {
                 let status = json!({"token": format!("token-of-{name}"), "expirationTimestamp": expires.to_string()});
                 json_answer(200, &json!({"spec": body["spec"], "status": status}))
             }
+            (Method::POST, ["tokenreviews"]) => {
+                let known = body["spec"]["token"]
+                    .as_str()
+                    .and_then(|t| t.strip_prefix("token-of-"));
+                let user = known.map(|name| json!({"username": name, "groups": ["g"]}));
+                let status =
+                    json!({"authenticated": user.is_some(), "user": user.unwrap_or_default()});
+                json_answer(
+                    201,
+                    &json!({"metadata": {}, "spec": body["spec"], "status": status}),
+                )
+            }
+            (Method::POST, ["subjectaccessreviews"]) => {
+                let what = &body["spec"]["resourceAttributes"];
+                let allowed = body["spec"]["user"] == "reader" && what["verb"] == "get";
+                let status = json!({"allowed": allowed});
+                json_answer(
+                    201,
+                    &json!({"metadata": {}, "spec": body["spec"], "status": status}),
+                )
+            }
             (Method::POST, [plural]) => {
                 let mut object = body;
                 object["metadata"]["uid"] = format!("uid-{}", self.next_version()).into();

@@ -22,6 +22,8 @@ struct State {
     containers: Vec<(ContainerStatus, String, ContainerConfig)>,
     images: Vec<String>,
     calls: Vec<String>,
+    /// Where streams are served.
+    streams: String,
     /// Exit codes of commands run in containers.
     exec: HashMap<String, i32>,
 }
@@ -36,6 +38,24 @@ impl Runtime {
 
     pub(super) fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()
+    }
+
+    pub(super) fn set_streams(&self, url: String) {
+        self.state.lock().streams = url;
+    }
+
+    /// Writes to the log of the newest container.
+    pub(super) fn log(&self, text: &str) {
+        let path = self
+            .state
+            .lock()
+            .containers
+            .last()
+            .unwrap()
+            .0
+            .log_path
+            .clone();
+        std::fs::write(path, text).unwrap();
     }
 
     pub(super) fn set_exec(&self, command: &str, code: i32) {
@@ -343,8 +363,10 @@ impl RuntimeService for Runtime {
         })
     }
 
-    async fn exec(&self, _: ExecRequest) -> Result<ExecResponse, Error> {
-        Err(Error::unimplemented("not here"))
+    async fn exec(&self, request: ExecRequest) -> Result<ExecResponse, Error> {
+        self.call(format!("stream {}", request.cmd.join(" ")));
+        let url = self.state.lock().streams.clone();
+        Ok(ExecResponse { url })
     }
 
     async fn attach(&self, _: AttachRequest) -> Result<AttachResponse, Error> {

@@ -9,26 +9,34 @@ use super::api::Api;
 use super::runtime::Runtime;
 use crate::Config;
 
-struct Node {
-    api: Arc<Api>,
-    runtime: Arc<Runtime>,
+pub(super) struct Node {
+    pub(super) api: Arc<Api>,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) server: Option<crate::ServerConfig>,
     dir: tempfile::TempDir,
     stop: CancellationToken,
     kubelet: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
-    fn new() -> Node {
+    pub(super) fn new() -> Node {
         Node {
             api: Api::new(),
             runtime: Arc::new(Runtime::new()),
+            server: None,
             dir: tempfile::tempdir().unwrap(),
             stop: CancellationToken::new(),
             kubelet: None,
         }
     }
 
-    async fn start(&mut self) {
+    /// A control group of its own.
+    fn cgroup(&self) -> String {
+        let name = self.dir.path().file_name().unwrap().to_string_lossy();
+        format!("oxikube-test{name}")
+    }
+
+    pub(super) async fn start(&mut self) {
         self.stop = CancellationToken::new();
         let config = Config {
             node_name: "n1".into(),
@@ -46,7 +54,8 @@ impl Node {
             max_pods: 10,
             cpu_milli: Some(2000),
             memory_bytes: Some(4 << 30),
-            server: None,
+            cgroup_root: Some(self.cgroup()),
+            server: self.server.clone(),
             healthz: None,
         };
         let stop = self.stop.clone();
@@ -60,7 +69,7 @@ impl Node {
         .await;
     }
 
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(kubelet) = self.kubelet.take() {
             kubelet.await.unwrap();
@@ -91,7 +100,7 @@ impl Node {
         .await
     }
 
-    async fn ready(&self) -> Value {
+    pub(super) async fn ready(&self) -> Value {
         self.until("the pod is ready", |node| {
             let pod = node.api.get("pods", "shop", "web")?;
             condition(&pod, "Ready").filter(|s| s == "True")?;
@@ -100,7 +109,7 @@ impl Node {
         .await
     }
 
-    fn create(&self, spec: &str) {
+    pub(super) fn create(&self, spec: &str) {
         let spec: Value = serde_saphyr::from_str(spec).unwrap();
         let mut pod = json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "generation": 1},
@@ -125,6 +134,13 @@ impl Node {
             (object.is_none() && !files.exists() && !logs.exists()).then_some(())
         })
         .await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let groups = linux::cgroup::detect().unwrap();
+        groups.group(&self.cgroup()).remove().unwrap();
     }
 }
 

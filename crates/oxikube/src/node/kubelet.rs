@@ -78,6 +78,7 @@ pub(super) fn config(
         max_pods: MAX_PODS,
         cpu_milli: None,
         memory_bytes: None,
+        cgroup_root: Some(String::new()),
         server: Some(ServerConfig {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             certificate: pki.text("kubelet-server.crt")?,
