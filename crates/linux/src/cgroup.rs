@@ -181,6 +181,11 @@ impl Cgroup {
             .collect()
     }
 
+    /// Its directory in the first hierarchy (on version 2, the only one).
+    pub fn first_dir(&self) -> PathBuf {
+        self.dirs().into_iter().next().unwrap_or_default()
+    }
+
     /// True when it exists in every hierarchy.
     pub fn exists(&self) -> bool {
         self.dirs().iter().all(|dir| dir.is_dir())

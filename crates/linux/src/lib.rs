@@ -2,7 +2,7 @@
 //!
 //! Each module wraps one thing the kernel does: [`mount`] (mounts held as file descriptors), [`path`] (names resolved inside a
 //! directory and nowhere else), [`namespace`], [`process`] (fork, exec, process file descriptors), [`credentials`],
-//! [`cgroup`] (versions 1 and 2 behind one type), [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
+//! [`cgroup`] (versions 1 and 2 behind one type), [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
 //! [`seccomp`], [`interface`].
 //!
 //! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by callers.
@@ -16,6 +16,7 @@
 
 pub mod cgroup;
 pub mod credentials;
+pub mod device_filter;
 mod error;
 pub mod interface;
 pub mod mount;

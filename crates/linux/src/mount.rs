@@ -93,54 +93,102 @@ pub struct Overlay<'a> {
     pub lower: &'a [PathBuf],
     /// Where changes go, and the scratch directory beside it on the same file system. Without it the overlay is read-only.
     pub upper: Option<(&'a Path, &'a Path)>,
+    /// True when the upper directory is worth nothing after a power failure: nothing is then written to the disk for its sake, neither
+    /// when somebody asks for it nor at the end.
+    pub volatile: bool,
 }
 
 /// An overlay of directories, detached.
 pub fn overlay(layers: &Overlay<'_>) -> Result<OwnedFd> {
     let what = || format!("make an overlay of {} layers", layers.lower.len());
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(what)?;
-    // One layer a call (Linux 6.5) has no limit on the length of the list; before that the list is one string.
-    let mut one_by_one = true;
     for (index, layer) in layers.lower.iter().enumerate() {
-        match rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path()) {
+        let added =
+            rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path());
+        match added {
             Ok(()) => {}
-            Err(rustix::io::Errno::INVAL) if index == 0 => {
-                one_by_one = false;
-                break;
-            }
+            // Before Linux 6.5 the list is one string, which this interface limits to 256 bytes.
+            Err(rustix::io::Errno::INVAL) if index == 0 => return overlay_by_path(layers),
             Err(error) => return Err(Error::new(format!("add layer {}", layer.display()), error)),
         }
     }
-    if !one_by_one {
-        let mut list = Vec::new();
-        for layer in layers.lower {
-            if !list.is_empty() {
-                list.push(b':');
-            }
-            list.extend_from_slice(layer.as_os_str().as_bytes());
+    for (key, value) in overlay_options(layers) {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key, value),
+            None => rustix::mount::fsconfig_set_flag(context.as_fd(), key),
         }
-        let list = CString::new(list).map_err(io::Error::from).context(what)?;
-        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir", list.as_c_str())
-            .context(|| "set the list of layers")?;
-    }
-    if let Some((upper, work)) = layers.upper {
-        for (key, path) in [("upperdir", upper), ("workdir", work)] {
-            rustix::mount::fsconfig_set_string(context.as_fd(), key, path)
-                .context(|| format!("set {key} {}", path.display()))?;
-        }
-        // An upper directory must be usable as a lower one later, wherever it is moved to.
-        for (key, value) in [
-            ("redirect_dir", "off"),
-            ("metacopy", "off"),
-            ("index", "off"),
-        ] {
-            rustix::mount::fsconfig_set_string(context.as_fd(), key, value)
-                .context(|| format!("set {key} of an overlay"))?;
-        }
+        .context(|| format!("set {key} of an overlay"))?;
     }
     rustix::mount::fsconfig_create(context.as_fd()).context(what)?;
     let flags = MountAttrFlags::empty();
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).context(what)
+}
+
+/// The options of an overlay but for its lower layers.
+fn overlay_options<'a>(layers: &Overlay<'a>) -> Vec<(&'static str, Option<&'a Path>)> {
+    let Some((upper, work)) = layers.upper else {
+        return Vec::new();
+    };
+    // An upper directory must be usable as a lower one later, wherever it is moved to.
+    let off = Some(Path::new("off"));
+    let mut options = vec![
+        ("upperdir", Some(upper)),
+        ("workdir", Some(work)),
+        ("redirect_dir", off),
+        ("metacopy", off),
+        ("index", off),
+    ];
+    if layers.volatile {
+        options.push(("volatile", None));
+    }
+    options
+}
+
+/// [`overlay`] for older kernels: mounted for a moment at a directory beside the upper (or the uppermost) one. All options together
+/// may have 4095 bytes.
+pub(crate) fn overlay_by_path(layers: &Overlay<'_>) -> Result<OwnedFd> {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let what = || format!("make an overlay of {} layers", layers.lower.len());
+    let beside = layers
+        .upper
+        .map(|(upper, _)| upper)
+        .or(layers.lower.first().map(PathBuf::as_path));
+    let missing = || Error::new(what(), rustix::io::Errno::INVAL);
+    let beside = beside.and_then(Path::parent).ok_or_else(missing)?;
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let point = beside.join(format!(".mount-{}-{number}", std::process::id()));
+    let lower: Vec<&[u8]> = layers
+        .lower
+        .iter()
+        .map(|layer| layer.as_os_str().as_bytes())
+        .collect();
+    let mut data = [b"lowerdir=", lower.join(&b':').as_slice()].concat();
+    for (key, value) in overlay_options(layers) {
+        data.push(b',');
+        data.extend_from_slice(key.as_bytes());
+        if let Some(value) = value {
+            data.push(b'=');
+            data.extend_from_slice(value.as_os_str().as_bytes());
+        }
+    }
+    let data = CString::new(data).map_err(io::Error::from).context(what)?;
+    std::fs::create_dir(&point).context(|| format!("make {}", point.display()))?;
+    let mounted = rustix::mount::mount(
+        "overlay",
+        &point,
+        "overlay",
+        MountFlags::empty(),
+        data.as_c_str(),
+    );
+    let detached = mounted.context(what).and_then(|()| {
+        let copy = clone_tree(CWD, &point, false);
+        unmount(&point)?;
+        copy
+    });
+    let removed = std::fs::remove_dir(&point).context(|| format!("remove {}", point.display()));
+    let detached = detached?;
+    removed?;
+    Ok(detached)
 }
 
 /// A detached copy (a bind mount) of what is mounted at `path`, seen from `dir`; links are followed.

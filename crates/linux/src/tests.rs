@@ -120,15 +120,24 @@ fn a_detached_overlay_is_written_to_without_being_mounted_anywhere() {
     let overlay = Overlay {
         lower: &layers,
         upper: Some((&upper, &work)),
+        volatile: false,
     };
-    let root = mount::overlay(&overlay).unwrap();
-    let mut text = String::new();
-    let mut file = path::read_file_in_root(&root, Path::new("/a")).unwrap();
-    std::io::Read::read_to_string(&mut file, &mut text).unwrap();
-    assert_eq!(text, "lower");
-    path::create_in_root(&root, Path::new("/c"), PathKind::File).unwrap();
-    assert!(upper.join("c").is_file());
-    drop((file, root));
+    type Make = fn(&Overlay<'_>) -> crate::Result<std::os::fd::OwnedFd>;
+    for (make, new) in [
+        (mount::overlay as Make, "c"),
+        (mount::overlay_by_path as Make, "d"),
+    ] {
+        let root = make(&overlay).unwrap();
+        let mut text = String::new();
+        let mut file = path::read_file_in_root(&root, Path::new("/a")).unwrap();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert_eq!(text, "lower");
+        path::create_in_root(&root, &Path::new("/").join(new), PathKind::File).unwrap();
+        assert!(upper.join(new).is_file());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&dir.path().display().to_string()));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
 }
 
 #[test]
@@ -205,4 +214,49 @@ fn a_restricted_mount_cannot_be_written() {
     assert_eq!(refused.errno(), libc::EROFS);
     assert!(mount::attributes_of(&mount).unwrap().read_only);
     assert!(!mount::is_procfs(&mount).unwrap());
+}
+
+#[test]
+fn a_device_filter_of_version_2_holds() {
+    use crate::device_filter::{Rule, restrict};
+    use std::process::Command;
+    // Hybrid machines have a version 2 tree beside; without one there is nothing to try it on.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let tree = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let Some(tree) = tree.and_then(|line| line.split(' ').nth(4)) else {
+        return;
+    };
+    let group =
+        Hierarchies::V2(tree.into()).group(&format!("oxikube-test-dev-{}", std::process::id()));
+    group.create().unwrap();
+    let null = Rule {
+        block: false,
+        major: Some(1),
+        minor: Some(3),
+        read: true,
+        write: true,
+        mknod: false,
+    };
+    let handle = group.open().unwrap().unwrap();
+    restrict(
+        &handle,
+        &[
+            null,
+            Rule {
+                major: Some(5),
+                minor: None,
+                ..null
+            },
+        ],
+    )
+    .unwrap();
+    let script = format!(
+        "echo $$ > {}/cgroup.procs; cat /dev/null && echo x > /dev/null && echo null;
+         head -c1 /dev/zero > /dev/null 2>&1 || echo no zero",
+        group.first_dir().display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    drop(handle);
+    group.remove().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "null\nno zero\n");
 }

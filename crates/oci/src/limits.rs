@@ -205,3 +205,33 @@ pub fn v1_device_rule(block: bool, major: u32, minor: u32, permissions: &str) ->
         format!("{kind} {major}:{minor} {permissions}"),
     )
 }
+
+/// A device rule taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// Block or character devices.
+    pub block: bool,
+    /// The major number, or any.
+    pub major: Option<u32>,
+    /// The minor number, or any.
+    pub minor: Option<u32>,
+    /// Any of `r`, `w` and `m`.
+    pub permissions: String,
+}
+
+/// Reads a rule as version 1 writes it, for the filter that version 2 needs; `None` for `a`, the rule about everything.
+pub fn parse_device_rule(text: &str) -> Option<DeviceRule> {
+    let mut words = text.split(' ');
+    let block = match words.next()? {
+        "b" => true,
+        "c" => false,
+        _ => return None,
+    };
+    let (major, minor) = words.next()?.split_once(':')?;
+    Some(DeviceRule {
+        block,
+        major: major.parse().ok(),
+        minor: minor.parse().ok(),
+        permissions: words.next()?.to_owned(),
+    })
+}

@@ -37,6 +37,8 @@ pub(crate) fn enter(plan: &ContainerPlan, cgroups: &linux::cgroup::Cgroup) -> Re
     let layers = Overlay {
         lower: &plan.root.layers,
         upper: Some((plan.root.upper.as_path(), plan.root.work.as_path())),
+        // A container does not outlive a power failure, and its file system is never mounted twice.
+        volatile: true,
     };
     let overlay = mount::overlay(&layers)?;
     mount::attach_at(&overlay, &plan.root.at)?;
@@ -131,6 +133,7 @@ fn make(
         Source::Image(layers) => mount::overlay(&Overlay {
             lower: layers,
             upper: None,
+            volatile: false,
         })?,
     };
     let kind = match is_directory(&made)? {

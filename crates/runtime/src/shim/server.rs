@@ -771,7 +771,33 @@ fn limit(cgroup: &Cgroup, plan: &ContainerPlan) -> Result<()> {
             writes.extend(device_rule(device)?);
         }
     }
-    apply(cgroup, &writes)
+    apply(cgroup, &writes)?;
+    match cgroup.open()? {
+        Some(group) if !plan.privileged => {
+            linux::device_filter::restrict(group, &device_filter(plan)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same rules for version 2.
+fn device_filter(plan: &ContainerPlan) -> Result<Vec<linux::device_filter::Rule>> {
+    let mut writes = oci::limits::v1_device_rules();
+    for device in &plan.devices {
+        writes.extend(device_rule(device)?);
+    }
+    let rules = writes
+        .iter()
+        .filter_map(|write| oci::limits::parse_device_rule(&write.value));
+    let rules = rules.map(|rule| linux::device_filter::Rule {
+        block: rule.block,
+        major: rule.major,
+        minor: rule.minor,
+        read: rule.permissions.contains('r'),
+        write: rule.permissions.contains('w'),
+        mknod: rule.permissions.contains('m'),
+    });
+    Ok(rules.collect())
 }
 
 /// Writes cgroup files; those that a machine may lack are left out there.

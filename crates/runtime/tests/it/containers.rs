@@ -124,15 +124,6 @@ async fn users_groups_and_capabilities_are_as_asked() {
     let script = "id; pwd; echo $HOME; grep -E 'Cap|NoNew' /proc/self/status";
     let (_, log) = node.script(script, as_user).await;
     expect_test::expect![[r#"
-        stdout F uid=0(root) gid=0(root) groups=0(root)
-        stdout F /
-        stdout F /root
-        stdout F CapInh:	0000000000000000
-        stdout F CapPrm:	00000000a80405fb
-        stdout F CapEff:	00000000a80405fb
-        stdout F CapBnd:	00000000a80405fb
-        stdout F CapAmb:	0000000000000000
-        stdout F NoNewPrivs:	0
         stdout F uid=1000(user) gid=1000(user) groups=1000(user),2000(extra),3000
         stdout F /home/made/here
         stdout F /home/user
@@ -154,7 +145,7 @@ async fn the_file_system_is_the_containers_own() {
         echo own > /new && cat /new
         echo x > /proc/sys/kernel/hostname || echo sys is read-only
         mkdir /sys/x 2>/dev/null || echo sysfs is read-only
-        wc -c < /proc/kcore; ls /proc/acpi /sys/firmware | wc -l
+        wc -c < /proc/interrupts; ls -A /sys/firmware | wc -l
         ls /dev; readlink /dev/ptmx; stat -c '%t:%T %a' /dev/null
         mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo cgroups are read-only
         echo x > /dev/shm/x && stat -f -c %T /dev/shm
@@ -169,7 +160,8 @@ async fn the_file_system_is_the_containers_own() {
         own
         sys is read-only
         sysfs is read-only
-        3
+        0
+        0
         fd
         full
         mqueue

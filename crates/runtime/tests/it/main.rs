@@ -4,3 +4,4 @@
 mod containers;
 mod node;
 mod pods;
+mod streams;

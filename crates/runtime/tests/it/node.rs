@@ -49,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) events: ContainerEvents,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) cgroup: String,
+    scripts: u32,
 }
 
 impl Node {
@@ -71,6 +72,7 @@ impl Node {
             events,
             dir,
             cgroup,
+            scripts: 0,
         }
     }
 
@@ -209,7 +211,10 @@ impl Node {
         script: &str,
         change: impl FnOnce(&mut ContainerConfig),
     ) -> (i32, String) {
-        let pod = self.run_pod(self.sandbox_config("script")).await;
+        let pod = self
+            .run_pod(self.sandbox_config(&format!("script-{}", self.scripts)))
+            .await;
+        self.scripts += 1;
         let mut config = shell(script);
         change(&mut config);
         let id = self.run(&pod, config).await;

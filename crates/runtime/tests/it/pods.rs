@@ -34,12 +34,12 @@ async fn the_pod_has_its_own_name_and_resolver() {
     let script = "hostname; cat /etc/hostname /etc/resolv.conf; echo $HOSTNAME $FROM_IMAGE; ls /sys/class/net";
     let (code, log) = node.script(script, |_| {}).await;
     expect_test::expect![[r#"
-        stdout F script
-        stdout F script
+        stdout F script-0
+        stdout F script-0
         stdout F search svc.cluster.local
         stdout F nameserver 10.0.0.10
         stdout F options ndots:5
-        stdout F script yes
+        stdout F script-0 yes
         stdout F lo
     "#]]
     .assert_eq(&log);
