@@ -122,7 +122,7 @@ impl Work<'_> {
     fn next_revision(&self) -> i64 {
         let old = self.drafts.old().into_iter();
         let revisions = old.filter_map(|at| revision(&self.drafts.all[at].set));
-        revisions.max().unwrap_or(0).max(0) + 1
+        revisions.max().unwrap_or(0).max(0).saturating_add(1)
     }
 
     /// Brings annotations of the new ReplicaSet and the Deployment's revision up to date, where there is a new one.
@@ -169,7 +169,8 @@ impl Work<'_> {
 
     fn bump_collisions(&mut self) -> Plan {
         let status = self.root.status.get_or_insert_default();
-        *status.collision_count.get_or_insert(0) += 1;
+        let count = status.collision_count.get_or_insert(0);
+        *count = count.saturating_add(1);
         Plan {
             status: Some(StatusWrite::of(&self.root)),
             because: "the name of the new replica set is taken, trying another".to_owned(),

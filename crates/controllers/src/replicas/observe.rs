@@ -15,7 +15,7 @@ pub struct Observed<O> {
     pub root: Arc<O>,
     /// The pods it controls and the orphans of its namespace.
     pub pods: Vec<Arc<Pod>>,
-    /// Pods of the owner's siblings, which count when pods on crowded nodes are to go first.
+    /// Pods of the owner's siblings, which count when pods on crowded nodes are to go first; empty when none can go.
     pub related: Vec<Arc<Pod>>,
     /// The live answer whether the owner may still adopt.
     pub owner_lives: Option<bool>,
@@ -33,9 +33,17 @@ pub fn observe<O: Replicated>(
     related: impl FnOnce(&Caches, &O) -> Vec<Arc<Pod>>,
 ) -> Option<Observed<O>> {
     let root = look.caches.of::<O>().get(look.key)?;
+    let pods = owned_and_orphans(look.caches, root.as_ref());
+    // They are many and matter only when some pods have to go.
+    let surplus = i64::try_from(pods.len()).unwrap_or(i64::MAX) > root.replicas().into();
+    let related = if surplus {
+        related(look.caches, &root)
+    } else {
+        Vec::new()
+    };
     Some(Observed {
-        pods: owned_and_orphans(look.caches, root.as_ref()),
-        related: related(look.caches, &root),
+        pods,
+        related,
         owner_lives: owner_lives(root.as_ref(), look.answers),
         failure: look.failure.cloned(),
         now: look.now,
