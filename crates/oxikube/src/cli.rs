@@ -72,6 +72,16 @@ enum Command {
     Node(Descriptors),
 }
 
+impl Command {
+    /// It does not stop halfway because nobody reads what it prints.
+    fn must_finish(&self) -> bool {
+        !matches!(
+            self,
+            Self::Status { .. } | Self::List(_) | Self::Image { .. } | Self::Kubectl { .. }
+        )
+    }
+}
+
 #[derive(Args)]
 struct Which {
     /// Name of the cluster.
@@ -120,6 +130,10 @@ pub(crate) struct Descriptors {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let clusters = Clusters::new(cli.state_dir);
+    if !cli.command.must_finish() {
+        // Whoever pipes our output somewhere ends us by closing the pipe, as usual.
+        linux::signal::reset_all()?;
+    }
     match cli.command {
         Command::Start { cluster, api_port } => {
             start::start(&clusters.cluster(&cluster.name)?, api_port)?;

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const DEFAULT_STATE: &str = "/var/lib/oxikube";
 /// The cluster meant when none is named.
 pub(crate) const DEFAULT_NAME: &str = "default";
+/// A directory that every machine that can run clusters has, and that nobody else locks.
+const MACHINE_LOCK: &str = "/sys/fs/cgroup";
 /// Version of the layout on disk.
 const LAYOUT: u32 = 1;
 /// Pods' addresses, inside every cluster the same.
@@ -210,12 +212,14 @@ impl Cluster {
         write_private(&self.config_file(), &text)
     }
 
-    /// Takes the lock under which clusters are made and unmade; it is released when dropped.
+    /// Takes the lock under which clusters are made and unmade on this machine, whatever directory they live in: names
+    /// of interfaces and numbers of subnets are the machine's. It is released when dropped.
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
         make_private_dir(&self.root)?;
-        let dir = File::open(&self.root)?;
+        let dir =
+            File::open(MACHINE_LOCK).with_context(|| format!("cannot open {MACHINE_LOCK}"))?;
         rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
-            .context("cannot lock the state directory")?;
+            .context("cannot take the lock of all clusters")?;
         Ok(dir)
     }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Clusters, Config};
+use crate::start::say;
 use crate::{checks, kubeconfig, power};
 
 fn must_exist(cluster: &Cluster) -> anyhow::Result<()> {
@@ -31,8 +32,8 @@ pub(crate) fn stop(cluster: &Cluster) -> anyhow::Result<()> {
     let ran = cluster.init().is_some();
     power::off(cluster, &cluster.config()?)?;
     match ran {
-        true => println!("cluster {} is off", cluster.name),
-        false => println!("cluster {} was off already", cluster.name),
+        true => say(&format!("cluster {} is off", cluster.name)),
+        false => say(&format!("cluster {} was off already", cluster.name)),
     }
     Ok(())
 }
@@ -42,7 +43,7 @@ pub(crate) fn delete(cluster: &Cluster) -> anyhow::Result<()> {
     checks::root()?;
     let _lock = cluster.lock()?;
     if !cluster.dir.exists() {
-        println!("there is no cluster {}", cluster.name);
+        say(&format!("there is no cluster {}", cluster.name));
         return Ok(());
     }
     match cluster.config() {
@@ -55,7 +56,7 @@ pub(crate) fn delete(cluster: &Cluster) -> anyhow::Result<()> {
     }
     fs::remove_dir_all(&cluster.dir)
         .with_context(|| format!("cannot remove {}", cluster.dir.display()))?;
-    println!("cluster {} is gone", cluster.name);
+    say(&format!("cluster {} is gone", cluster.name));
     Ok(())
 }
 

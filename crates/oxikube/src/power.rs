@@ -110,11 +110,15 @@ pub(crate) fn off(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
         // With process 1 the kernel kills every process of the node, and tells of its end only when all are gone.
         init.kill()?;
         if !init.wait_exit(Some(DEATH))? {
-            return Err(anyhow!(
-                "the node did not go within {} seconds",
-                DEATH.as_secs()
-            ));
+            let seconds = DEATH.as_secs();
+            return Err(anyhow!("the node did not go within {seconds} seconds"));
         }
+    } else if !root::cgroup(config)?.processes()?.is_empty() {
+        // What ran under a process 1 that is gone is gone too: these belong to somebody else.
+        return Err(anyhow!(
+            "a cluster {} runs from another state directory: say which with --state-dir",
+            config.name
+        ));
     }
     clean_host(cluster, config)
 }

@@ -1,7 +1,7 @@
 //! `oxikube start`: a cluster from nothing, or from where it was switched off.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use crate::cluster::{Cluster, Clusters, Config};
 use crate::node::ready::node_ready;
 use crate::progress::{self, Message};
+use crate::root::STATE;
 use crate::{checks, kubeconfig, network, pki, power};
 
 /// Where ports for APIs begin.
@@ -59,8 +60,9 @@ pub(crate) fn start(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<
     Ok(())
 }
 
-fn say(what: &str) {
-    println!("{what}");
+/// Tells people how it goes. Whether anybody listens makes no difference: a cluster is not left half-made.
+pub(crate) fn say(what: &str) {
+    let _ = writeln!(std::io::stdout(), "{what}");
 }
 
 /// Makes the data of a new cluster; what cannot be finished is removed again.
@@ -86,6 +88,7 @@ fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, O
         cluster.name,
         cluster.dir.display()
     ));
+    power::off(cluster, &config)?;
     let made = cluster
         .create(&config)
         .and_then(|()| pki::create(&cluster.path("pki"), &config))
@@ -134,7 +137,8 @@ fn wait(cluster: &Cluster, progress: OwnedFd) -> anyhow::Result<()> {
         match message {
             Message::Step(what) => say(&what),
             Message::Ready => return Ok(()),
-            Message::Failed(why) => bail!(why),
+            // The inside knows the cluster's directory under another name.
+            Message::Failed(why) => bail!(why.replace(STATE, &cluster.dir.to_string_lossy())),
         }
     }
     bail!(
