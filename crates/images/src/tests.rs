@@ -1,430 +1,414 @@
-//! Whether images are loaded, found and removed, and what layers cannot do.
+//! Images from archives: found by every name, shared, removed, and safe against whoever made them.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
-use oci::image::digest;
-use tar::{EntryType, Header};
+use sha2::{Digest, Sha256};
+use tar::EntryType;
 
-use crate::Store;
+use crate::{Error, Store};
 
-/// One entry of a layer, with names that no honest tool would write.
-struct Entry {
-    kind: EntryType,
-    name: &'static str,
-    link: &'static str,
-    content: &'static str,
-    mode: u32,
-    device: (u32, u32),
-    extension: Option<(&'static str, &'static [u8])>,
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-fn entry(kind: EntryType, name: &'static str) -> Entry {
-    Entry {
-        kind,
-        name,
-        link: "",
-        content: "",
-        mode: 0o755,
-        device: (0, 0),
-        extension: None,
-    }
-}
+/// A tar file of entries as they come: name, type, mode, content or link target.
+#[derive(Default)]
+struct Layer(Vec<u8>);
 
-fn file(name: &'static str, content: &'static str) -> Entry {
-    Entry {
-        content,
-        ..entry(EntryType::Regular, name)
-    }
-}
-
-fn dir(name: &'static str) -> Entry {
-    entry(EntryType::Directory, name)
-}
-
-fn symlink(name: &'static str, link: &'static str) -> Entry {
-    Entry {
-        link,
-        ..entry(EntryType::Symlink, name)
-    }
-}
-
-fn hardlink(name: &'static str, link: &'static str) -> Entry {
-    Entry {
-        link,
-        ..entry(EntryType::Link, name)
-    }
-}
-
-fn layer(entries: &[Entry]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for entry in entries {
-        tar.append_pax_extensions(entry.extension).unwrap();
-        let mut header = Header::new_gnu();
-        header.set_entry_type(entry.kind);
-        header.set_mode(entry.mode);
-        header.set_size(entry.content.len() as u64);
-        header.set_mtime(1_000_000);
-        header.set_uid(7);
-        header.set_gid(8);
-        let (major, minor) = entry.device;
-        header.set_device_major(major).unwrap();
-        header.set_device_minor(minor).unwrap();
-        // Byte by byte: the library would refuse what we are up to.
-        let gnu = header.as_gnu_mut().unwrap();
-        gnu.name[..entry.name.len()].copy_from_slice(entry.name.as_bytes());
-        gnu.linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
+impl Layer {
+    fn entry(mut self, name: &str, kind: EntryType, mode: u32, content: &str) -> Layer {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000_000);
+        // Set by hand: the writer would refuse the names that matter here.
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+        if is_link {
+            header.as_gnu_mut().unwrap().linkname[..content.len()]
+                .copy_from_slice(content.as_bytes());
+        }
+        let size = if is_link { 0 } else { content.len() };
+        header.set_size(size as u64);
         header.set_cksum();
-        tar.append(&header, entry.content.as_bytes()).unwrap();
+        self.0.extend_from_slice(header.as_bytes());
+        if size > 0 {
+            self.0.extend_from_slice(content.as_bytes());
+            self.0.resize(self.0.len().next_multiple_of(512), 0);
+        }
+        self
     }
-    tar.into_inner().unwrap()
+
+    fn file(self, name: &str, content: &str) -> Layer {
+        self.entry(name, EntryType::Regular, 0o644, content)
+    }
+
+    fn dir(self, name: &str, mode: u32) -> Layer {
+        self.entry(name, EntryType::Directory, mode, "")
+    }
+
+    fn link(self, name: &str, to: &str) -> Layer {
+        self.entry(name, EntryType::Symlink, 0o777, to)
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.resize(self.0.len() + 1024, 0);
+        self.0
+    }
 }
 
-/// What `docker save` would write for layers as they are unpacked and as they are stored.
-fn saved(tag: &str, layers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-    let diff_ids: Vec<String> = layers.iter().map(|(plain, _)| digest(plain)).collect();
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, name, *bytes).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn config(layers: &[&[u8]], marker: &str) -> Vec<u8> {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": oci::image::architecture(), "os": "linux", "config": {"User": marker},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    config.to_string().into_bytes()
+}
+
+/// What `docker save` writes.
+fn docker(tag: &str, layers: &[&[u8]], marker: &str) -> Vec<u8> {
     let names: Vec<String> = (0..layers.len())
         .map(|at| format!("{at}/layer.tar"))
         .collect();
-    let config =
-        serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-    let manifest = serde_json::json!([{"Config": "c.json", "RepoTags": [tag], "Layers": names}]);
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |name: &str, bytes: &[u8]| {
-        let mut header = Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, bytes).unwrap();
+    let manifest =
+        serde_json::json!([{"Config": "c.json", "RepoTags": [tag], "Layers": names}]).to_string();
+    let config = config(layers, marker);
+    let mut files = vec![
+        ("c.json", config.as_slice()),
+        ("manifest.json", manifest.as_bytes()),
+    ];
+    files.extend(names.iter().map(String::as_str).zip(layers.iter().copied()));
+    tar_of(&files)
+}
+
+/// An OCI layout with compressed layers and an index in the index, as `buildx` writes it.
+fn layout(name: &str, layers: &[&[u8]]) -> Vec<u8> {
+    let config = config(layers, "oci");
+    let packed: Vec<Vec<u8>> = layers
+        .iter()
+        .enumerate()
+        .map(|(at, layer)| compress(at, layer))
+        .collect();
+    let describe = |bytes: &[u8]| serde_json::json!({"digest": sha256(bytes), "size": bytes.len()});
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "config": describe(&config),
+        "layers": packed.iter().map(|layer| describe(layer)).collect::<Vec<_>>(),
+    })
+    .to_string();
+    let mut ours = describe(manifest.as_bytes());
+    ours["platform"] =
+        serde_json::json!({"os": "linux", "architecture": oci::image::architecture()});
+    let mut other = ours.clone();
+    other["digest"] = sha256(b"another machine's").into();
+    other["platform"]["architecture"] = "s390x".into();
+    let inner = serde_json::json!({"schemaVersion": 2, "manifests": [other, ours]}).to_string();
+    let mut entry = describe(inner.as_bytes());
+    entry["annotations"] = serde_json::json!({"io.containerd.image.name": name});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    let blobs = [config.as_slice(), manifest.as_bytes(), inner.as_bytes()].into_iter();
+    let blobs: Vec<(String, &[u8])> = blobs
+        .chain(packed.iter().map(Vec::as_slice))
+        .map(|blob| (format!("blobs/{}", sha256(blob).replace(':', "/")), blob))
+        .collect();
+    let mut files = vec![("index.json", index.as_bytes()), ("oci-layout", &b"{}"[..])];
+    files.extend(blobs.iter().map(|(name, blob)| (name.as_str(), *blob)));
+    tar_of(&files)
+}
+
+fn compress(at: usize, bytes: &[u8]) -> Vec<u8> {
+    if at % 2 == 0 {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    } else {
+        zstd::encode_all(bytes, 1).unwrap()
+    }
+}
+
+fn base() -> Vec<u8> {
+    Layer::default()
+        .dir("tmp/", 0o1777)
+        .dir("./etc/", 0o755)
+        .file("/etc/base", "base")
+        .file("etc/gone", "gone")
+        .dir("var/", 0o755)
+        .dir("var/cache/", 0o755)
+        .file("var/cache/old", "old")
+        .link("bin", "usr/bin")
+        .dir("usr/bin/", 0o755)
+        .finish()
+}
+
+fn top() -> Vec<u8> {
+    Layer::default()
+        .file("tmp/in-tmp", "x")
+        .file("etc/.wh.gone", "")
+        .file("var/cache/new", "new")
+        .file("var/cache/.wh..wh..opq", "")
+        .entry("bin/tool", EntryType::Regular, 0o4755, "tool")
+        .entry("bin/same", EntryType::Link, 0o4755, "usr/bin/tool")
+        .finish()
+}
+
+/// The file system of an image as a container would see it: names with modes and contents.
+fn listing(store: &Store, name: &str) -> String {
+    let layers = store.layers(name).unwrap();
+    let overlay = match layers.as_slice() {
+        [one] => linux::path::open_dir(one).unwrap(),
+        many => linux::mount::overlay(&linux::mount::Overlay {
+            lower: many,
+            upper: None,
+            volatile: false,
+        })
+        .unwrap(),
     };
-    add("manifest.json", manifest.to_string().as_bytes());
-    add("c.json", config.to_string().as_bytes());
-    for (name, (_, stored)) in names.iter().zip(layers) {
-        add(name, stored);
-    }
-    tar.into_inner().unwrap()
+    let root = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&overlay)
+    );
+    let mut lines = Vec::new();
+    walk(Path::new(&root), "", &mut lines);
+    lines.sort();
+    lines.concat()
 }
 
-struct Node {
-    store: Store,
-    dir: tempfile::TempDir,
+fn walk(dir: &Path, prefix: &str, lines: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{prefix}/{}", entry.file_name().display());
+        let metadata = entry.path().symlink_metadata().unwrap();
+        let mode = metadata.mode() & 0o7777;
+        if metadata.is_dir() {
+            lines.push(format!("{name}/ {mode:o}\n"));
+            walk(&entry.path(), &name, lines);
+        } else if metadata.is_symlink() {
+            lines.push(format!(
+                "{name} -> {}\n",
+                entry.path().read_link().unwrap().display()
+            ));
+        } else {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            lines.push(format!("{name} {mode:o} {text} ({})\n", metadata.nlink()));
+        }
+    }
 }
 
-impl Node {
-    fn new() -> Node {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path().join("images")).unwrap();
-        Node { store, dir }
-    }
+#[test]
+fn layers_lie_on_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (base, top) = (base(), top());
+    let names = store
+        .load(docker("app:v1", &[&base, &top], "").as_slice())
+        .unwrap();
+    assert_eq!(names, ["docker.io/library/app:v1"]);
+    expect_test::expect![[r#"
+        /bin -> usr/bin
+        /etc/ 755
+        /etc/base 644 base (1)
+        /tmp/ 1777
+        /tmp/in-tmp 644 x (1)
+        /usr/ 755
+        /usr/bin/ 755
+        /usr/bin/same 4755 tool (2)
+        /usr/bin/tool 4755 tool (2)
+        /var/ 755
+        /var/cache/ 755
+        /var/cache/new 644 new (1)
+    "#]]
+    .assert_eq(&listing(&store, "app:v1"));
+    let mode = std::fs::metadata(dir.path()).unwrap().permissions().mode();
+    assert_eq!(
+        mode & 0o777,
+        0o700,
+        "containerd 2021-41103: nobody else may enter"
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("partial"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
 
-    fn load(&self, tag: &str, layers: &[&[Entry]]) -> Result<String, String> {
-        let plain = layers.iter().map(|entries| layer(entries));
-        let layers: Vec<_> = plain.map(|layer| (layer.clone(), layer)).collect();
-        let loaded = self.store.load(saved(tag, &layers).as_slice());
-        loaded.map_err(|error| error.to_string())?;
-        Ok(self.store.status(tag).unwrap().id)
+#[test]
+fn an_oci_layout_is_the_same_image_as_its_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (base, top) = (base(), top());
+    let archive = layout("ghcr.io/a/app:v2", &[&base, &top]);
+    assert_eq!(
+        store.load(compress(0, &archive).as_slice()).unwrap(),
+        ["ghcr.io/a/app:v2"]
+    );
+    assert_eq!(
+        store.load(compress(1, &archive).as_slice()).unwrap(),
+        ["ghcr.io/a/app:v2"]
+    );
+    let image = store.status("ghcr.io/a/app:v2").unwrap();
+    assert_eq!(image.id, sha256(&config(&[&base, &top], "oci")));
+    let by_digest = image.repo_digests.first().unwrap();
+    for name in [&image.id, &image.id[7..], &image.id[7..20], by_digest] {
+        assert_eq!(store.status(name).unwrap().id, image.id, "{name}");
     }
+    assert_eq!(store.status("app:v2"), None);
+    assert!(image.size_bytes > 0);
+    assert_eq!(store.list().len(), 1);
+}
 
-    /// The uppermost layer of an image of these.
-    fn top(&self, layers: &[&[Entry]]) -> PathBuf {
-        let id = self.load("test", layers).unwrap();
-        self.store.layers(&id).unwrap().remove(0)
-    }
-
-    fn count(&self, part: &str) -> usize {
-        std::fs::read_dir(self.store.root().join(part))
+#[test]
+fn layers_are_shared_and_go_with_their_last_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (base, top) = (base(), top());
+    store.load(docker("one", &[&base], "1").as_slice()).unwrap();
+    store
+        .load(docker("two", &[&base, &top], "2").as_slice())
+        .unwrap();
+    let layers = || {
+        std::fs::read_dir(dir.path().join("layers"))
             .unwrap()
             .count()
-    }
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path).unwrap()
-}
-
-#[test]
-fn attributes_come_out_as_they_went_in() {
-    let node = Node::new();
-    let top = node.top(&[&[
-        dir("bin/"),
-        Entry {
-            mode: 0o4711,
-            ..file("bin/su", "#!")
-        },
-        hardlink("bin/sudo", "bin/su"),
-        symlink("sbin", "/bin"),
-        Entry {
-            device: (1, 3),
-            ..entry(EntryType::Char, "null")
-        },
-        entry(EntryType::Fifo, "pipe"),
-    ]]);
-    let su = std::fs::metadata(top.join("bin/su")).unwrap();
-    assert_eq!(
-        (su.mode() & 0o7777, su.uid(), su.gid(), su.mtime()),
-        (0o4711, 7, 8, 1_000_000)
-    );
-    assert_eq!(
-        su.ino(),
-        std::fs::metadata(top.join("bin/sudo")).unwrap().ino()
-    );
-    assert_eq!(
-        std::fs::metadata(top.join("bin")).unwrap().mtime(),
-        1_000_000
-    );
-    assert_eq!(
-        std::fs::read_link(top.join("sbin")).unwrap(),
-        Path::new("/bin")
-    );
-    let null = std::fs::metadata(top.join("null")).unwrap();
-    assert!(null.file_type().is_char_device());
-    assert_eq!(null.rdev(), rustix::fs::makedev(1, 3));
-    assert!(
-        std::fs::metadata(top.join("pipe"))
-            .unwrap()
-            .file_type()
-            .is_fifo()
-    );
-}
-
-#[test]
-fn layers_may_be_compressed() {
-    use std::io::Write;
-    let plain = layer(&[file("a", "text")]);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&plain).unwrap();
-    let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
-    for stored in [gzip.finish().unwrap(), zstd] {
-        let node = Node::new();
-        let archive = saved("test", &[(plain.clone(), stored)]);
-        node.store.load(archive.as_slice()).unwrap();
-        let id = node.store.status("test").unwrap().id;
-        assert_eq!(read(node.store.layers(&id).unwrap()[0].join("a")), "text");
-    }
-}
-
-/// Names and links of a layer mean places in the image, however they try.
-#[test]
-fn nothing_is_written_outside() {
-    let node = Node::new();
-    let outside = node.dir.path().join("outside");
-    std::fs::create_dir(&outside).unwrap();
-    std::fs::write(outside.join("secret"), "secret").unwrap();
-    let leaked: &'static str = String::leak(outside.display().to_string());
-    let through: &'static str = String::leak(format!("{leaked}/secret"));
-
-    for (hostile, reason) in [
-        (vec![file("../up", "x")], "the name leads out of the layer"),
-        (
-            vec![file("a/../../up", "x")],
-            "the name leads out of the layer",
-        ),
-        (
-            vec![hardlink("stolen", "../../../../etc/passwd")],
-            "the name leads out",
-        ),
-        (vec![hardlink("stolen", through)], "link"),
-        (vec![symlink("l", through), hardlink("stolen", "l/x")], ""),
-        (vec![file("a/.wh...", "")], "malformed whiteout"),
-        (vec![file(".wh.", "")], "malformed whiteout"),
-        (vec![file("a/.wh..", "")], "malformed whiteout"),
-        (
-            vec![entry(EntryType::Char, "hole")],
-            "device 0:0 is not allowed",
-        ),
-    ] {
-        let error = node.load("hostile", &[&hostile]).unwrap_err();
-        assert!(error.contains(reason), "{error}");
-        assert!(node.store.list().is_empty());
-        assert_eq!((node.count("partial"), node.count("images")), (0, 0));
-    }
-
-    // A link to the outside is a link to a place of the same name inside, which must be there.
-    let dangling = [symlink("escape", leaked), file("escape/new", "x")];
-    let error = node.load("dangling", &[&dangling]).unwrap_err();
-    assert!(error.contains("open escape"), "{error}");
-    let top = node.top(&[&[
-        dir(leaked),
-        symlink("escape", leaked),
-        file("escape/new", "inside"),
-        file("/absolute", "inside"),
-        symlink("up", "../../../../.."),
-        file("up/up", "inside"),
-    ]]);
-    assert_eq!(
-        read(top.join(leaked.trim_start_matches('/')).join("new")),
-        "inside"
-    );
-    assert_eq!(
-        (read(top.join("absolute")), read(top.join("up")).as_str()),
-        ("inside".into(), "inside")
-    );
-    let left: Vec<_> = std::fs::read_dir(&outside).unwrap().collect();
-    assert_eq!(left.len(), 1);
-    assert_eq!(read(outside.join("secret")), "secret");
-}
-
-/// Also when the link lies in a layer below, and the one above writes, removes or replaces.
-#[test]
-fn links_of_lower_layers_lead_nowhere_either() {
-    let node = Node::new();
-    let outside = node.dir.path().join("outside");
-    std::fs::create_dir(&outside).unwrap();
-    std::fs::write(outside.join("secret"), "secret").unwrap();
-    let leaked: &'static str = String::leak(outside.display().to_string());
-    node.top(&[
-        &[
-            dir(leaked),
-            symlink("escape", leaked),
-            symlink("other", leaked),
-        ],
-        &[
-            file("escape/.wh.secret", ""),
-            file("escape/.wh..wh..opq", ""),
-            file("escape/x", "x"),
-        ],
-        &[dir("other/"), file("other/secret", "changed")],
-    ]);
-    assert_eq!(read(outside.join("secret")), "secret");
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
-}
-
-#[test]
-fn whiteouts_hide_what_is_below() {
-    let node = Node::new();
-    let id = node
-        .load(
-            "test",
-            &[
-                &[
-                    dir("d/"),
-                    file("d/old", "1"),
-                    file("gone", "1"),
-                    file("kept", "1"),
-                ],
-                &[
-                    file(".wh.gone", ""),
-                    file("d/new", "2"),
-                    file("d/.wh..wh..opq", ""),
-                ],
-            ],
-        )
-        .unwrap();
-    let layers = node.store.layers(&id).unwrap();
-    let merged = linux::mount::overlay(&linux::mount::Overlay {
-        lower: &layers,
-        upper: None,
-    })
-    .unwrap();
-    let names = |path: &str| {
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-        let dir = rustix::fs::openat(&merged, path, flags, rustix::fs::Mode::empty()).unwrap();
-        let entries = rustix::fs::Dir::read_from(dir).unwrap();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned())
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        names.sort();
-        names
     };
-    assert_eq!(names("."), ["d", "kept"]);
-    assert_eq!(names("d"), ["new"]);
+    assert_eq!(layers(), 2);
+    store.hold("container", "two").unwrap();
+    store.remove("two").unwrap();
+    assert_eq!((layers(), store.list().len()), (2, 1));
+    store.release("container").unwrap();
+    assert_eq!(layers(), 1);
+    store.remove("one").unwrap();
+    store.remove("one").unwrap();
+    assert_eq!(layers(), 0);
 }
 
 #[test]
-fn attributes_of_the_overlay_are_not_taken_from_layers() {
-    let node = Node::new();
-    let top = node.top(&[&[
-        Entry {
-            extension: Some(("SCHILY.xattr.trusted.overlay.redirect", b"/etc")),
-            ..dir("redirected/")
-        },
-        Entry {
-            extension: Some(("SCHILY.xattr.user.note", b"hello")),
-            ..file("noted", "")
-        },
-    ]]);
-    let mut value = [0_u8; 16];
-    let redirect = rustix::fs::getxattr(
-        top.join("redirected"),
-        "trusted.overlay.redirect",
-        &mut value[..],
+fn a_tag_moves_to_the_newer_image_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = base();
+    let newer = {
+        let store = Store::open(dir.path()).unwrap();
+        store
+            .load(docker("app", &[&base], "old").as_slice())
+            .unwrap();
+        let old = store.status("app").unwrap();
+        store
+            .load(docker("app", &[&base], "new").as_slice())
+            .unwrap();
+        assert!(store.status(&old.id).unwrap().repo_tags.is_empty());
+        store.status("app").unwrap()
+    };
+    assert_eq!(newer.config.config.user, "new");
+    // What a crash leaves: a half-made layer, half a document.
+    std::fs::create_dir(dir.path().join("partial/7")).unwrap();
+    std::fs::write(dir.path().join("images/abc.partial"), "{\"id\":").unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.status("app"), Some(newer));
+    assert_eq!(store.list().len(), 2);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("partial"))
+            .unwrap()
+            .count(),
+        0
     );
-    assert_eq!(redirect, Err(rustix::io::Errno::NODATA));
-    match rustix::fs::getxattr(top.join("noted"), "user.note", &mut value[..]) {
-        Ok(length) => assert_eq!(&value[..length], b"hello"),
-        // Not every file system keeps these.
-        Err(error) => assert_eq!(error, rustix::io::Errno::OPNOTSUPP),
-    }
+}
+
+/// Loads an image with this layer above the usual one; it must be refused, and nothing may be left.
+fn refused(layer: Layer) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).unwrap();
+    std::fs::write(dir.path().join("outside"), "untouched").unwrap();
+    let (base, layer) = (base(), layer.finish());
+    let error = store
+        .load(docker("bad", &[&base, &layer], "").as_slice())
+        .unwrap_err();
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join("outside")).unwrap(),
+        "untouched"
+    );
+    assert_eq!(store.list(), []);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("store/partial"))
+            .unwrap()
+            .count(),
+        0
+    );
+    error.to_string()
 }
 
 #[test]
-fn content_that_is_not_what_its_digest_says_is_refused() {
-    let node = Node::new();
-    let (promised, delivered) = (layer(&[file("a", "good")]), layer(&[file("a", "evil")]));
-    let archive = saved("test", &[(promised, delivered)]);
-    let error = node.store.load(archive.as_slice()).unwrap_err().to_string();
-    assert!(error.starts_with("layer has digest sha256:"), "{error}");
-    assert!(node.store.list().is_empty());
-    assert_eq!((node.count("layers"), node.count("partial")), (0, 0));
+fn containerd_2021_32760_a_hostile_layer_stays_inside() {
+    let climbing = Layer::default().file("../../outside", "owned");
+    assert!(refused(climbing).contains("leads out of the layer"));
+    let hard_link = Layer::default().entry("x", EntryType::Link, 0o777, "../../outside");
+    assert!(refused(hard_link).contains("leads out of the layer"));
+    let missing = Layer::default().entry("x", EntryType::Link, 0o777, "/etc/shadow");
+    assert!(refused(missing).contains("etc/shadow"));
+    let whiteout = Layer::default().file("etc/.wh...", "");
+    assert!(refused(whiteout).contains("malformed whiteout"));
+    let device = Layer::default().entry("x", EntryType::Char, 0o666, "");
+    assert!(refused(device).contains("device"));
 }
 
 #[test]
-fn images_are_found_by_name_and_by_the_beginning_of_their_id() {
-    let node = Node::new();
-    let id = node.load("app:1", &[&[file("a", "1")]]).unwrap();
-    let hex = id.trim_start_matches("sha256:");
-    for name in ["app:1", "docker.io/library/app:1", &id, hex, &hex[..12]] {
-        assert_eq!(
-            node.store.status(name).map(|image| image.id),
-            Some(id.clone()),
-            "{name}"
-        );
-    }
-    for name in [
-        "app",
-        "app:2",
-        "quay.io/library/app:1",
-        &hex[..7],
-        "",
-        "sha256:",
-    ] {
-        assert_eq!(node.store.status(name), None, "{name}");
-    }
+fn containerd_2025_47290_links_in_a_layer_lead_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).unwrap();
+    let outside = dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let layer = Layer::default()
+        .link("escape", outside.to_str().unwrap())
+        .file("escape/file", "inside")
+        .dir("escape/", 0o777)
+        .link("up", "../../../../../../../..")
+        .file("up/etc-of-whom", "inside")
+        .finish();
+    store
+        .load(docker("links", &[&base(), &layer], "").as_slice())
+        .unwrap();
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(std::fs::metadata(&outside).unwrap().mode() & 0o777, 0o700);
+    assert!(!Path::new("/etc-of-whom").exists());
+    assert!(listing(&store, "links").contains("/etc-of-whom 644 inside"));
 }
 
 #[test]
-fn layers_stay_as_long_as_somebody_uses_them() {
-    let node = Node::new();
-    let common = [file("a", "common")];
-    let one = node.load("one", &[&common]).unwrap();
-    let two = node.load("two", &[&common, &[file("b", "more")]]).unwrap();
-    assert_eq!(node.count("layers"), 2);
-    node.store.hold("container", &two).unwrap();
-    node.store.remove("two").unwrap();
-    assert_eq!((node.store.status("two"), node.count("layers")), (None, 2));
-    node.store.release("container").unwrap();
-    assert_eq!(node.count("layers"), 1);
-    node.store.remove(&one).unwrap();
-    assert_eq!((node.count("layers"), node.count("images")), (0, 0));
-    // There is nothing to remove twice.
-    node.store.remove(&one).unwrap();
-}
-
-#[test]
-fn a_crash_leaves_nothing_half_made() {
-    let node = Node::new();
-    let id = node.load("app", &[&[file("a", "1")]]).unwrap();
-    let gone = node.load("gone", &[&[file("b", "2")]]).unwrap();
-    let root = node.store.root().to_owned();
-    std::fs::create_dir_all(root.join("partial/7/fs")).unwrap();
-    std::fs::write(root.join("images/torn.json"), "{").unwrap();
-    let layer = node.store.layers(&gone).unwrap().remove(0);
-    std::fs::remove_dir_all(layer.parent().unwrap()).unwrap();
-
-    let store = Store::open(&root).unwrap();
-    let ids: Vec<String> = store.list().into_iter().map(|image| image.id).collect();
-    assert_eq!(ids, [id]);
-    assert_eq!(node.count("partial"), 0);
-    assert!(!root.join("images/torn.json").exists());
-    assert_eq!(std::fs::metadata(&root).unwrap().mode() & 0o777, 0o700);
+fn content_must_have_its_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (base, other) = (base(), top());
+    let mut files = docker("app", &[&base], "");
+    // The same length, other content.
+    let at = files.windows(4).position(|bytes| bytes == b"gone").unwrap();
+    files[at] = b'G';
+    assert!(store.load(files.as_slice()).is_err());
+    let config = config(&[&other], "");
+    let manifest = br#"[{"Config": "c", "RepoTags": ["x"], "Layers": ["l"]}]"#;
+    let swapped = tar_of(&[("c", &config), ("l", &base), ("manifest.json", manifest)]);
+    assert!(matches!(
+        store.load(swapped.as_slice()),
+        Err(Error::Digest { .. })
+    ));
+    assert!(matches!(store.load(&b"not an archive"[..]), Err(_)));
+    assert!(matches!(
+        store.load(tar_of(&[("a", b"b")]).as_slice()),
+        Err(Error::Archive(_))
+    ));
+    assert_eq!(store.list(), []);
 }

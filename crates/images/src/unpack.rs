@@ -38,6 +38,7 @@ pub(crate) fn layer(
         below => linux::mount::overlay(&Overlay {
             lower: below,
             upper: Some((&upper, &work)),
+            volatile: false,
         })?,
     };
     let file = File::open(blob).at("open", blob)?;
