@@ -138,11 +138,34 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<Selection, A
     let fields = fields::Selector::parse(call.query.text("fieldSelector"));
     let fields = fields.map_err(ApiError::bad_request)?;
     check_fields(resource, &fields)?;
+    let fields = with_name(call, fields);
     Ok(Selection {
         labels,
         fields,
         ..Selection::namespace(namespace)
     })
+}
+
+/// The name in a path of the old watches (`/api/v1/watch/...`) selects like a field.
+fn with_name(call: &Call, selector: fields::Selector) -> fields::Selector {
+    let name = &call.info.name;
+    // Also where authorization read another name out of the selector than the selector's own parser: then nothing fits.
+    if name.is_empty() || selector.required_value("metadata.name") == Some(name) {
+        return selector;
+    }
+    let own = fields::Requirement {
+        field: "metadata.name".into(),
+        value: name.clone(),
+        equal: true,
+    };
+    fields::Selector::new(
+        selector
+            .requirements()
+            .iter()
+            .cloned()
+            .chain([own])
+            .collect(),
+    )
 }
 
 fn check_fields(resource: &Resource, selector: &fields::Selector) -> Result<(), ApiError> {

@@ -14,6 +14,7 @@ use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::decode;
+use crate::negotiate::{Form, SUPPORTED, Shape};
 use crate::resource::Resource;
 use crate::write::{WriteOptions, object_answer};
 
@@ -59,6 +60,10 @@ pub(crate) async fn answer(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     WriteOptions::parse(call)?;
+    // Reviews have no metadata to speak of, and no columns.
+    if Form::negotiate(&call.headers, &call.query)?.shape != Shape::Object {
+        return Err(ApiError::not_acceptable(SUPPORTED));
+    }
     let mut object = decode::object(call, resource, body).await?;
     decode::check_namespace(call, resource, &mut object)?;
     let operation = Operation::create(call, resource);

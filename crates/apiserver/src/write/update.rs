@@ -243,8 +243,7 @@ impl Attempt<'_> {
     ) -> Result<allocate::Claim, ApiError> {
         let (call, resource) = (self.call, self.resource);
         let operation = Operation::update(call, resource);
-        if change.ownership() == Ownership::Update {
-            let part = self.part.unwrap_or(Part::Main);
+        if let (Some(part), Ownership::Update) = (self.part, change.ownership()) {
             managed::track(call, resource, self.options, part, Some(old), new);
         }
         if self.part.is_some() {

@@ -114,6 +114,12 @@ async fn reviews_answer_for_others() {
         cluster.admin.post(path, ask("x")).await.ok()["status"]["allowed"],
         true
     );
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    cluster
+        .admin
+        .send(Method::POST, path, &table, ask("x").to_string())
+        .await
+        .refused(406);
     let own = json!({"spec": {"resourceAttributes": {"verb": "delete", "resource": "nodes"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let jane = cluster.as_user(User::new("jane", &[]));

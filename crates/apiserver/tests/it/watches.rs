@@ -37,6 +37,18 @@ async fn changes_arrive_in_order_from_a_revision_on() {
 }
 
 #[tokio::test]
+async fn the_old_paths_still_watch() {
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    cluster.admin.post(MAPS, map("b", "red")).await.ok();
+    let mut events = cluster
+        .admin
+        .watch("/api/v1/watch/namespaces/default/configmaps/b")
+        .await;
+    assert_eq!(events.next_name().await, "ADDED b");
+}
+
+#[tokio::test]
 async fn an_unset_revision_begins_with_the_state() {
     let cluster = Cluster::start().await;
     cluster.admin.post(MAPS, map("a", "red")).await.ok();
