@@ -183,3 +183,41 @@ pub(crate) fn list(cluster: &Cluster) -> anyhow::Result<Vec<ImageRow>> {
     };
     Ok(replies.into_iter().filter_map(row).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask_over(
+        images: &Store,
+        request: &Request,
+        along: Option<&OwnedFd>,
+    ) -> Vec<Result<Reply, String>> {
+        let (outside, inside) = socket::pair().expect("sockets");
+        send(&outside, request, along).expect("sent");
+        answer(&inside, images).expect("answered");
+        drop(inside);
+        let mut replies = Vec::new();
+        while let Some(message) = receive(&outside).expect("a message") {
+            replies.push(
+                match serde_json::from_slice(&message.bytes).expect("a reply") {
+                    Reply::Failed(why) => Err(why),
+                    reply => Ok(reply),
+                },
+            );
+        }
+        replies
+    }
+
+    #[test]
+    fn what_is_no_archive_is_refused_and_nothing_is_listed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let images = Store::open(dir.path()).expect("a store");
+        let file = tempfile::tempfile().expect("a file").into();
+        let refused = ask_over(&images, &Request::Load, Some(&file));
+        assert!(matches!(refused.as_slice(), [Err(_)]), "{refused:?}");
+        let refused = ask_over(&images, &Request::Load, None);
+        assert!(matches!(refused.as_slice(), [Err(why)] if why == "no archive came along"));
+        assert!(ask_over(&images, &Request::List, None).is_empty());
+    }
+}

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 use super::components::Components;
 use crate::cluster::{CLUSTER_DOMAIN, DNS_SERVICE};
 
+/// How long a node may take; what then keeps it from being ready does not go away by itself.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// UDP may lose a query; it is sent again after this.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 const QUERIES: u32 = 25;
@@ -28,7 +30,13 @@ pub(in crate::node) fn wait(
     let (client, name) = (components.admin(), components.config.node_name());
     let (mut proxy, mut dns) = (components.proxy_ready.clone(), components.dns_ready.clone());
     async move {
-        let node = node_ready(Api::all(client), &name);
+        let node = async {
+            let ready = node_ready(Api::all(client.clone()), &name);
+            match timeout(PATIENCE, ready).await {
+                Ok(result) => result,
+                Err(_) => bail!("{}", why_not(&Api::all(client), &name).await),
+            }
+        };
         let names = async {
             // A sender that is gone means a component that ended, which is told elsewhere.
             let known = tokio::try_join!(proxy.wait_for(|r| *r), dns.wait_for(|r| *r));
@@ -52,6 +60,28 @@ pub(crate) async fn node_ready(api: Api<Node>, name: &str) -> anyhow::Result<()>
         }
     }
     bail!("the watch of the node ended")
+}
+
+/// What a node that is not ready says about it.
+async fn why_not(api: &Api<Node>, name: &str) -> String {
+    let node = api.get_opt(name).await.ok().flatten();
+    let Some(node) = node else {
+        return format!("the node {name} did not register");
+    };
+    let conditions = node
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let ready = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "Ready");
+    let message = ready
+        .and_then(|condition| condition.message)
+        .unwrap_or_default();
+    format!(
+        "the node is not ready after {} seconds: {message}",
+        PATIENCE.as_secs()
+    )
 }
 
 fn is_ready(node: &Node) -> bool {
