@@ -41,3 +41,6 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Decides. The same observation always gives the same plan.
     fn reconcile(observed: &Self::Observed) -> Plan;
 }
+
+#[cfg(test)]
+mod tests;
