@@ -103,6 +103,9 @@ impl Shim {
         };
         let request = serde_json::to_vec(&Request { id, call });
         let request = request.map_err(|error| CallError::Failed(error.to_string()))?;
+        if request.len() > linux::socket::MAX_MESSAGE_BYTES {
+            return Err(CallError::Failed("argument list too long".into()));
+        }
         self.send(&request, descriptors).await?;
         let reply = answered.await.map_err(|_| CallError::Gone)?;
         match reply.result {

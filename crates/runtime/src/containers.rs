@@ -105,9 +105,16 @@ impl Runtime {
         let request = plan_request(sandbox, config, &security, &data, |image| {
             self.image_layers(image)
         })?;
+        refuse_unsupported(config, &security)?;
         let plan = oci::plan::container(&request, &image.config);
         let plan = plan.map_err(|error| Error::invalid(error.to_string()))?;
-        let layers = self.images.layers(&image.id).map_err(Error::internal)?;
+        let mut layers = self.images.layers(&image.id).map_err(Error::internal)?;
+        if layers.is_empty() {
+            // An overlay needs something to lie on, an image need not have anything.
+            let nothing = data.join("empty");
+            std::fs::create_dir_all(&nothing).map_err(Error::internal)?;
+            layers.push(nothing);
+        }
         let log_dir = &sandbox.record.config.log_directory;
         let log_path =
             (!config.log_path.is_empty()).then(|| Path::new(log_dir).join(&config.log_path));
@@ -159,7 +166,8 @@ impl Runtime {
                 "container {id:?} was started before"
             )));
         }
-        let live = self.live(&container.record.sandbox)?;
+        let live = self.live(&container.record.sandbox);
+        let live = live.inspect_err(|error| self.never_started(&container, &error.message))?;
         let call = Call::Start {
             container: id.clone(),
             dir: container.dir.clone(),
@@ -543,6 +551,35 @@ fn pod_mount(
         recursive_read_only: mount.recursive_read_only,
         propagation,
     })
+}
+
+/// What is not supported is said, not left out: who asked for confinement must not run without it.
+fn refuse_unsupported(
+    config: &v1::ContainerConfig,
+    security: &v1::LinuxContainerSecurityContext,
+) -> Result<(), Error> {
+    use v1::security_profile::ProfileType;
+    let localhost = ProfileType::Localhost as i32;
+    if security
+        .apparmor
+        .as_ref()
+        .is_some_and(|profile| profile.profile_type == localhost)
+    {
+        return Err(Error::unimplemented(
+            "AppArmor profiles of type Localhost are not supported",
+        ));
+    }
+    let options = security.namespace_options.clone().unwrap_or_default();
+    let user = options
+        .userns_options
+        .is_some_and(|user| user.mode == NamespaceMode::Pod as i32);
+    if user {
+        return Err(Error::unimplemented("user namespaces are not supported"));
+    }
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::unimplemented("CDI devices are not supported"));
+    }
+    Ok(())
 }
 
 /// Whether the default filter applies. A profile of the host's own is not supported, and never silently left out.

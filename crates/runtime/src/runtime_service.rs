@@ -260,18 +260,21 @@ impl RuntimeService for Runtime {
         request: ContainerStatsRequest,
     ) -> Result<ContainerStatsResponse, Error> {
         let container = self.container(&request.container_id)?;
-        Ok(ContainerStatsResponse {
-            stats: Some(self.stats_of(&container)),
-        })
+        let stats = self
+            .blocking(move |runtime| Ok(runtime.stats_of(&container)))
+            .await?;
+        Ok(ContainerStatsResponse { stats: Some(stats) })
     }
 
     async fn list_container_stats(
         &self,
         request: ListContainerStatsRequest,
     ) -> Result<ListContainerStatsResponse, Error> {
-        Ok(ListContainerStatsResponse {
-            stats: self.list_stats(&request.filter.unwrap_or_default()),
-        })
+        let filter = request.filter.unwrap_or_default();
+        let stats = self
+            .blocking(move |runtime| Ok(runtime.list_stats(&filter)))
+            .await?;
+        Ok(ListContainerStatsResponse { stats })
     }
 
     async fn pod_sandbox_stats(
@@ -279,9 +282,10 @@ impl RuntimeService for Runtime {
         request: PodSandboxStatsRequest,
     ) -> Result<PodSandboxStatsResponse, Error> {
         let sandbox = self.sandbox(&request.pod_sandbox_id)?;
-        Ok(PodSandboxStatsResponse {
-            stats: Some(self.pod_stats(&sandbox)?),
-        })
+        let stats = self
+            .blocking(move |runtime| runtime.pod_stats(&sandbox))
+            .await?;
+        Ok(PodSandboxStatsResponse { stats: Some(stats) })
     }
 
     async fn list_pod_sandbox_stats(
@@ -296,15 +300,17 @@ impl RuntimeService for Runtime {
                 state: PodSandboxState::SandboxReady.into(),
             }),
         };
-        let ids = self
-            .list_sandboxes(&filter)
-            .into_iter()
-            .map(|sandbox| sandbox.id);
-        let stats = ids
-            .filter_map(|id| self.sandbox(&id).ok())
-            .map(|one| self.pod_stats(&one));
+        let stats = self.blocking(move |runtime| {
+            let ids = runtime
+                .list_sandboxes(&filter)
+                .into_iter()
+                .map(|sandbox| sandbox.id);
+            ids.filter_map(|id| runtime.sandbox(&id).ok())
+                .map(|one| runtime.pod_stats(&one))
+                .collect()
+        });
         Ok(ListPodSandboxStatsResponse {
-            stats: stats.collect::<Result<_, _>>()?,
+            stats: stats.await?,
         })
     }
 

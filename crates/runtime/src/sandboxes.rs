@@ -129,7 +129,7 @@ impl Runtime {
         let [program, arguments @ ..] = self.config.shim.as_slice() else {
             return Err(Error::new(Code::Internal, "no shim program is configured"));
         };
-        #[expect(clippy::disallowed_methods, reason = "the shim is this program itself")]
+        #[allow(clippy::disallowed_methods, reason = "the shim is this program itself")]
         let mut command = Command::new(program);
         let output = command
             .args(arguments)
@@ -216,10 +216,11 @@ impl Runtime {
         if sandbox.live.is_none() && sandbox.dir.join(records::STOPPED).exists() {
             return Ok(());
         }
-        for container in self.containers_of(id) {
-            self.stop_container(&container, std::time::Duration::ZERO)
-                .await?;
-        }
+        let containers = self.containers_of(id);
+        let stops = containers
+            .iter()
+            .map(|one| self.stop_container(one, std::time::Duration::ZERO));
+        futures::future::try_join_all(stops).await?;
         let own_network = !is_host_network(&sandbox.record.config);
         self.tear_down(&sandbox, own_network).await?;
         records::write(&sandbox.dir, records::STOPPED, &now())?;
@@ -231,6 +232,33 @@ impl Runtime {
             self.tell(ContainerEventType::ContainerStoppedEvent, id, id);
         }
         Ok(())
+    }
+
+    /// Removes what is left of a sandbox that was never finished, because the runtime or the machine went down meanwhile.
+    pub(crate) async fn remove_half_made(&self, dir: &Path) -> Result<(), Error> {
+        let plan: SandboxPlan = records::read(dir, SANDBOX_PLAN).unwrap_or_default();
+        if !plan.id.is_empty() {
+            let record = SandboxRecord {
+                cgroup_parent: plan
+                    .cgroup
+                    .trim_end_matches(&plan.id)
+                    .trim_end_matches('/')
+                    .to_owned(),
+                id: plan.id,
+                config: v1::PodSandboxConfig::default(),
+                runtime_handler: String::new(),
+                created_at: 0,
+            };
+            let record = Arc::new(record);
+            let half = Sandbox {
+                record,
+                dir: dir.to_owned(),
+                live: None,
+                addresses: Vec::new(),
+            };
+            self.tear_down(&half, plan.own_network).await?;
+        }
+        world::remove_dir(dir)
     }
 
     /// Takes away what a sandbox has outside its directory: network, shim, mount, cgroup. Every step may have been done before.

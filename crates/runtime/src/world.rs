@@ -142,6 +142,16 @@ impl Runtime {
             .ok_or_else(|| Error::new(Code::Unavailable, "the runtime is shutting down"))
     }
 
+    /// Does what waits for the disk where that holds up nobody.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Runtime) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let runtime = self.shared()?;
+        let done = tokio::task::spawn_blocking(move || work(&runtime)).await;
+        done.map_err(Error::internal)?
+    }
+
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock()
     }
@@ -296,8 +306,7 @@ impl Runtime {
                 _ => {
                     // Half-made when the machine or the runtime went down: nobody was told its ID.
                     tracing::warn!(dir = %dir.display(), "removing a half-made sandbox");
-                    let _ = linux::mount::unmount(&dir.join("shm"));
-                    remove_dir(&dir)?;
+                    self.remove_half_made(&dir).await?;
                 }
             }
         }

@@ -140,7 +140,7 @@ fn become_program(
     {
         environment.push(format!("HOME={}", user.home));
     }
-    own_terminal(user.uid)?;
+    own_streams(user.uid)?;
     // From here on nothing of the shim's survives exec, whatever it has open: only the standard streams do.
     process::close_on_exec_from(3)?;
     let reachable = plan.capabilities & credentials::own_capabilities()?;
@@ -195,14 +195,40 @@ fn install(filter: &[oci::seccomp::Instruction]) -> Result<()> {
     linux::seccomp::install(&filter)
 }
 
-/// The user owns its terminal, if the standard input is one.
-fn own_terminal(uid: u32) -> Result<()> {
-    let stdin = rustix::stdio::stdin();
-    if uid == 0 || !rustix::termios::isatty(stdin) {
-        return Ok(());
+/// The user owns its standard streams: without that it could not open `/dev/stdout`. A null device of the host's is replaced by
+/// the container's own, whose mode and owner may be changed without harm.
+fn own_streams(uid: u32) -> Result<()> {
+    use rustix::fs::{FileType, Mode, OFlags, Stat, Uid};
+    let is_null = |stat: &Stat| {
+        let numbers = (
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        );
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && numbers == (1, 3)
+    };
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    for (number, stream) in (0..).zip(streams) {
+        let stat = rustix::fs::fstat(stream).context(|| "look at a standard stream")?;
+        if is_null(&stat) {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let null = rustix::fs::open("/dev/null", flags, Mode::empty());
+            let null = null.context(|| "open /dev/null in the container")?;
+            let genuine = rustix::fs::fstat(&null).is_ok_and(|stat| is_null(&stat));
+            if !genuine {
+                let what = "/dev/null in the container is not the null device";
+                return Err(Error::new(what, rustix::io::Errno::INVAL));
+            }
+            process::set_stdio(&null, number)?;
+        } else if stat.st_uid != uid {
+            // Not everything that may be passed to exec can have another owner.
+            let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None);
+        }
     }
-    rustix::fs::fchown(stdin, Some(rustix::fs::Uid::from_raw(uid)), None)
-        .context(|| "give the terminal to the user")
+    Ok(())
 }
 
 /// A directory outside the container would show as unreachable: a descriptor of the host's must not be a way out.

@@ -93,7 +93,16 @@ fn prepare(dir: &Path) -> Result<server::Server> {
     rustix::process::chdir("/").context(what)?;
     process::set_name("oxikube-shim")?;
     process::become_subreaper()?;
-    linux::signal::ignore(nix::sys::signal::Signal::SIGPIPE)?;
+    // The shim ends when it is told to over its socket, with its pod, and not because somebody stops the runtime.
+    use nix::sys::signal::Signal;
+    for signal in [
+        Signal::SIGPIPE,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
+        linux::signal::ignore(signal)?;
+    }
     detach_stdio()?;
     // The pod's processes go first when memory runs out: without the shim they would all die.
     process::set_oom_score_adj(-998)?;

@@ -130,6 +130,8 @@ fn make(
             None => mount::clone_tree(CWD, path, true)?,
         },
         Source::ImageVolume(on_host) => image_volume(on_host, &wanted.destination, root)?,
+        // An overlay without an upper directory has at least two lower ones.
+        Source::Image(layers) if layers.len() == 1 => mount::clone_tree(CWD, &layers[0], false)?,
         Source::Image(layers) => mount::overlay(&Overlay {
             lower: layers,
             upper: None,

@@ -588,6 +588,12 @@ impl Server {
                 .map_err(|error| failed(&error))?;
         }
         container.started = true;
+        // Exec is the same user, whatever the container does to its user database meanwhile.
+        container.plan.user = oci::user::UserChoice {
+            user: format!("{}:{}", user.uid, user.gid),
+            supplemental_groups: user.groups.clone(),
+            strict: true,
+        };
         let pid = container.process.pid().as_raw_nonzero().get();
         let started = Started {
             pid,

@@ -590,3 +590,121 @@ async fn wait_for(mut condition: impl FnMut() -> bool) {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn the_user_owns_its_streams_and_nothing_of_the_hosts() {
+    let mut node = Node::new().await;
+    let script =
+        "echo out > /dev/stdout; echo err > /dev/stderr; chmod 600 /dev/stdin && echo changed";
+    let host = || std::os::unix::fs::MetadataExt::mode(&std::fs::metadata("/dev/null").unwrap());
+    let before = host();
+    for uid in [0, 1000] {
+        let (_, log) = node
+            .script(script, |config| {
+                security(config).run_as_user = Some(Int64Value { value: uid })
+            })
+            .await;
+        assert!(
+            log.contains("stdout F out") && log.contains("stderr F err"),
+            "{uid}: {log}"
+        );
+    }
+    assert_eq!(host(), before, "/dev/null of the host");
+    let pod = node.run_pod(node.sandbox_config("exec")).await;
+    let id = node.run(&pod, shell("sleep 1000")).await;
+    let (code, _, _) = node
+        .exec(&id, &["chmod", "600", "/proc/self/fd/0"])
+        .await
+        .unwrap();
+    assert_eq!((code, host()), (0, before));
+    node.remove_pod(&pod).await;
+    node.assert_clean().await;
+}
+
+#[tokio::test]
+async fn exec_is_the_same_user_whatever_becomes_of_the_user_database() {
+    let node = Node::new().await;
+    let pod = node.run_pod(node.sandbox_config("user")).await;
+    let mut config = shell("sleep 1000");
+    security(&mut config).run_as_username = "user".into();
+    let id = node.run(&pod, config).await;
+    let upper = node
+        .dir
+        .path()
+        .join("root/containers")
+        .join(&id)
+        .join("upper/etc");
+    let passwd = "user:x:0:0::/:/bin/sh\n";
+    node.exec(&id, &["true"]).await.unwrap();
+    std::fs::create_dir_all(&upper).unwrap();
+    std::fs::write(upper.join("passwd"), passwd).unwrap();
+    let (_, out, _) = node
+        .exec(
+            &id,
+            &[
+                "sh",
+                "-c",
+                "id -u; id -g; cat /proc/1/status | grep ^Groups",
+            ],
+        )
+        .await
+        .unwrap();
+    assert_eq!(out.replace(' ', ""), "1000\n1000\nGroups:\t10002000\n");
+    node.remove_pod(&pod).await;
+    node.assert_clean().await;
+}
+
+#[tokio::test]
+async fn confinement_that_is_not_supported_is_refused() {
+    let node = Node::new().await;
+    let pod = node.run_pod(node.sandbox_config("refused")).await;
+    let localhost = security_profile::ProfileType::Localhost.into();
+    let mut config = shell("true");
+    security(&mut config).apparmor = Some(SecurityProfile {
+        profile_type: localhost,
+        localhost_ref: "mine".into(),
+    });
+    assert_eq!(
+        node.create(&pod, config).await.unwrap_err().code,
+        Code::Unimplemented
+    );
+    let mut config = shell("true");
+    let options = security(&mut config).namespace_options.as_mut().unwrap();
+    options.userns_options = Some(UserNamespace {
+        mode: NamespaceMode::Pod.into(),
+        ..Default::default()
+    });
+    assert_eq!(
+        node.create(&pod, config).await.unwrap_err().code,
+        Code::Unimplemented
+    );
+    node.remove_pod(&pod).await;
+    node.assert_clean().await;
+}
+
+#[tokio::test]
+async fn an_image_can_be_mounted_and_an_image_can_be_empty() {
+    let mut node = Node::new().await;
+    let (_, log) = node
+        .script(
+            "ls /image/bin/sh && touch /image/x || echo read-only",
+            |config| {
+                let image = Some(ImageSpec {
+                    image: "busybox".into(),
+                    ..Default::default()
+                });
+                let mount = Mount {
+                    container_path: "/image".into(),
+                    image,
+                    ..Default::default()
+                };
+                config.mounts = vec![mount];
+            },
+        )
+        .await;
+    assert!(
+        log.contains("/image/bin/sh") && log.contains("stdout F read-only"),
+        "{log}"
+    );
+    node.assert_clean().await;
+}

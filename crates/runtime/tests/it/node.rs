@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -257,11 +257,6 @@ impl Node {
         self.runtime.remove_pod_sandbox(request).await.unwrap();
     }
 
-    /// Where the runtime notes a sandbox.
-    pub(crate) fn sandbox_dir(&self, pod: &str) -> PathBuf {
-        self.dir.path().join("state/sandboxes").join(pod)
-    }
-
     /// Asserts that nothing of the node is left but its images.
     pub(crate) async fn assert_clean(self) {
         let cgroup = linux::cgroup::detect().unwrap().group(&self.cgroup);
@@ -473,7 +468,7 @@ pub(crate) fn archive_with(tag: &str, extra: Extra<'_>, run: serde_json::Value) 
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "sleep", "id", "env", "true", "false", "hostname", "mount", "touch",
     "dd", "tail", "kill", "ps", "grep", "readlink", "nc", "stty", "head", "wc", "mkdir", "stat",
-    "pwd", "seq", "tr", "cut", "date", "printf", "ping", "mknod", "tty", "rm", "sort",
+    "pwd", "seq", "tr", "cut", "date", "printf", "ping", "mknod", "tty", "rm", "sort", "chmod",
 ];
 
 /// The image service, for tests that need it.

@@ -30,7 +30,7 @@ impl Client {
     /// Reads one channel until it contains `end`, or to the end.
     async fn read(&mut self, channel: u8, end: &str) -> String {
         let mut text = String::new();
-        while !(text.contains(end) && !end.is_empty()) {
+        while end.is_empty() || !text.contains(end) {
             let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.0.next());
             let Some(Ok(message)) = next.await.expect("an answer in time") else {
                 break;
