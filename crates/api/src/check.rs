@@ -60,9 +60,14 @@ impl ErrorListExt for ErrorList {
 
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
         if new != old && !same(new, old) {
-            self.invalid(path, json(new), IMMUTABLE);
+            self.invalid(path, prune(json(new)), IMMUTABLE);
         }
     }
+}
+
+/// The path of the object as a whole, as messages spell it.
+pub fn whole() -> Path {
+    Path::default().key("")
 }
 
 /// A typed value as a tree, for messages.
@@ -227,7 +232,7 @@ pub fn same<T: Serialize>(a: &T, b: &T) -> bool {
 }
 
 /// Without nulls, empty lists and empty maps.
-fn prune(value: Value) -> Value {
+pub fn prune(value: Value) -> Value {
     let empty = |v: &Value| match v {
         Value::Null => true,
         Value::Array(list) => list.is_empty(),

@@ -449,6 +449,7 @@ impl<K: Kind> AnyKind for Erased<K> {
         K::to_stored(object);
     }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
+        crate::nulls::settle(object, &K::NAMES);
         let mut view: K::Object = object.view()?;
         let before = serde_json::to_value(&view)?;
         K::default(&mut view);

@@ -17,6 +17,7 @@ pub mod discovery;
 pub mod events;
 pub mod kind;
 pub mod meta;
+mod nulls;
 pub mod policy;
 pub mod rbac;
 mod registry;

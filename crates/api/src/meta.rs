@@ -33,12 +33,14 @@ fn metadata_of(object: &Object) -> Result<ObjectMeta, ErrorList> {
 /// Everything wrong with the metadata of a new object of this kind.
 pub fn validate_object_meta(kind: &dyn AnyKind, object: &Object) -> ErrorList {
     match metadata_of(object) {
-        Ok(metadata) => new_metadata(
-            &metadata,
-            kind.scope() == Scope::Namespaced,
-            &|name, prefix| kind.validate_name(name, prefix),
-            &Path::new("metadata"),
-        ),
+        Ok(metadata) => {
+            let name = |name: &str, prefix| kind.validate_name(name, prefix);
+            let path = Path::new("metadata");
+            let namespaced = kind.scope() == Scope::Namespaced;
+            let mut errors = new_metadata(&metadata, namespaced, &name, &path);
+            known_finalizers(&mut errors, &path, object, &metadata);
+            errors
+        }
         Err(errors) => errors,
     }
 }
@@ -89,6 +91,7 @@ pub fn new_metadata(
 
 /// Everything wrong with the metadata of an object that replaces `old`.
 pub fn validate_object_meta_update(new: &Object, old: &Object) -> ErrorList {
+    let tree = new;
     let (new, old) = match (metadata_of(new), metadata_of(old)) {
         (Ok(new), Ok(old)) => (new, old),
         (Err(errors), _) | (_, Err(errors)) => return errors,
@@ -135,7 +138,36 @@ pub fn validate_object_meta_update(new: &Object, old: &Object) -> ErrorList {
         &path.child("managedFields"),
         new.managed_fields.items(),
     );
+    known_finalizers(&mut errors, &path, tree, &new);
     errors
+}
+
+/// In most groups of the system a finalizer without a domain is one of the system's own. RBAC, leases and custom
+/// resources were never so strict.
+fn known_finalizers(errors: &mut ErrorList, path: &Path, object: &Object, metadata: &ObjectMeta) {
+    let group = object
+        .api_version()
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    let strict = match group {
+        "rbac.authorization.k8s.io" | "coordination.k8s.io" => false,
+        group => !group.contains('.') || group.ends_with(".k8s.io"),
+    };
+    if !strict {
+        return;
+    }
+    for (i, name) in metadata.finalizers.items().iter().enumerate() {
+        known_finalizer(errors, &path.child("finalizers").index(i), name);
+    }
+}
+
+/// A finalizer of the system, or one with a domain.
+pub fn known_finalizer(errors: &mut ErrorList, path: &Path, name: &str) {
+    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+    if !name.contains('/') && !standard.contains(&name) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(path, name, detail);
+    }
 }
 
 fn common(errors: &mut ErrorList, metadata: &ObjectMeta, path: &Path) {

@@ -297,6 +297,7 @@ fn metadata_has_rules_of_its_own() {
             metadata.finalizers: Invalid value: ["nope!","orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set
             metadata.managedFields[0].operation: Unsupported value: "Merge": supported values: "Apply", "Update"
             metadata.managedFields[0].fieldsType: Invalid value: "X": must be `FieldsV1`
+            metadata.finalizers[0]: Invalid value: "nope!": name is neither a standard finalizer name nor is it fully qualified
         "#]],
     );
     check(

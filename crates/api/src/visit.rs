@@ -385,7 +385,8 @@ mod tests {
             Secret("chap")
             Secret("azure")
             ServiceAccount("old")
-            ResourceClaim("gpu-1")"#]].assert_eq(&all.join("\n"));
+            ResourceClaim("gpu-1")"#]]
+        .assert_eq(&all.join("\n"));
     }
 
     #[test]
@@ -399,6 +400,7 @@ mod tests {
         expect![[r#"
             spec.initContainers[0]: b
             spec.containers[0]: a
-            spec.ephemeralContainers[0]: c"#]].assert_eq(&visited.join("\n"));
+            spec.ephemeralContainers[0]: c"#]]
+        .assert_eq(&visited.join("\n"));
     }
 }

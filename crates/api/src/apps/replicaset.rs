@@ -72,8 +72,7 @@ impl Kind for ReplicaSet {
             return errors;
         }
         spec(&mut errors, new, Some(old));
-        let at = Path::new("spec").child("selector");
-        errors.immutable(&at, &new.spec.selector, &old.spec.selector);
+        selector::unchanged(&mut errors, &new.spec.selector, &old.spec.selector);
         errors
     }
 

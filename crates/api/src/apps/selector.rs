@@ -5,8 +5,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::labels::Selector;
 use machinery::{ErrorList, Path};
 
-use crate::check;
+use crate::check::{self, ErrorListExt as _};
 use crate::workload;
+
+/// A selector does not change.
+pub(super) fn unchanged(errors: &mut ErrorList, new: &LabelSelector, old: &LabelSelector) {
+    let at = Path::new("spec").child("selector");
+    let nothing = LabelSelector::default();
+    let given = [new, old].map(|s| (*s != nothing).then_some(s));
+    errors.immutable(&at, &given[0], &given[1]);
+}
 
 /// A selector that is there, well-formed, not empty, and matches the template, which is checked too.
 pub(super) fn selector_and_template(
@@ -27,7 +35,7 @@ pub(super) fn selector_and_template(
         if empty {
             // This wording serves ReplicaSets too.
             let detail = "empty selector is invalid for deployment";
-            errors.invalid(&at, check::json(selector), detail);
+            errors.invalid(&at, check::prune(check::json(selector)), detail);
         }
     }
     let Ok(compiled) = Selector::from_label_selector(selector) else {

@@ -26,7 +26,7 @@ fn a_selector_is_there_and_matches() {
     check(
         &deployment(&format!("selector: {{matchLabels: {{}}}}, {TEMPLATE}")),
         expect![[r#"
-            spec.selector: Invalid value: {"matchLabels":{}}: empty selector is invalid for deployment
+            spec.selector: Invalid value: {}: empty selector is invalid for deployment
         "#]],
     );
     check(

@@ -52,7 +52,7 @@ impl Kind for ConfigMap {
             size += value.0.len();
         }
         if size > DATA_MAX {
-            errors.too_long(&Path::new(""), DATA_MAX);
+            errors.too_long(&crate::check::whole(), DATA_MAX);
         }
         errors
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::check::ErrorListExt;
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource, Verb};
+use crate::meta;
 use crate::view::{Items, OrEmpty};
 
 /// The label that carries the namespace's own name.
@@ -142,11 +143,7 @@ fn finalizers(errors: &mut ErrorList, namespace: &Typed, indexed: bool) {
 
 fn finalizer_name(errors: &mut ErrorList, path: &Path, name: &str) {
     errors.invalid_each(path, name, names::qualified_name(name));
-    let standard = [FINALIZER, "orphan", "foregroundDeletion"];
-    if !name.contains('/') && !standard.contains(&name) {
-        let detail = "name is neither a standard finalizer name nor is it fully qualified";
-        errors.invalid(path, name, detail);
-    }
+    meta::known_finalizer(errors, path, name);
 }
 
 fn status(errors: &mut ErrorList, namespace: &Typed) {

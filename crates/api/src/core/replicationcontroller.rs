@@ -97,6 +97,14 @@ impl Kind for ReplicationController {
         errors
     }
 
+    fn validate_name(name: &str, prefix: bool) -> Vec<String> {
+        // The rule of this kind is the newer one, which counts bytes.
+        let messages = kind::dns_subdomain(name, prefix).into_iter();
+        messages
+            .map(|m| m.replace("253 characters", "253 bytes"))
+            .collect()
+    }
+
     fn warnings(new: &Typed) -> Vec<String> {
         let template = new.spec.as_ref().and_then(|s| s.template.as_ref());
         workload::warnings(new.metadata.name.text(), template)

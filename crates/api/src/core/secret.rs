@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as Typed;
+use machinery::codec::{DecodeError, decode_json_value};
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path, names};
 use serde_json::Value;
@@ -153,15 +154,23 @@ fn docker_config(errors: &mut ErrorList, path: &Path, secret: &Typed, key: &str)
     match secret.data.as_ref().and_then(|d| d.get(key)) {
         None => errors.required(&path, ""),
         Some(content) => {
-            let why = match serde_json::from_slice::<Value>(&content.0) {
-                Ok(Value::Object(_) | Value::Null) => return,
-                Ok(_) => {
-                    "json: cannot unmarshal value into Go value of type map[string]interface {}"
-                }
-                Err(why) if why.is_eof() => "unexpected end of JSON input",
-                Err(_) => "invalid character in JSON input",
+            let why = match decode_json_value(&content.0) {
+                Ok((Value::Object(_) | Value::Null, _)) => return,
+                Ok((value, _)) => DecodeError::NotAnObject(go_kind(&value)).to_string(),
+                Err(why) => why.to_string(),
             };
             errors.invalid(&path, "<secret contents redacted>", why);
         }
+    }
+}
+
+/// The name of a JSON type in messages.
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Null | Value::Object(_) => "object",
     }
 }

@@ -64,8 +64,8 @@ fn config_maps_have_keys_and_a_size() {
     check(
         &big,
         expect![[r#"
-        : Too long: may not be more than 1048576 bytes
-    "#]],
+            []: Too long: may not be more than 1048576 bytes
+        "#]],
     );
     let fixed = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: b}, immutable: true, data: {k: v}}";
     let changed = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: b}, data: {k: w}, binaryData: {x: aGk=}}";
@@ -102,7 +102,7 @@ fn secrets_hold_what_their_type_needs() {
     check(
         &secret("type: kubernetes.io/dockercfg, stringData: {.dockercfg: 'secret!'}"),
         expect![[r#"
-            data[.dockercfg]: Invalid value: "<secret contents redacted>": invalid character in JSON input
+            data[.dockercfg]: Invalid value: "<secret contents redacted>": invalid character 's' looking for beginning of value
         "#]],
     );
     check(

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
-use crate::view::{Items, OrEmpty, fill, fill_with};
+use crate::view::{Items, OrEmpty, fill_with};
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
@@ -49,7 +49,7 @@ impl Kind for EndpointSlice {
     fn default(object: &mut Typed) {
         for port in object.ports.iter_mut().flatten() {
             fill_with(&mut port.name, String::new());
-            fill(&mut port.protocol, "TCP");
+            fill_with(&mut port.protocol, "TCP".to_owned());
         }
     }
 
@@ -156,9 +156,9 @@ fn address_type_and_ports(slice: &Typed) -> ErrorList {
         if ports[..i].iter().any(|p| p.name.text() == name) {
             errors.duplicate(&path.child("name"), name);
         }
-        let protocol = port.protocol.text();
-        if errors.required_text(&path.child("protocol"), protocol, "") {
-            errors.one_of(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+        match &port.protocol {
+            None => errors.required(&path.child("protocol"), ""),
+            Some(p) => errors.one_of(&path.child("protocol"), p, &["SCTP", "TCP", "UDP"]),
         }
         if let Some(app) = &port.app_protocol {
             errors.invalid_each(&path.child("appProtocol"), app, names::qualified_name(app));

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole as TypedClusterRole, PolicyRule, Role as TypedRole};
+use machinery::labels::Selector;
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
+use serde_json::Value;
 
 use super::GROUP;
 use crate::check;
@@ -69,6 +71,9 @@ impl Kind for ClusterRole {
         }
         for (i, selector) in selectors.iter().enumerate() {
             check::label_selector(&mut errors, &path.index(i), Some(selector));
+            if Selector::from_label_selector(selector).is_err() {
+                errors.invalid(&path.index(i), Value::Null, "invalid label selector.");
+            }
         }
         errors
     }

@@ -78,8 +78,7 @@ fn amount(value: &IntOrString) -> i64 {
 pub(super) fn update(new: &Deployment, old: &Deployment) -> ErrorList {
     let mut errors = ErrorList::new();
     spec(&mut errors, new, Some(old));
-    let at = Path::new("spec").child("selector");
-    errors.immutable(&at, &new.spec.selector, &old.spec.selector);
+    selector::unchanged(&mut errors, &new.spec.selector, &old.spec.selector);
     errors
 }
 

@@ -7,7 +7,7 @@ mod validation;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node as Typed;
+use k8s_openapi::api::core::v1::{Node as Typed, NodeSpec};
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object};
 use serde_json::Value;
@@ -54,6 +54,9 @@ impl Kind for Node {
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
 
     fn default(object: &mut Typed) {
+        if let Some(spec) = object.spec.as_mut() {
+            pod_cidrs(spec);
+        }
         let Some(status) = object.status.as_mut() else {
             return;
         };
@@ -115,6 +118,18 @@ impl Kind for Node {
             kernel.into(),
             known(info.map_or("", |i| &i.container_runtime_version)).into(),
         ])
+    }
+}
+
+/// Keeps `podCIDR` and `podCIDRs` together; the old field wins.
+fn pod_cidrs(spec: &mut NodeSpec) {
+    let first = spec.pod_cidrs.items().first().cloned();
+    match (spec.pod_cidr.text(), first) {
+        ("", first) => spec.pod_cidr = first.or(spec.pod_cidr.take()),
+        (own, first) if first.as_deref() != Some(own) => {
+            spec.pod_cidrs = Some(vec![own.to_owned()]);
+        }
+        _ => {}
     }
 }
 

@@ -31,8 +31,7 @@ pub(super) fn create(node: &Node) -> ErrorList {
 }
 
 pub(super) fn update(new: &Node, old: &Node) -> ErrorList {
-    let mut errors = ErrorList::new();
-    taints_and_resources(&mut errors, new);
+    let mut errors = create(new);
     let addresses = new.status.as_ref().map_or(&[][..], |s| s.addresses.items());
     let path = Path::new("status").child("addresses");
     for (i, address) in addresses.iter().enumerate() {

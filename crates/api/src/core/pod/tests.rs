@@ -175,7 +175,6 @@ fn volumes_have_one_source_and_mounts_a_volume() {
             spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity
             spec.volumes[1].hostPath.path: Invalid value: "../x": must not contain '..'
             spec.volumes[1].hostPath.type: Unsupported value: "Nothing": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
-            spec.volumes[1].name: Duplicate value: "data"
             spec.volumes[2].configMap: Forbidden: may not specify more than 1 volume type
             spec.volumes[2].name: Invalid value: "Two": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             spec.volumes[3].secret.secretName: Required value
@@ -196,15 +195,18 @@ fn volumes_have_one_source_and_mounts_a_volume() {
             spec.volumes[8].image.reference: Required value
             spec.volumes[8].image.pullPolicy: Unsupported value: "Later": supported values: "Always", "IfNotPresent", "Never"
             spec.containers[0].volumeMounts[0].name: Not found: "none"
+            spec.containers[0].volumeMounts[1].name: Not found: "data"
             spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/a": must be unique
             spec.containers[0].volumeMounts[1].name: Invalid value: "data": must not already exist in volumeDevices
+            spec.containers[0].volumeMounts[2].name: Not found: "data"
             spec.containers[0].volumeMounts[2].mountPath: Required value
             spec.containers[0].volumeMounts[2].name: Invalid value: "data": must not already exist in volumeDevices
             spec.containers[0].volumeMounts.subPath: Invalid value: "../x": must not contain '..'
             spec.containers[0].volumeMounts.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers
+            spec.containers[0].volumeMounts[3].name: Not found: "data"
             spec.containers[0].volumeMounts[3].name: Invalid value: "data": must not already exist in volumeDevices
             spec.containers[0].volumeMounts.recursiveReadOnly: Forbidden: may only be specified when readOnly is true
-            spec.containers[0].volumeDevices[0].name: Invalid value: "data": can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode
+            spec.containers[0].volumeDevices[0].name: Not found: "data"
             spec.containers[0].volumeDevices[0].name: Invalid value: "data": must not already exist in volumeMounts
             spec.volumes[5].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set
         "#]],

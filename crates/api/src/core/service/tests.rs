@@ -134,7 +134,6 @@ fn fields_fit_the_type() {
             spec.LoadBalancerSourceRanges[0]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)
             spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'
             spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'
-            spec.loadBalancerClass: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services
             spec.healthCheckNodePort: Invalid value: 5: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'
             spec.internalTrafficPolicy: Unsupported value: "Some": supported values: "Cluster", "Local"

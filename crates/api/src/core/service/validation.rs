@@ -331,10 +331,11 @@ fn balancer(errors: &mut ErrorList, path: &Path, spec: &ServiceSpec) {
     }
     if let Some(class) = &spec.load_balancer_class {
         let at = path.child("loadBalancerClass");
-        if !balances {
-            errors.forbidden(&at, "may only be used when `type` is 'LoadBalancer'");
+        if balances {
+            errors.invalid_each(&at, class, names::qualified_name(class));
+        } else {
+            errors.forbidden(&at, ONLY_BALANCERS);
         }
-        errors.invalid_each(&at, class, names::qualified_name(class));
     }
 }
 

@@ -204,7 +204,7 @@ fn mounts(errors: &mut ErrorList, path: &Path, container: &Container, scope: &Sc
         let at = path.index(i);
         let (name, point) = (mount.name.as_str(), mount.mount_path.as_str());
         errors.required_text(&at.child("name"), name, "");
-        if !scope.spec.volumes.items().iter().any(|v| v.name == name) {
+        if !scope.volumes.iter().any(|v| v.name == name) {
             errors.not_found(&at.child("name"), name);
         }
         errors.required_text(&at.child("mountPath"), point, "");
@@ -238,8 +238,8 @@ fn bind_options(errors: &mut ErrorList, path: &Path, mount: &VolumeMount, scope:
             errors.duplicate(&path.index(i), option.as_str());
         }
     }
-    let image = |v: &k8s_openapi::api::core::v1::Volume| v.name == mount.name && v.image.is_some();
-    if !options.is_empty() && scope.spec.volumes.items().iter().any(image) {
+    let image = |v: &&k8s_openapi::api::core::v1::Volume| v.name == mount.name && v.image.is_some();
+    if !options.is_empty() && scope.volumes.iter().any(image) {
         let detail = "bindMountOptions may not be used with image volumes";
         errors.invalid(path, options.to_vec(), detail);
     }
@@ -301,10 +301,10 @@ fn devices(errors: &mut ErrorList, path: &Path, container: &Container, scope: &S
         let at = path.index(i);
         let (name, point) = (device.name.as_str(), device.device_path.as_str());
         errors.required_text(&at.child("name"), name, "");
-        if !names.insert(name) {
+        if !name.is_empty() && !names.insert(name) {
             errors.invalid(&at.child("name"), name, "must be unique");
         }
-        let volume = scope.spec.volumes.items().iter().find(|v| v.name == name);
+        let volume = scope.volumes.iter().find(|v| v.name == name);
         match volume {
             Some(v) if v.persistent_volume_claim.is_none() && v.ephemeral.is_none() => {
                 let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";

@@ -14,7 +14,7 @@ pub(crate) mod update;
 mod volumes;
 pub(crate) mod warnings;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Volume};
 use machinery::{ErrorList, Path, names};
 
 use crate::check::{self, ErrorListExt};
@@ -31,6 +31,8 @@ struct Scope<'a> {
     is_pod: bool,
     /// Name of the pod, when it has one: names of generic ephemeral volumes are made from it.
     pod_name: &'a str,
+    /// Volumes without faults, which alone can be mounted.
+    volumes: Vec<&'a Volume>,
     /// What was there before may stay although it would not be taken anew.
     old: Option<&'a PodSpec>,
 }
@@ -62,13 +64,15 @@ fn metadata_and_spec(errors: &mut ErrorList, pod: &Pod, old: Option<&PodSpec>) {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     identity::annotations(errors, &Path::new("metadata").child("annotations"), pod);
+    let pod_name = pod.metadata.name.text();
     let scope = Scope {
         spec,
         is_pod: true,
-        pod_name: pod.metadata.name.text(),
+        pod_name,
+        volumes: Vec::new(),
         old,
     };
-    pod_spec(errors, &path, &scope);
+    pod_spec(errors, &path, scope);
     if spec.service_account_name.text().is_empty() {
         volumes::no_tokens(errors, &path.child("volumes"), spec.volumes.items());
     }
@@ -102,10 +106,11 @@ pub fn template(errors: &mut ErrorList, path: &Path, new: &PodTemplateSpec, old:
     pod_spec(
         errors,
         &at,
-        &Scope {
+        Scope {
             spec,
             is_pod: false,
             pod_name: "",
+            volumes: Vec::new(),
             old,
         },
     );
@@ -115,12 +120,13 @@ pub fn template(errors: &mut ErrorList, path: &Path, new: &PodTemplateSpec, old:
     }
 }
 
-fn pod_spec(errors: &mut ErrorList, path: &Path, scope: &Scope<'_>) {
+fn pod_spec(errors: &mut ErrorList, path: &Path, mut scope: Scope<'_>) {
     let spec = scope.spec;
     if spec.termination_grace_period_seconds.is_none() {
         errors.required(&path.child("terminationGracePeriodSeconds"), "");
     }
-    volumes::all(errors, &path.child("volumes"), scope);
+    scope.volumes = volumes::all(errors, &path.child("volumes"), &scope);
+    let scope = &scope;
     identity::resource_claims(errors, &path.child("resourceClaims"), spec);
     container::regular(errors, &path.child("containers"), scope);
     container::init(errors, &path.child("initContainers"), scope);

@@ -1,7 +1,5 @@
 //! Volumes: names, exactly one source each, and what each source needs.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, Volume,
 };
@@ -26,18 +24,23 @@ const FIELDS: &[&str] = &[
     "metadata.uid",
 ];
 
-pub(super) fn all(errors: &mut ErrorList, path: &Path, scope: &Scope<'_>) {
+/// Returns the volumes without faults.
+pub(super) fn all<'a>(errors: &mut ErrorList, path: &Path, scope: &Scope<'a>) -> Vec<&'a Volume> {
     let volumes = scope.spec.volumes.items();
-    let mut seen = BTreeSet::new();
+    let mut good: Vec<&Volume> = Vec::new();
     for (i, volume) in volumes.iter().enumerate() {
         let at = path.index(i);
+        let before = errors.0.len();
         source(errors, &at, volume, scope);
         let name = volume.name.as_str();
         if errors.required_text(&at.child("name"), name, "") {
             errors.invalid_each(&at.child("name"), name, names::dns1123_label(name));
         }
-        if !seen.insert(name) {
+        if good.iter().any(|v| v.name == name) {
             errors.duplicate(&at.child("name"), name);
+        }
+        if errors.0.len() == before {
+            good.push(volume);
         }
         let claim = volume
             .persistent_volume_claim
@@ -53,6 +56,7 @@ pub(super) fn all(errors: &mut ErrorList, path: &Path, scope: &Scope<'_>) {
             errors.invalid(&at, claim.unwrap_or(""), detail);
         }
     }
+    good
 }
 
 /// Tokens are those of a service account: a pod without one has none to project.

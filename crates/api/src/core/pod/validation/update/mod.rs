@@ -317,7 +317,7 @@ pub(crate) fn ephemeral_containers(new: &Pod, old: &Pod) -> ErrorList {
         .is_some_and(|a| a.contains_key(MIRROR))
     {
         errors.forbidden(
-            &Path::new(""),
+            &check::whole(),
             "static pods do not support ephemeral containers",
         );
         return errors;

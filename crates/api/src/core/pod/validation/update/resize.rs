@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use machinery::{ErrorList, Path};
 
 use super::{MIRROR, specs};
-use crate::check::same;
+use crate::check::{self, same};
 use crate::core::pod::qos;
 use crate::core::pod::validation::metadata_and_spec;
 use crate::view::{Items, OrEmpty};
@@ -23,11 +23,11 @@ pub(crate) fn resize(new: &Pod, old: &Pod) -> ErrorList {
         .as_ref()
         .is_some_and(|a| a.contains_key(MIRROR))
     {
-        errors.forbidden(&Path::new(""), "static pods cannot be resized");
+        errors.forbidden(&check::whole(), "static pods cannot be resized");
         return errors;
     }
     if before.os.as_ref().is_some_and(|os| os.name == "windows") {
-        errors.forbidden(&Path::new(""), "windows pods cannot be resized");
+        errors.forbidden(&check::whole(), "windows pods cannot be resized");
         return errors;
     }
     metadata_and_spec(&mut errors, new, Some(before));
