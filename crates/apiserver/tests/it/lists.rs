@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Client, Cluster, config};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -155,4 +155,42 @@ async fn a_collection_is_deleted_by_selector() {
         .await
         .ok();
     assert_eq!(names(&cluster.admin.get(MAPS).await.ok()), ["m1", "m3"]);
+}
+
+#[tokio::test]
+async fn a_page_of_forgotten_history_goes_on_from_what_is_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config(dir.path());
+    let store = config.store.clone();
+    let server = apiserver::Server::new(config).await.expect("a server");
+    let admin = Client::of(&server, access::User::new("admin", &["system:masters"]));
+    for i in 0..4 {
+        admin
+            .post(MAPS, json!({"metadata": {"name": format!("m{i}")}}))
+            .await
+            .ok();
+    }
+    let first = admin.get(&format!("{MAPS}?limit=2")).await.ok();
+    admin.delete(&format!("{MAPS}/m2")).await.ok();
+    store.compact(store.revision()).await.expect("a compaction");
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let expired = admin
+        .get(&format!("{MAPS}?limit=2&continue={token}"))
+        .await
+        .refused(410);
+    assert_eq!(expired.body["reason"], "Expired");
+    let token = expired.body["metadata"]["continue"]
+        .as_str()
+        .expect("another token");
+    let rest = admin
+        .get(&format!("{MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(names(&rest), ["m3"]);
+    let revision = first["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a revision");
+    let exact = format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact");
+    admin.get(&exact).await.refused(410);
+    server.shut_down();
 }

@@ -7,10 +7,10 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::config;
+use crate::harness::{Client, config};
 
 pub(crate) struct Authority {
     pub(crate) der: CertificateDer<'static>,
@@ -61,6 +61,7 @@ async fn ask(
     address: std::net::SocketAddr,
     client: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
     alpn: Option<&[u8]>,
+    token: Option<&str>,
 ) -> (u16, Value) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.der.clone()).expect("an authority");
@@ -81,8 +82,11 @@ async fn ask(
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = TokioIo::new(connector.connect(name, stream).await.expect("TLS"));
     let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let request = http::Request::post(format!("https://localhost{path}"))
-        .body(http_body_util::Full::<bytes::Bytes>::from("{}"));
+    let mut request = http::Request::post(format!("https://localhost{path}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(http_body_util::Full::<bytes::Bytes>::from("{}"));
     let request = request.expect("a request");
     let response = if alpn == Some(b"h2") {
         let (mut sender, connection) =
@@ -172,7 +176,7 @@ async fn certificates_say_who_asks() {
     ];
     for alpn in [None, Some(&b"h2"[..]), Some(&b"http/1.1"[..])] {
         let client = authority.sign(&[], &subject, ExtendedKeyUsagePurpose::ClientAuth);
-        let (code, who) = ask(&authority, address, Some(client), alpn).await;
+        let (code, who) = ask(&authority, address, Some(client), alpn, None).await;
         assert_eq!(
             (code, who["status"]["userInfo"]["username"].as_str()),
             (201, Some("jane")),
@@ -180,8 +184,31 @@ async fn certificates_say_who_asks() {
         );
         assert_eq!(who["status"]["userInfo"]["groups"][0], "devs");
     }
-    let (code, refused) = ask(&authority, address, None, None).await;
+    let (code, refused) = ask(&authority, address, None, None, None).await;
     assert_eq!((code, refused["reason"].as_str()), (403, Some("Forbidden")));
+    let admin = Client::of(&server, access::User::new("admin", &["system:masters"]));
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    admin
+        .post(accounts, json!({"metadata": {"name": "bot"}}))
+        .await
+        .ok();
+    let issued = admin
+        .post(&format!("{accounts}/bot/token"), json!({"spec": {}}))
+        .await
+        .ok();
+    let token = issued["status"]["token"].as_str();
+    let (code, who) = ask(&authority, address, None, None, token).await;
+    let name = who["status"]["userInfo"]["username"].as_str();
+    assert_eq!(
+        (code, name),
+        (201, Some("system:serviceaccount:default:bot"))
+    );
+    // Whoever shows a bad token is not nobody.
+    let (code, refused) = ask(&authority, address, None, None, Some("a.b.c")).await;
+    assert_eq!(
+        (code, refused["reason"].as_str()),
+        (401, Some("Unauthorized"))
+    );
     server.shut_down();
     serving.await.expect("a task").expect("an orderly end");
 }
