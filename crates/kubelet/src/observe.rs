@@ -57,7 +57,7 @@ pub(crate) async fn observe(
     for item in runtime.list_containers(request).await?.containers {
         let ended = known
             .iter()
-            .find(|k| k.id == item.id && k.state == State::Exited);
+            .find(|k| k.id == item.id && k.state == State::Exited && k.started_at.is_some());
         if let Some(ended) = ended {
             containers.push(ended.clone());
             continue;

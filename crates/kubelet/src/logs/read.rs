@@ -71,14 +71,15 @@ async fn send_all(
     loop {
         // What was written before the end was known is read after it.
         let last_round = over;
-        while read_line(&mut file, &mut line).await? {
-            if !out.line(&line).await? {
+        if !read_on(&mut file, &mut line, &mut out).await? {
+            return Ok(());
+        }
+        if let Some(next) = rotated(path, &file).await {
+            // Something may have been written after the old file was read and before it was put aside.
+            if !read_on(&mut file, &mut line, &mut out).await? {
                 return Ok(());
             }
             line.clear();
-        }
-        out.flush().await?;
-        if let Some(next) = rotated(path, &file).await {
             file = next;
             continue;
         }
@@ -97,6 +98,22 @@ async fn send_all(
             () = to.closed() => return Ok(()),
         }
     }
+}
+
+/// Sends all whole lines that are there; false when no more is wanted.
+async fn read_on(
+    file: &mut BufReader<File>,
+    line: &mut Vec<u8>,
+    out: &mut Output<'_>,
+) -> io::Result<bool> {
+    while read_line(file, line).await? {
+        if !out.line(line).await? {
+            return Ok(false);
+        }
+        line.clear();
+    }
+    out.flush().await?;
+    Ok(true)
 }
 
 /// Reads on to the end of a line; false if it has not been written yet. What was read so far stays in `line`.

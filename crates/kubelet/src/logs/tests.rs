@@ -149,6 +149,7 @@ async fn following_sees_growth_rotation_and_the_end() {
     expect![[r#"
         one
         two
+        last of the old file
         three
         four
     "#]]

@@ -112,7 +112,10 @@ pub(super) fn system_info(runtime: String) -> NodeSystemInfo {
         },
         machine_id,
         operating_system: "linux".to_owned(),
-        os_image: os_image(&read("/etc/os-release")),
+        os_image: os_image(&match read("/etc/os-release") {
+            none if none.is_empty() => read("/usr/lib/os-release"),
+            found => found,
+        }),
         ..NodeSystemInfo::default()
     }
 }

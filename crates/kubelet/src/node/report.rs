@@ -183,7 +183,8 @@ impl Reporter {
             let ready = list.iter().find(|c| c.type_ == "Ready");
             ready.map(|c| c.status.clone())
         };
-        if find(now) != find(&self.conditions) {
+        let before = find(&self.conditions);
+        if before.is_some() && find(now) != before {
             let reason = if ready { "NodeReady" } else { "NodeNotReady" };
             let name = &self.context.node_name;
             self.event(reason, &format!("Node {name} status is now: {reason}"));

@@ -177,7 +177,8 @@ async fn logs_of_a_pod() {
         ?previous=true: "400 previous terminated container \"app\" in pod \"web\" not found"
         ?tailLines=x: "400 {\"message\": \"Unable to decode query.\"}"
         ?limitBytes=0: "422 {\"message\": \"Invalid request.\"}"
-        404 container "nope" not found in pod "web""#]].assert_eq(&told);
+        404 container "nope" not found in pod "web""#]]
+    .assert_eq(&told);
     node.stop().await;
 }
 
