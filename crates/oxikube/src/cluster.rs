@@ -17,6 +17,8 @@ pub(crate) const DEFAULT_STATE: &str = "/var/lib/oxikube";
 pub(crate) const DEFAULT_NAME: &str = "default";
 /// A directory that every machine that can run clusters has, and that nobody else locks.
 const MACHINE_LOCK: &str = "/sys/fs/cgroup";
+/// What the names of all clusters' interfaces on the machine begin with.
+pub(crate) const INTERFACES: &str = "oxk";
 /// Version of the layout on disk.
 const LAYOUT: u32 = 1;
 /// Pods' addresses, inside every cluster the same.
@@ -118,14 +120,15 @@ impl Config {
         Ipv4Addr::new(172, 30, self.subnet, 0)
     }
 
-    /// The bridge on the machine.
+    /// The bridge on the machine. Its name follows from the cluster's alone, so that it can be removed when nothing else
+    /// is known any more; an interface's name has 15 characters at most, hence a digest.
     pub(crate) fn bridge(&self) -> String {
-        format!("oxk{}", self.subnet)
+        format!("{INTERFACES}{:08x}", digest(&self.name))
     }
 
     /// The machine's end of the node's cable.
     pub(crate) fn cable(&self) -> String {
-        format!("oxk{}n1", self.subnet)
+        format!("{}n1", self.bridge())
     }
 
     /// The nftables table on the machine.
@@ -157,6 +160,12 @@ impl Config {
     pub(crate) fn api_url(&self) -> String {
         format!("https://{}", self.api_address())
     }
+}
+
+/// FNV-1a: short, and the same for ever.
+fn digest(text: &str) -> u32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    text.bytes().fold(0x811c_9dc5, step)
 }
 
 /// A cluster by name; whether it exists is another question.
@@ -325,6 +334,14 @@ mod tests {
         assert_eq!(cluster.config().expect("read"), config);
         assert_eq!(clusters.all().expect("a list").len(), 1);
         assert!(cluster.init().is_none());
+    }
+
+    #[test]
+    fn interfaces_have_names_the_kernel_takes() {
+        let config = Config::new("a-cluster-with-a-rather-long-name", 1, 1);
+        assert_eq!(config.bridge(), Config::new(&config.name, 2, 2).bridge());
+        assert_ne!(config.bridge(), Config::new("default", 1, 1).bridge());
+        assert!(config.cable().len() <= 15, "{}", config.cable());
     }
 
     #[test]

@@ -46,14 +46,12 @@ pub(crate) fn delete(cluster: &Cluster) -> anyhow::Result<()> {
         say(&format!("there is no cluster {}", cluster.name));
         return Ok(());
     }
-    match cluster.config() {
-        Ok(config) => {
-            power::off(cluster, &config)?;
-            kubeconfig::remove(&config.context())?;
-        }
-        // Without the record nothing but the process and names that follow from the cluster's own is known.
-        Err(_) => power::off(cluster, &Config::new(&cluster.name, 0, 0))?,
-    }
+    // Everything on the machine is named after the cluster: a damaged record is no reason to leave it.
+    let config = cluster
+        .config()
+        .unwrap_or_else(|_| Config::new(&cluster.name, 0, 0));
+    power::off(cluster, &config)?;
+    kubeconfig::remove(&config.context())?;
     fs::remove_dir_all(&cluster.dir)
         .with_context(|| format!("cannot remove {}", cluster.dir.display()))?;
     say(&format!("cluster {} is gone", cluster.name));

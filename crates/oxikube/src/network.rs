@@ -17,7 +17,7 @@ use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
-use crate::cluster::Config;
+use crate::cluster::{Config, INTERFACES};
 
 const NODE_INTERFACE: &str = "eth0";
 const ENODEV: i32 = -19;
@@ -275,18 +275,13 @@ pub(crate) fn remove(config: &Config) -> anyhow::Result<()> {
 async fn has_clusters(handle: &Handle) -> anyhow::Result<bool> {
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await? {
-        let is_bridge = |a: &LinkAttribute| matches!(a, LinkAttribute::IfName(n) if is_ours(n));
+        let is_bridge =
+            |a: &LinkAttribute| matches!(a, LinkAttribute::IfName(n) if n.starts_with(INTERFACES));
         if link.attributes.iter().any(is_bridge) {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-fn is_ours(interface: &str) -> bool {
-    interface
-        .strip_prefix("oxk")
-        .is_some_and(|rest| rest.parse::<u8>().is_ok())
 }
 
 fn start_forwarding() -> anyhow::Result<()> {
