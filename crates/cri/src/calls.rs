@@ -1,4 +1,5 @@
-//! The unary calls of both services, once, for the two translations ([`crate::remote`] and [`crate::server`]).
+//! The unary calls of both services, once, for the two translations ([`crate::remote`] and
+//! [`crate::server`]).
 
 /// Hands the unary calls of the runtime service to the macro `$then`.
 macro_rules! runtime_calls {

@@ -1,4 +1,5 @@
-//! What a call answers when it fails: a gRPC-like code and a message, so that nothing is lost over a socket.
+//! What a call answers when it fails: a gRPC-like code and a message, so that nothing is lost over
+//! a socket.
 
 use std::fmt;
 

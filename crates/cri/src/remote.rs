@@ -1,4 +1,5 @@
-//! A CRI runtime behind a unix socket (`--container-runtime-endpoint`), seen through the same traits.
+//! A CRI runtime behind a unix socket (`--container-runtime-endpoint`), seen through the same
+//! traits.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,8 @@ use crate::{Code, ContainerEvents, Error, ImageService, RuntimeService};
 /// The largest answer taken from a runtime, as upstream's kubelet has it.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A runtime at the other end of a unix socket. Connects with the first call and again when the runtime was restarted.
+/// A runtime at the other end of a unix socket. Connects with the first call and again when the
+/// runtime was restarted.
 #[derive(Clone, Debug)]
 pub struct Remote {
     runtime: RuntimeServiceClient<Channel>,
@@ -25,7 +27,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// A client for `unix:///path/to.sock` or a plain absolute path. Must be called inside a tokio runtime.
+    /// A client for `unix:///path/to.sock` or a plain absolute path. Must be called inside a tokio
+    /// runtime.
     pub fn new(endpoint: &str) -> Result<Remote, Error> {
         let path = socket_path(endpoint)?;
         // The address is never resolved: the connector goes to the socket whatever it says.
@@ -53,8 +56,8 @@ async fn connect(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
     Ok(TokioIo::new(UnixStream::connect(path).await?))
 }
 
-// One method per call: clone the client (a handle on one shared connection), call, translate the status. The macros write
-// whole `impl` blocks because `async_trait` must see the methods.
+// One method per call: clone the client (a handle on one shared connection), call, translate the
+// status. The macros write whole `impl` blocks because `async_trait` must see the methods.
 macro_rules! runtime_service {
     ($($call:ident($request:ty) -> $response:ty;)*) => {
         #[async_trait]

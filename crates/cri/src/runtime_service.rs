@@ -6,7 +6,8 @@ use futures::stream::BoxStream;
 use crate::Error;
 use crate::v1::*;
 
-/// What [`RuntimeService::get_container_events`] yields; it ends only with the runtime (or with an error item).
+/// What [`RuntimeService::get_container_events`] yields; it ends only with the runtime (or with an
+/// error item).
 pub type ContainerEvents = BoxStream<'static, Result<ContainerEventResponse, Error>>;
 
 /// Pod sandboxes and containers, as `runtime.v1.RuntimeService` has them.
@@ -23,7 +24,8 @@ pub trait RuntimeService: Send + Sync + 'static {
         request: RunPodSandboxRequest,
     ) -> Result<RunPodSandboxResponse, Error>;
 
-    /// Kills the containers of a sandbox and takes its network away; the sandbox stays listed as not ready.
+    /// Kills the containers of a sandbox and takes its network away; the sandbox stays listed as
+    /// not ready.
     async fn stop_pod_sandbox(
         &self,
         request: StopPodSandboxRequest,
@@ -59,7 +61,8 @@ pub trait RuntimeService: Send + Sync + 'static {
         request: StartContainerRequest,
     ) -> Result<StartContainerResponse, Error>;
 
-    /// Stops a container: its stop signal, then after `timeout` seconds SIGKILL. Answers when it has exited.
+    /// Stops a container: its stop signal, then after `timeout` seconds SIGKILL. Answers when it
+    /// has exited.
     async fn stop_container(
         &self,
         request: StopContainerRequest,
@@ -95,7 +98,8 @@ pub trait RuntimeService: Send + Sync + 'static {
         request: ReopenContainerLogRequest,
     ) -> Result<ReopenContainerLogResponse, Error>;
 
-    /// Runs a command in a container and answers with its output and exit code. The output is bounded.
+    /// Runs a command in a container and answers with its output and exit code. The output is
+    /// bounded.
     async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse, Error>;
 
     /// Prepares a streaming exec and answers with the URL to open, good for one use.
@@ -147,8 +151,8 @@ pub trait RuntimeService: Send + Sync + 'static {
         request: RuntimeConfigRequest,
     ) -> Result<RuntimeConfigResponse, Error>;
 
-    /// Everything that happens to containers from now on. This is how the kubelet learns of exits: nothing polls. Subscribe
-    /// first, list afterwards, and no exit is missed.
+    /// Everything that happens to containers from now on. This is how the kubelet learns of exits:
+    /// nothing polls. Subscribe first, list afterwards, and no exit is missed.
     async fn get_container_events(
         &self,
         request: GetEventsRequest,

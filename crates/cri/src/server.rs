@@ -14,8 +14,8 @@ use crate::v1::runtime_service_server::{RuntimeService as GrpcRuntime, RuntimeSe
 use crate::v1::*;
 use crate::{Error, ImageService, RuntimeService};
 
-/// Serves both services on `listener` until `stop` is ready. Who may connect is decided by the modes of the socket and of
-/// its directory: the caller makes them.
+/// Serves both services on `listener` until `stop` is ready. Who may connect is decided by the
+/// modes of the socket and of its directory: the caller makes them.
 pub async fn serve(
     listener: UnixListener,
     runtime: Arc<dyn RuntimeService>,
@@ -38,8 +38,8 @@ struct RuntimeAdapter(Arc<dyn RuntimeService>);
 
 struct ImageAdapter(Arc<dyn ImageService>);
 
-// One method per call: unwrap the request, call the trait, translate the error. The macros write whole `impl` blocks because
-// `async_trait` must see the methods.
+// One method per call: unwrap the request, call the trait, translate the error. The macros write
+// whole `impl` blocks because `async_trait` must see the methods.
 macro_rules! runtime_service {
     ($($call:ident($request:ty) -> $response:ty;)*) => {
         #[tonic::async_trait]

@@ -33,7 +33,8 @@ pub(crate) fn load(
     }
 }
 
-/// The files of an archive, each under a number of ours in the scratch directory: names never reach the file system.
+/// The files of an archive, each under a number of ours in the scratch directory: names never reach
+/// the file system.
 #[derive(Debug, Default)]
 struct Files {
     paths: HashMap<String, PathBuf>,
@@ -76,7 +77,8 @@ impl Files {
 
 fn spool(archive: impl Read, scratch: &Path) -> Result<Files, Error> {
     let mut files = Files::default();
-    // The reader is not `'static`, so compression is told apart here with one spooled copy of the whole archive.
+    // The reader is not `'static`, so compression is told apart here with one spooled copy of the
+    // whole archive.
     let whole = scratch.join("archive");
     let mut copy = File::create(&whole).at("make", &whole)?;
     io::copy(&mut { archive }, &mut copy).at("write", &whole)?;

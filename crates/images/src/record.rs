@@ -20,7 +20,8 @@ pub struct Image {
     pub repo_tags: BTreeSet<String>,
     /// Its names by manifest digest.
     pub repo_digests: BTreeSet<String>,
-    /// Those of its tags that came with a file and not from a registry: they are never asked for at one.
+    /// Those of its tags that came with a file and not from a registry: they are never asked for at
+    /// one.
     #[serde(default)]
     pub loaded_tags: BTreeSet<String>,
     /// What its unpacked layers take on the disk.

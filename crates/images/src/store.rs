@@ -35,7 +35,8 @@ pub(crate) struct LayerSource {
 }
 
 impl Store {
-    /// Opens the store in a directory, which is made if need be, and clears away what a crash left half-made.
+    /// Opens the store in a directory, which is made if need be, and clears away what a crash left
+    /// half-made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Store, Error> {
         let root = root.into();
         for dir in [
@@ -86,7 +87,8 @@ impl Store {
         &self.root
     }
 
-    /// Loads all images of an archive (OCI layout or `docker save`, plain or compressed) and answers with their names.
+    /// Loads all images of an archive (OCI layout or `docker save`, plain or compressed) and
+    /// answers with their names.
     pub fn load(&self, archive: impl Read) -> Result<Vec<String>, Error> {
         let scratch = self.partial()?;
         let loaded = archive::load(self, archive, &scratch);
@@ -110,7 +112,8 @@ impl Store {
         self.state().images.values().cloned().collect()
     }
 
-    /// Removes an image with all its names. Layers that a container still uses go when it lets go of them.
+    /// Removes an image with all its names. Layers that a container still uses go when it lets go
+    /// of them.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         let _unpacking = lock(&self.unpacking);
         let removed = {
@@ -145,7 +148,8 @@ impl Store {
         Ok(())
     }
 
-    /// Like [`Store::hold`], for a container found again after a restart whose image may be gone: by its layer directories.
+    /// Like [`Store::hold`], for a container found again after a restart whose image may be gone:
+    /// by its layer directories.
     pub fn hold_layers(&self, holder: &str, layers: &[PathBuf]) {
         let names = layers
             .iter()
@@ -168,13 +172,15 @@ impl Store {
         self.drop_unused_layers()
     }
 
-    /// Removes layers that neither an image nor a container uses. To be called once all containers of before hold theirs again.
+    /// Removes layers that neither an image nor a container uses. To be called once all containers
+    /// of before hold theirs again.
     pub fn collect(&self) -> Result<(), Error> {
         let _unpacking = lock(&self.unpacking);
         self.drop_unused_layers()
     }
 
-    /// Bytes and files that the images take, by what the kernel says of the directory's file system.
+    /// Bytes and files that the images take, by what the kernel says of the directory's file
+    /// system.
     pub fn usage(&self) -> (u64, u64) {
         let state = self.state();
         let mut seen = BTreeSet::new();
@@ -185,7 +191,8 @@ impl Store {
         (bytes, seen.len() as u64)
     }
 
-    /// Keeps layers that a pull counts on, whether they are there already or not, until [`Store::drop_hold`].
+    /// Keeps layers that a pull counts on, whether they are there already or not, until
+    /// [`Store::drop_hold`].
     pub(crate) fn hold_chain(&self, holder: &str, chain: &[String]) {
         self.state().held.insert(holder.to_owned(), chain.to_vec());
     }
@@ -209,7 +216,8 @@ impl Store {
         (0..chain.len()).filter(absent).collect()
     }
 
-    /// Unpacks the missing layers of an image and makes it known. `source` is asked for each missing layer, lowest first.
+    /// Unpacks the missing layers of an image and makes it known. `source` is asked for each
+    /// missing layer, lowest first.
     pub(crate) fn add(
         &self,
         image: Image,

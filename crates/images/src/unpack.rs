@@ -1,7 +1,8 @@
 //! Unpacking a layer: a tar file from a stranger, applied as root onto the layers below it.
 //!
-//! The layer is written through a detached overlay of what is below, so the kernel does whiteouts, copies of parent directories
-//! and links through lower layers as it will do them for the container. Every name is resolved inside that overlay's root and nowhere else.
+//! The layer is written through a detached overlay of what is below, so the kernel does whiteouts,
+//! copies of parent directories and links through lower layers as it will do them for the
+//! container. Every name is resolved inside that overlay's root and nowhere else.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -20,8 +21,9 @@ use tar::EntryType;
 use crate::Error;
 use crate::error::At;
 
-/// Unpacks the layer in `blob` (plain, gzip or zstd) into `scratch/fs`, given the layers below (uppermost first), and notes
-/// its size in `scratch/size`. The content must have the digest `diff_id`.
+/// Unpacks the layer in `blob` (plain, gzip or zstd) into `scratch/fs`, given the layers below
+/// (uppermost first), and notes its size in `scratch/size`. The content must have the digest
+/// `diff_id`.
 pub(crate) fn layer(
     blob: &Path,
     diff_id: &str,
@@ -436,7 +438,8 @@ fn names(dir: &OwnedFd) -> Result<Vec<OsString>, Error> {
     Ok(names)
 }
 
-/// Removes a file, or a directory with all below it; success when there is nothing. Never follows a link.
+/// Removes a file, or a directory with all below it; success when there is nothing. Never follows a
+/// link.
 fn remove_at(dir: &OwnedFd, name: &OsStr) -> Result<(), Error> {
     use rustix::io::Errno;
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {

@@ -1,7 +1,8 @@
 //! Control groups, versions 1 (a hybrid machine counts as 1) and 2, behind one type.
 //!
-//! A group is a path below the mounts, the same in every version 1 hierarchy. What to write into which file is the caller's
-//! decision; here are only the mechanics: make, join, write, count, freeze, kill, remove.
+//! A group is a path below the mounts, the same in every version 1 hierarchy. What to write into
+//! which file is the caller's decision; here are only the mechanics: make, join, write, count,
+//! freeze, kill, remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,7 +19,8 @@ use crate::{Context, Error, Result};
 /// How this machine (or this namespace) has its control groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hierarchies {
-    /// One tree per controller (or per set of controllers mounted together): controller name to mount point.
+    /// One tree per controller (or per set of controllers mounted together): controller name to
+    /// mount point.
     V1(BTreeMap<String, PathBuf>),
     /// One tree.
     V2(PathBuf),
@@ -166,7 +168,8 @@ impl Cgroup {
             .collect()
     }
 
-    /// Its directory in each hierarchy, by the name under which that is mounted (such as `cpu,cpuacct`).
+    /// Its directory in each hierarchy, by the name under which that is mounted (such as
+    /// `cpu,cpuacct`).
     pub fn dirs_by_mount(&self) -> Vec<(String, PathBuf)> {
         let name = |mount: &Path| {
             mount
@@ -196,8 +199,8 @@ impl Cgroup {
         self.hierarchies.group(&format!("{}/{name}", self.path))
     }
 
-    /// Makes it with all its parents. On version 2 the parents hand all controllers down; on version 1 `cpuset` starts with what
-    /// the parent has, because an empty one takes no process.
+    /// Makes it with all its parents. On version 2 the parents hand all controllers down; on
+    /// version 1 `cpuset` starts with what the parent has, because an empty one takes no process.
     pub fn create(&self) -> Result<()> {
         match &self.hierarchies {
             Hierarchies::V2(mount) => self.create_v2(mount),
@@ -222,7 +225,8 @@ impl Cgroup {
             let offered = std::fs::read_to_string(dir.join("cgroup.controllers"))
                 .context(|| format!("read the controllers of {}", dir.display()))?;
             for controller in offered.split_whitespace() {
-                // One by one: a controller that this group may not hand down must not keep back the others.
+                // One by one: a controller that this group may not hand down must not keep back the
+                // others.
                 let _ =
                     std::fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
             }
@@ -235,7 +239,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Writes a file of a controller. On version 1 a controller that is not mounted is an error, so ask [`Cgroup::dir`] first.
+    /// Writes a file of a controller. On version 1 a controller that is not mounted is an error, so
+    /// ask [`Cgroup::dir`] first.
     pub fn write(&self, controller: &str, file: &str, value: &str) -> Result<()> {
         let dir = self.dir(controller).ok_or_else(|| {
             let missing = io::Error::from(io::ErrorKind::NotFound);
@@ -281,7 +286,8 @@ impl Cgroup {
         }
     }
 
-    /// The processes in it and in all groups below it, as numbers of the calling process's PID namespace.
+    /// The processes in it and in all groups below it, as numbers of the calling process's PID
+    /// namespace.
     pub fn processes(&self) -> Result<Vec<Pid>> {
         let mut found = BTreeSet::new();
         for dir in self.dirs() {
@@ -290,8 +296,9 @@ impl Cgroup {
         Ok(found.into_iter().filter_map(Pid::from_raw).collect())
     }
 
-    /// Kills every process in it and below, and waits until they are gone (not until they are reaped). Nothing can fork its
-    /// way out: version 2 does it in the kernel, on version 1 the group is frozen meanwhile.
+    /// Kills every process in it and below, and waits until they are gone (not until they are
+    /// reaped). Nothing can fork its way out: version 2 does it in the kernel, on version 1 the
+    /// group is frozen meanwhile.
     pub fn kill(&self, timeout: Duration) -> Result<()> {
         let deadline = std::time::Instant::now() + timeout;
         loop {
@@ -331,14 +338,15 @@ impl Cgroup {
     }
 
     fn kill_frozen(&self) -> Result<()> {
-        // Without a freezer (not mounted) a fork bomb can outrun one round; the caller repeats until the group is empty.
+        // Without a freezer (not mounted) a fork bomb can outrun one round; the caller repeats
+        // until the group is empty.
         let frozen = self.freeze().is_ok();
         let killed = self
             .processes()?
             .into_iter()
             .try_for_each(|pid| match Process::open(pid) {
-                // The process cannot have been replaced: while frozen it cannot be reaped into a reused number unseen, and the
-                // number was read from the group a moment ago.
+                // The process cannot have been replaced: while frozen it cannot be reaped into a
+                // reused number unseen, and the number was read from the group a moment ago.
                 Ok(process) => process.kill(),
                 Err(_) => Ok(()),
             });
@@ -364,7 +372,8 @@ impl Cgroup {
         }
     }
 
-    /// Removes it and all groups below it; success when it is gone already. Fails with `EBUSY` while a process is in it.
+    /// Removes it and all groups below it; success when it is gone already. Fails with `EBUSY`
+    /// while a process is in it.
     pub fn remove(&self) -> Result<()> {
         if self.path.is_empty() {
             let root = io::Error::from(io::ErrorKind::InvalidInput);
@@ -503,8 +512,8 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) if gone(&error) => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && busy < 100 => {
-                // Either there are groups below, or a killed process is still on its way out, which takes microseconds and
-                // for which the kernel has no message on version 1.
+                // Either there are groups below, or a killed process is still on its way out, which
+                // takes microseconds and for which the kernel has no message on version 1.
                 busy += 1;
                 for entry in std::fs::read_dir(dir)?.flatten() {
                     if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

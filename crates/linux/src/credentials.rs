@@ -62,7 +62,8 @@ pub struct Credentials {
     pub groups: Vec<u32>,
     /// The numbers of the capabilities that stay within reach (bounding set).
     pub bounding: u64,
-    /// Those the process has from the start, as a bit mask; inheritable and ambient sets are always empty.
+    /// Those the process has from the start, as a bit mask; inheritable and ambient sets are always
+    /// empty.
     pub effective: u64,
     /// Whether set-user-ID programs and file capabilities have no effect from now on.
     pub no_new_privileges: bool,
@@ -106,7 +107,8 @@ pub fn become_user(who: &Credentials) -> Result<()> {
     rustix::thread::set_keep_capabilities(false).context(|| "stop keeping capabilities")
 }
 
-/// Leaves the process exactly `effective`; the inheritable set is empty, and with it the ambient one.
+/// Leaves the process exactly `effective`; the inheritable set is empty, and with it the ambient
+/// one.
 pub fn keep_only(effective: u64) -> Result<()> {
     let known = CapabilitySet::from_bits_retain(effective);
     let sets = CapabilitySets {

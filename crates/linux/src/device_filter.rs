@@ -1,5 +1,5 @@
-//! Which devices the processes of a version 2 cgroup may use: an eBPF program on the group, made here from rules. (On version 1 the
-//! kernel has files for that.)
+//! Which devices the processes of a version 2 cgroup may use: an eBPF program on the group, made
+//! here from rules. (On version 1 the kernel has files for that.)
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -42,7 +42,8 @@ const SHIFT_RIGHT: u8 = 0x77;
 const JUMP_NOT_EQUAL: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
-/// The program for some rules. It gets the kind and the wish in one word, then major and minor number.
+/// The program for some rules. It gets the kind and the wish in one word, then major and minor
+/// number.
 pub(crate) fn program(rules: &[Rule]) -> Vec<Instruction> {
     let one = |code, destination: u8, source: u8, offset, value| Instruction {
         code,
@@ -108,7 +109,8 @@ const CGROUP_DEVICE_PROGRAM: u32 = 15;
 const CGROUP_DEVICE_ATTACH: u32 = 6;
 const ALLOW_MULTI: u32 = 2;
 
-/// Restricts the processes of a group (an open directory of version 2) to what the rules allow, for as long as the group exists.
+/// Restricts the processes of a group (an open directory of version 2) to what the rules allow, for
+/// as long as the group exists.
 pub fn restrict(group: impl AsFd, rules: &[Rule]) -> Result<()> {
     let program = program(rules);
     let load = LoadAttributes {
@@ -119,7 +121,8 @@ pub fn restrict(group: impl AsFd, rules: &[Rule]) -> Result<()> {
         log: [0; 2],
         more: [0; 4],
     };
-    // SAFETY: the attributes and what they point to live through the call, with the lengths given; the kernel only reads them.
+    // SAFETY: the attributes and what they point to live through the call, with the lengths given;
+    // the kernel only reads them.
     let loaded = unsafe {
         libc::syscall(
             libc::SYS_bpf,

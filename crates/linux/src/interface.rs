@@ -23,7 +23,8 @@ pub fn loopback_up() -> Result<()> {
         *to = *from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the name is NUL-terminated, `request` lives through the call and has the type that the request reads.
+    // SAFETY: the name is NUL-terminated, `request` lives through the call and has the type that
+    // the request reads.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     if done == 0 {
         Ok(())

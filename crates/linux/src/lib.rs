@@ -1,13 +1,17 @@
-//! The Linux kernel behind a small safe API: every `unsafe` block and every raw system call of the workspace is here.
+//! The Linux kernel behind a small safe API: every `unsafe` block and every raw system call of the
+//! workspace is here.
 //!
-//! Each module wraps one thing the kernel does: [`mount`] (mounts held as file descriptors), [`path`] (names resolved inside a
-//! directory and nowhere else), [`namespace`], [`process`] (fork, exec, process file descriptors), [`credentials`],
-//! [`cgroup`] (versions 1 and 2 behind one type), [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
+//! Each module wraps one thing the kernel does: [`mount`] (mounts held as file descriptors),
+//! [`path`] (names resolved inside a directory and nowhere else), [`namespace`], [`process`] (fork,
+//! exec, process file descriptors), [`credentials`], [`cgroup`] (versions 1 and 2 behind one type),
+//! [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
 //! [`seccomp`], [`interface`].
 //!
-//! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by callers.
+//! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by
+//! callers.
 //!
-//! Every function that changes the calling process says so. Descriptors are close-on-exec unless said otherwise.
+//! Every function that changes the calling process says so. Descriptors are close-on-exec unless
+//! said otherwise.
 
 #![allow(
     unsafe_code,

@@ -1,6 +1,8 @@
-//! Mounts as file descriptors: made detached, finished, and only then attached at a directory that is itself held open.
+//! Mounts as file descriptors: made detached, finished, and only then attached at a directory that
+//! is itself held open.
 //!
-//! Nothing here resolves a path twice, so nobody can exchange a directory for a link between the check and the mount.
+//! Nothing here resolves a path twice, so nobody can exchange a directory for a link between the
+//! check and the mount.
 
 use std::ffi::{CString, c_long};
 use std::io;
@@ -91,10 +93,11 @@ pub fn new_filesystem(
 pub struct Overlay<'a> {
     /// Read-only layers, the uppermost first; at least one.
     pub lower: &'a [PathBuf],
-    /// Where changes go, and the scratch directory beside it on the same file system. Without it the overlay is read-only.
+    /// Where changes go, and the scratch directory beside it on the same file system. Without it
+    /// the overlay is read-only.
     pub upper: Option<(&'a Path, &'a Path)>,
-    /// True when the upper directory is worth nothing after a power failure: nothing is then written to the disk for its sake, neither
-    /// when somebody asks for it nor at the end.
+    /// True when the upper directory is worth nothing after a power failure: nothing is then
+    /// written to the disk for its sake, neither when somebody asks for it nor at the end.
     pub volatile: bool,
 }
 
@@ -144,8 +147,8 @@ fn overlay_options<'a>(layers: &Overlay<'a>) -> Vec<(&'static str, Option<&'a Pa
     options
 }
 
-/// [`overlay`] for older kernels: mounted for a moment at a directory beside the upper (or the uppermost) one. All options together
-/// may have 4095 bytes.
+/// [`overlay`] for older kernels: mounted for a moment at a directory beside the upper (or the
+/// uppermost) one. All options together may have 4095 bytes.
 pub(crate) fn overlay_by_path(layers: &Overlay<'_>) -> Result<OwnedFd> {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let what = || format!("make an overlay of {} layers", layers.lower.len());
@@ -191,7 +194,8 @@ pub(crate) fn overlay_by_path(layers: &Overlay<'_>) -> Result<OwnedFd> {
     Ok(detached)
 }
 
-/// A detached copy (a bind mount) of what is mounted at `path`, seen from `dir`; links are followed.
+/// A detached copy (a bind mount) of what is mounted at `path`, seen from `dir`; links are
+/// followed.
 pub fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
@@ -226,7 +230,8 @@ pub fn attach_at(mount: impl AsFd, target: &Path) -> Result<()> {
         .context(|| format!("attach a mount at {}", target.display()))
 }
 
-/// Adds attributes to the mount that the descriptor is the root of, with all below it if `recursive`.
+/// Adds attributes to the mount that the descriptor is the root of, with all below it if
+/// `recursive`.
 pub fn restrict(mount: impl AsFd, attributes: Attributes, recursive: bool) -> Result<()> {
     let bits = libc::mount_attr {
         attr_set: attributes.bits(),
@@ -259,8 +264,8 @@ fn set_attributes(
     recursive: bool,
 ) -> io::Result<()> {
     let recurse = if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a NUL-terminated constant, `bits` lives through the call and its true size is given; the kernel
-    // only reads both.
+    // SAFETY: the path is a NUL-terminated constant, `bits` lives through the call and its true
+    // size is given; the kernel only reads both.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -305,7 +310,8 @@ pub fn tmpfs_at(target: &Path, options: &str) -> Result<()> {
         .context(|| format!("mount a tmpfs at {}", target.display()))
 }
 
-/// Takes a mount away from a path at once; who still uses it keeps it until done. Success when nothing is mounted there.
+/// Takes a mount away from a path at once; who still uses it keeps it until done. Success when
+/// nothing is mounted there.
 pub fn unmount(target: &Path) -> Result<()> {
     match rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
@@ -313,12 +319,13 @@ pub fn unmount(target: &Path) -> Result<()> {
     }
 }
 
-/// Makes the directory (the root of a mount) the root of the calling thread's mount namespace, drops the old root with all
-/// below it and goes to `/`.
+/// Makes the directory (the root of a mount) the root of the calling thread's mount namespace,
+/// drops the old root with all below it and goes to `/`.
 pub fn change_root(root: impl AsFd) -> Result<()> {
     rustix::process::fchdir(root.as_fd()).context(|| "enter the new root")?;
     rustix::process::pivot_root(".", ".").context(|| "change the root")?;
-    // The old root now lies on top of the new one. It must not carry our unmounting to where it came from.
+    // The old root now lies on top of the new one. It must not carry our unmounting to where it
+    // came from.
     rustix::mount::mount_change(
         ".",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,

@@ -115,7 +115,8 @@ impl Namespace {
         format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()).into()
     }
 
-    /// Keeps it alive by a bind mount on a file, which is made if need be. [`crate::mount::unmount`] lets it go.
+    /// Keeps it alive by a bind mount on a file, which is made if need be.
+    /// [`crate::mount::unmount`] lets it go.
     pub fn pin(&self, file: &Path) -> Result<()> {
         std::fs::OpenOptions::new()
             .create(true)
@@ -142,20 +143,21 @@ impl AsFd for Namespace {
     }
 }
 
-/// Moves the calling thread into new namespaces of these kinds (for [`Kind::Pid`]: its future children). A multi-threaded
-/// process cannot do this for [`Kind::Mount`]: the kernel refuses.
+/// Moves the calling thread into new namespaces of these kinds (for [`Kind::Pid`]: its future
+/// children). A multi-threaded process cannot do this for [`Kind::Mount`]: the kernel refuses.
 pub fn unshare(kinds: &[Kind]) -> Result<()> {
     let mut flags = UnshareFlags::empty();
     for kind in kinds {
         flags |= kind.unshare_flag();
     }
-    // SAFETY: none of these flags gives the thread a descriptor table of its own (that is `FILES`), which is the one thing
-    // that would break the ownership of open descriptors.
+    // SAFETY: none of these flags gives the thread a descriptor table of its own (that is `FILES`),
+    // which is the one thing that would break the ownership of open descriptors.
     unsafe { rustix::thread::unshare_unsafe(flags) }
         .context(|| format!("make new namespaces {kinds:?}"))
 }
 
-/// Runs `work` on a thread of its own inside `namespace`, and waits for it. The rest of the process stays where it is.
+/// Runs `work` on a thread of its own inside `namespace`, and waits for it. The rest of the process
+/// stays where it is.
 pub fn run_in<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

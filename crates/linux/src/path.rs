@@ -1,6 +1,7 @@
 //! Names resolved inside one directory and nowhere else, whatever links somebody planted there.
 //!
-//! `*_in_root` treats the directory as `/` (absolute links and `..` stay inside); `*_beneath` refuses anything that leaves it.
+//! `*_in_root` treats the directory as `/` (absolute links and `..` stay inside); `*_beneath`
+//! refuses anything that leaves it.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +54,8 @@ pub fn open_beneath(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
     )
 }
 
-/// Opens a regular file inside `root` for reading. Never blocks on a pipe or a device planted there: it is refused.
+/// Opens a regular file inside `root` for reading. Never blocks on a pipe or a device planted
+/// there: it is refused.
 pub fn read_file_in_root(root: impl AsFd, path: &Path) -> Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = open(root, path, flags, ResolveFlags::IN_ROOT)?;
@@ -86,8 +88,9 @@ fn open(root: impl AsFd, path: &Path, flags: OFlags, how: ResolveFlags) -> Resul
     Err(Error::new(format!("open {}", path.display()), Errno::AGAIN))
 }
 
-/// Opens a path inside `root`, making what is missing: directories with mode 0755 and at the end a directory or an empty file.
-/// Links are followed inside `root` only; where one leads to nothing, its target is made (also inside `root`).
+/// Opens a path inside `root`, making what is missing: directories with mode 0755 and at the end a
+/// directory or an empty file. Links are followed inside `root` only; where one leads to nothing,
+/// its target is made (also inside `root`).
 pub fn create_in_root(root: impl AsFd, path: &Path, kind: Kind) -> Result<OwnedFd> {
     let mut wanted = inside(Path::new("/"), path);
     // As many links as the kernel follows.

@@ -1,4 +1,5 @@
-//! Processes: forked by a single-threaded parent, followed by descriptor and never by a number that may mean somebody else.
+//! Processes: forked by a single-threaded parent, followed by descriptor and never by a number that
+//! may mean somebody else.
 
 use std::ffi::CString;
 use std::io;
@@ -17,8 +18,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process by its number. Whoever calls must know that the number still means that process: it is an unreaped child,
-    /// or it is checked again afterwards.
+    /// A process by its number. Whoever calls must know that the number still means that process:
+    /// it is an unreaped child, or it is checked again afterwards.
     pub fn open(pid: Pid) -> Result<Process> {
         let fd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .context(|| format!("open process {}", pid.as_raw_nonzero()))?;
@@ -64,7 +65,8 @@ impl Process {
         self.signal(Signal::KILL.as_raw())
     }
 
-    /// Waits until the process has exited (it need not be a child, nobody is reaped); false after `timeout`.
+    /// Waits until the process has exited (it need not be a child, nobody is reaped); false after
+    /// `timeout`.
     pub fn wait_exit(&self, timeout: Option<std::time::Duration>) -> Result<bool> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
@@ -99,7 +101,8 @@ pub enum Fork {
     Child,
 }
 
-/// Forks a child into new namespaces of the given kinds and, on cgroup v2, straight into a cgroup (an open directory).
+/// Forks a child into new namespaces of the given kinds and, on cgroup v2, straight into a cgroup
+/// (an open directory).
 ///
 /// Refused unless the process has a single thread, so the child may do anything a program may do.
 pub fn fork(new: &[Kind], cgroup: Option<BorrowedFd<'_>>) -> Result<Fork> {
@@ -125,8 +128,9 @@ pub fn fork(new: &[Kind], cgroup: Option<BorrowedFd<'_>>) -> Result<Fork> {
         set_tid_size: 0,
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
-    // SAFETY: without CLONE_VM the child runs on a copy of this stack, as after fork(2). No lock of the C library can be held
-    // by another thread because there is none. `args` and `pidfd` outlive the call and have the size given.
+    // SAFETY: without CLONE_VM the child runs on a copy of this stack, as after fork(2). No lock of
+    // the C library can be held by another thread because there is none. `args` and `pidfd` outlive
+    // the call and have the size given.
     let pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -138,7 +142,8 @@ pub fn fork(new: &[Kind], cgroup: Option<BorrowedFd<'_>>) -> Result<Fork> {
         0 => Ok(Fork::Child),
         -1 => Err(Error::new("fork", io::Error::last_os_error())),
         pid => {
-            // SAFETY: on success the kernel stored a new descriptor that nobody else owns; pids are positive.
+            // SAFETY: on success the kernel stored a new descriptor that nobody else owns; pids are
+            // positive.
             let (fd, pid) = unsafe {
                 (
                     OwnedFd::from_raw_fd(pidfd),
@@ -167,7 +172,8 @@ pub fn exec(program: &CString, arguments: &[CString], environment: &[CString]) -
         pointers
     };
     let (arguments, environment) = (list(arguments), list(environment));
-    // SAFETY: all strings are NUL-terminated and live through the call, both lists end with a null pointer.
+    // SAFETY: all strings are NUL-terminated and live through the call, both lists end with a null
+    // pointer.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error()
 }
@@ -248,15 +254,16 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     }
 }
 
-/// Closes every descriptor but the standard three. For the very beginning of a program: what is open then was left open by
-/// whoever started it, and nothing here owns it. Refused once there is a second thread.
+/// Closes every descriptor but the standard three. For the very beginning of a program: what is
+/// open then was left open by whoever started it, and nothing here owns it. Refused once there is a
+/// second thread.
 pub fn close_inherited() -> Result<()> {
     require_single_thread()?;
     close_from_three().context(|| "close inherited descriptors")
 }
 
-/// Waits for nothing, for ever, holding nothing open; exited children are reaped by the kernel. For a process that only keeps a
-/// namespace alive.
+/// Waits for nothing, for ever, holding nothing open; exited children are reaped by the kernel. For
+/// a process that only keeps a namespace alive.
 pub fn pause_forever() -> ! {
     let _ = crate::signal::ignore(nix::sys::signal::Signal::SIGCHLD);
     // Whoever owned a descriptor in this process never runs again.
@@ -293,9 +300,11 @@ pub fn keep_over_exec(fd: impl AsFd) -> Result<()> {
         .context(|| "keep a descriptor over exec")
 }
 
-/// Takes over a descriptor that was kept over exec by whoever started this process; it will not be kept again.
+/// Takes over a descriptor that was kept over exec by whoever started this process; it will not be
+/// kept again.
 ///
-/// To be called once for a number, before the process opens anything of its own that could have got the number.
+/// To be called once for a number, before the process opens anything of its own that could have got
+/// the number.
 pub fn inherited(number: RawFd) -> Result<OwnedFd> {
     if number <= 2 {
         let taken = io::Error::from(io::ErrorKind::InvalidInput);
@@ -306,12 +315,13 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd> {
         let error = io::Error::last_os_error();
         return Err(Error::new(format!("take over descriptor {number}"), error));
     }
-    // SAFETY: the descriptor is open, as just seen, and by the contract of this function nobody in this process owns it.
+    // SAFETY: the descriptor is open, as just seen, and by the contract of this function nobody in
+    // this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Sets the kernel's out-of-memory badness of the calling process; as low as allowed when the value itself is not, which is
-/// what a machine without CAP_SYS_RESOURCE says.
+/// Sets the kernel's out-of-memory badness of the calling process; as low as allowed when the value
+/// itself is not, which is what a machine without CAP_SYS_RESOURCE says.
 pub fn set_oom_score_adj(value: i32) -> Result<()> {
     match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

@@ -1,4 +1,5 @@
-//! Installing a seccomp filter. Making one (which calls, which architecture) is the caller's business.
+//! Installing a seccomp filter. Making one (which calls, which architecture) is the caller's
+//! business.
 
 use std::io;
 
@@ -18,7 +19,8 @@ pub struct Instruction {
     pub value: u32,
 }
 
-/// Installs a filter on the calling thread and all it starts. Needs CAP_SYS_ADMIN, or no new privileges.
+/// Installs a filter on the calling thread and all it starts. Needs CAP_SYS_ADMIN, or no new
+/// privileges.
 pub fn install(filter: &[Instruction]) -> Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| {
         Error::new(
@@ -30,8 +32,8 @@ pub fn install(filter: &[Instruction]) -> Result<()> {
         len,
         filter: filter.as_ptr().cast_mut().cast(),
     };
-    // SAFETY: `Instruction` has the layout of `sock_filter` (checked below); the program lives through the call and the kernel
-    // copies it.
+    // SAFETY: `Instruction` has the layout of `sock_filter` (checked below); the program lives
+    // through the call and the kernel copies it.
     let done = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

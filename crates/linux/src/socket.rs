@@ -30,7 +30,8 @@ pub struct Message {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Listens for messages on a socket file; an old file of that name is replaced. Both ends are non-blocking.
+/// Listens for messages on a socket file; an old file of that name is replaced. Both ends are
+/// non-blocking.
 pub fn listen(path: &Path) -> Result<OwnedFd> {
     let what = || format!("listen on {}", path.display());
     let (dir, name) = split(path)?;

@@ -50,7 +50,8 @@ pub fn finish(master: OwnedFd) -> Result<Terminal> {
 
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
-/// Makes the terminal the controlling one of the calling process, which starts a session of its own.
+/// Makes the terminal the controlling one of the calling process, which starts a session of its
+/// own.
 pub fn take_control(slave: impl AsFd) -> Result<()> {
     rustix::process::ioctl_tiocsctty(slave).context(|| "take control of the terminal")
 }

@@ -1,5 +1,5 @@
-//! Which capabilities a container has: a default set, what the pod adds and drops. The inheritable set is not even
-//! representable here: it is always empty.
+//! Which capabilities a container has: a default set, what the pod adds and drops. The inheritable
+//! set is not even representable here: it is always empty.
 
 /// Capability names without the prefix, in the kernel's order: the index is the number.
 const NAMES: &[&str] = &[
@@ -46,8 +46,8 @@ const NAMES: &[&str] = &[
     "CHECKPOINT_RESTORE",
 ];
 
-/// What a container has when nobody says anything. `NET_RAW` is not among them: with it a pod can forge router
-/// advertisements and ARP answers; ping works without it.
+/// What a container has when nobody says anything. `NET_RAW` is not among them: with it a pod can
+/// forge router advertisements and ARP answers; ping works without it.
 const DEFAULT: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
@@ -82,8 +82,8 @@ pub fn mask_of(name: &str) -> Result<u64, UnknownCapability> {
         .ok_or_else(|| UnknownCapability(name.to_owned()))
 }
 
-/// The set after adding and dropping; `ALL` means all. What is both added and dropped is dropped, except that `drop: ALL` is
-/// the start to which single ones are added.
+/// The set after adding and dropping; `ALL` means all. What is both added and dropped is dropped,
+/// except that `drop: ALL` is the start to which single ones are added.
 pub fn set(privileged: bool, add: &[String], drop: &[String]) -> Result<u64, UnknownCapability> {
     if privileged {
         return Ok(ALL);

@@ -11,7 +11,8 @@ pub const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 /// The most layers an image may have.
 pub const MAX_LAYERS: usize = 500;
 
-/// The part of an image configuration that matters to a container (the same in Docker's and OCI's format).
+/// The part of an image configuration that matters to a container (the same in Docker's and OCI's
+/// format).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ImageConfig {
@@ -111,7 +112,8 @@ impl ImageConfig {
         Ok(config)
     }
 
-    /// The chain ID of each layer, lowest first: what the file system is after that layer, named by its content.
+    /// The chain ID of each layer, lowest first: what the file system is after that layer, named by
+    /// its content.
     pub fn chain_ids(&self) -> Vec<String> {
         let mut chain: Vec<String> = Vec::new();
         for diff in &self.rootfs.diff_ids {
@@ -186,7 +188,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// In an index: the entry for Linux on this architecture (in Go's words), or the only one that says nothing.
+    /// In an index: the entry for Linux on this architecture (in Go's words), or the only one that
+    /// says nothing.
     pub fn for_platform(&self, architecture: &str) -> Option<&Descriptor> {
         let fits = |entry: &&Descriptor| {
             let platform = entry.platform.as_ref();

@@ -1,9 +1,9 @@
-//! What a container is, decided without touching anything: image references and configurations, users, capabilities,
-//! limits, system-call filters, mounts, and from all of them one [`ContainerPlan`] that the runtime's shim carries out step
-//! by step.
+//! What a container is, decided without touching anything: image references and configurations,
+//! users, capabilities, limits, system-call filters, mounts, and from all of them one
+//! [`ContainerPlan`] that the runtime's shim carries out step by step.
 //!
-//! Pure: no files, no clock, no kernel. What can only be known inside the container's file system (the user database) comes in
-//! as text, bounded by the caller.
+//! Pure: no files, no clock, no kernel. What can only be known inside the container's file system
+//! (the user database) comes in as text, bounded by the caller.
 //!
 //! Start with [`ContainerPlan`] and [`plan::container`].
 

@@ -152,8 +152,8 @@ pub fn v2(limits: &Limits) -> Vec<Write> {
     writes
 }
 
-/// Version 1 shares (2 to 262144, 1024 in the middle) as a version 2 weight (1 to 10000, 100 in the middle), on the curve that
-/// keeps 1024 at 100.
+/// Version 1 shares (2 to 262144, 1024 in the middle) as a version 2 weight (1 to 10000, 100 in the
+/// middle), on the curve that keeps 1024 at 100.
 fn weight(shares: i64) -> u64 {
     let shares = shares.clamp(2, 262_144) as f64;
     let log = shares.log2();
@@ -172,7 +172,8 @@ pub struct Device {
     pub permissions: String,
 }
 
-/// The version 1 device rules every unprivileged container starts with: nothing, but making nodes, and the harmless devices.
+/// The version 1 device rules every unprivileged container starts with: nothing, but making nodes,
+/// and the harmless devices.
 pub fn v1_device_rules() -> Vec<Write> {
     let deny = write("devices", "devices.deny", "a");
     let allow = [
@@ -219,7 +220,8 @@ pub struct DeviceRule {
     pub permissions: String,
 }
 
-/// Reads a rule as version 1 writes it, for the filter that version 2 needs; `None` for `a`, the rule about everything.
+/// Reads a rule as version 1 writes it, for the filter that version 2 needs; `None` for `a`, the
+/// rule about everything.
 pub fn parse_device_rule(text: &str) -> Option<DeviceRule> {
     let mut words = text.split(' ');
     let block = match words.next()? {

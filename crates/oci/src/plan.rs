@@ -1,5 +1,5 @@
-//! The plan of one container: everything that the shim does to make it, as data. It is written to the state directory, so that
-//! exec and a restarted runtime know what the container is.
+//! The plan of one container: everything that the shim does to make it, as data. It is written to
+//! the state directory, so that exec and a restarted runtime know what the container is.
 
 use std::path::PathBuf;
 
@@ -104,7 +104,8 @@ pub enum Source {
     Cgroup,
     /// A file or directory of the host, with everything mounted below it.
     Host(PathBuf),
-    /// A directory of the runtime for a volume that the image declares; it starts with the image's content at that place.
+    /// A directory of the runtime for a volume that the image declares; it starts with the image's
+    /// content at that place.
     ImageVolume(PathBuf),
     /// Layers of another image, the uppermost first.
     Image(Vec<PathBuf>),
@@ -195,8 +196,8 @@ pub enum InvalidContainer {
     Path(String),
 }
 
-/// The parts of the plan that follow from image and pod. What the runtime decides (ID, paths, cgroup, limits, log) is filled
-/// in by the caller.
+/// The parts of the plan that follow from image and pod. What the runtime decides (ID, paths,
+/// cgroup, limits, log) is filled in by the caller.
 pub fn container(
     request: &Request,
     image: &ImageConfig,
@@ -243,7 +244,8 @@ pub fn container(
     })
 }
 
-/// A pod's command replaces entrypoint and arguments of the image, its arguments only the arguments.
+/// A pod's command replaces entrypoint and arguments of the image, its arguments only the
+/// arguments.
 fn arguments(request: &Request, image: &ImageConfig) -> Result<Vec<String>, InvalidContainer> {
     let run = &image.config;
     let (program, rest) = match (request.command.is_empty(), request.args.is_empty()) {
@@ -310,7 +312,8 @@ fn mount(destination: &str, source: Source, read_only: bool) -> Mount {
     }
 }
 
-/// The usual mounts, the image's volumes and the pod's own, which win over both. Parents come before what is below them.
+/// The usual mounts, the image's volumes and the pod's own, which win over both. Parents come
+/// before what is below them.
 fn mounts(request: &Request, image: &ImageConfig) -> Result<Vec<Mount>, InvalidContainer> {
     let guarded = !request.privileged;
     let mut all = vec![

@@ -1,8 +1,10 @@
-//! The default system-call filter (`RuntimeDefault`), as a classic BPF program: no library is needed to make it.
+//! The default system-call filter (`RuntimeDefault`), as a classic BPF program: no library is
+//! needed to make it.
 //!
-//! The calls that exist today are allowed but for those listed here: some for everybody, some unless the container has
-//! a capability that makes them meaningful. Calls invented later, and those of other architectures (32-bit programs), do not exist in a
-//! filtered container. What is listed follows the default profile that Docker and containerd share.
+//! The calls that exist today are allowed but for those listed here: some for everybody, some
+//! unless the container has a capability that makes them meaningful. Calls invented later, and
+//! those of other architectures (32-bit programs), do not exist in a filtered container. What is
+//! listed follows the default profile that Docker and containerd share.
 
 /// One instruction, in the layout of the kernel's `sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,8 @@ const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 /// Executions domains that change nothing but what `uname` and `mmap` say.
 const PERSONALITIES: &[u32] = &[0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Calls that nobody in a container needs: key rings and io_uring are not namespaced well, the others are for the host.
+/// Calls that nobody in a container needs: key rings and io_uring are not namespaced well, the
+/// others are for the host.
 const NOBODY: &[libc::c_long] = &[
     libc::SYS_add_key,
     libc::SYS_keyctl,
@@ -179,9 +182,16 @@ pub fn default_filter(capabilities: u64) -> Vec<Instruction> {
                 .for_each(|call| refuse(&mut program, *call, FORBIDDEN));
         }
     }
-    if !has("SYS_ADMIN") {
+    by_arguments(&mut program, has("SYS_ADMIN"));
+    program.push(give(ALLOW));
+    program
+}
+
+/// Calls that are allowed with some arguments only.
+fn by_arguments(program: &mut Vec<Instruction>, admin: bool) {
+    if !admin {
         // Its flags lie in memory, which a filter cannot see; the C library falls back to clone.
-        refuse(&mut program, libc::SYS_clone3, MISSING);
+        refuse(program, libc::SYS_clone3, MISSING);
         let body = [
             load(16),
             Instruction {
@@ -199,7 +209,7 @@ pub fn default_filter(capabilities: u64) -> Vec<Instruction> {
             give(FORBIDDEN),
             give(ALLOW),
         ];
-        guard(&mut program, libc::SYS_clone, &body);
+        guard(program, libc::SYS_clone, &body);
     }
     let socket = [
         load(16),
@@ -212,7 +222,7 @@ pub fn default_filter(capabilities: u64) -> Vec<Instruction> {
         give(FORBIDDEN),
         give(ALLOW),
     ];
-    guard(&mut program, libc::SYS_socket, &socket);
+    guard(program, libc::SYS_socket, &socket);
     let mut personality = vec![load(16)];
     for domain in PERSONALITIES {
         personality.push(Instruction {
@@ -224,12 +234,11 @@ pub fn default_filter(capabilities: u64) -> Vec<Instruction> {
         personality.push(give(ALLOW));
     }
     personality.push(give(FORBIDDEN));
-    guard(&mut program, libc::SYS_personality, &personality);
-    program.push(give(ALLOW));
-    program
+    guard(program, libc::SYS_personality, &personality);
 }
 
-/// Loads a word of the call's description: 0 its number, 4 the architecture, 16 the lower half of the first argument.
+/// Loads a word of the call's description: 0 its number, 4 the architecture, 16 the lower half of
+/// the first argument.
 fn load(offset: u32) -> Instruction {
     Instruction {
         code: LOAD,

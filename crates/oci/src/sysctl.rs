@@ -1,4 +1,5 @@
-//! Kernel settings that a pod may have: only those that belong to one of its own namespaces, and only plain names.
+//! Kernel settings that a pod may have: only those that belong to one of its own namespaces, and
+//! only plain names.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,8 @@ pub fn path(
     if name.is_empty() || name.len() > 253 || !name.chars().all(plain) {
         return Err(refused());
     }
-    // The first separator decides which one is the separator; the other may be part of an interface's name.
+    // The first separator decides which one is the separator; the other may be part of an
+    // interface's name.
     let slashed: String = match name.find(['.', '/']).map(|at| name.as_bytes()[at]) {
         Some(b'.') => name
             .chars()

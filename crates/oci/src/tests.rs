@@ -414,12 +414,18 @@ fn the_default_filter_forbids_what_it_says() {
 fn device_rules_are_the_same_for_both_versions() {
     use crate::limits::{parse_device_rule, v1_device_rule, v1_device_rules};
     let rule = parse_device_rule(&v1_device_rule(true, 8, 1, "rw").value).unwrap();
-    assert_eq!((rule.block, rule.major, rule.minor), (true, Some(8), Some(1)));
+    assert_eq!(
+        (rule.block, rule.major, rule.minor),
+        (true, Some(8), Some(1))
+    );
     assert_eq!(rule.permissions, "rw");
     let any = parse_device_rule("c 136:* rwm").unwrap();
     assert_eq!((any.major, any.minor), (Some(136), None));
     assert_eq!(parse_device_rule("a"), None);
     let rules = v1_device_rules();
-    let parsed = rules.iter().filter_map(|write| parse_device_rule(&write.value)).count();
+    let parsed = rules
+        .iter()
+        .filter_map(|write| parse_device_rule(&write.value))
+        .count();
     assert_eq!(parsed + 1, rules.len());
 }

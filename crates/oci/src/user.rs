@@ -1,5 +1,5 @@
-//! Which user and groups a container runs as. A number always means that number: never a name that looks like one, never
-//! root because it was too large to understand.
+//! Which user and groups a container runs as. A number always means that number: never a name that
+//! looks like one, never root because it was too large to understand.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,8 @@ pub enum NoUser {
     GroupWithoutUser,
 }
 
-/// What the CRI says about the user, joined with the image's `USER`: the pod's choice wins as a whole.
+/// What the CRI says about the user, joined with the image's `USER`: the pod's choice wins as a
+/// whole.
 pub fn choose(
     run_as_user: Option<i64>,
     run_as_username: &str,
@@ -70,7 +71,8 @@ pub fn choose(
     })
 }
 
-/// The numeric UID or the name in an image's `USER`, as the CRI reports it: the kubelet judges `runAsNonRoot` by it.
+/// The numeric UID or the name in an image's `USER`, as the CRI reports it: the kubelet judges
+/// `runAsNonRoot` by it.
 pub fn image_user(user: &str) -> Result<(Option<i64>, String), NoUser> {
     let user = user.split(':').next().unwrap_or_default();
     match number(user)? {
@@ -79,7 +81,8 @@ pub fn image_user(user: &str) -> Result<(Option<i64>, String), NoUser> {
     }
 }
 
-/// Finds the user in the container's `/etc/passwd` and `/etc/group` (empty text when there is none).
+/// Finds the user in the container's `/etc/passwd` and `/etc/group` (empty text when there is
+/// none).
 pub fn resolve(choice: &UserChoice, passwd: &str, group: &str) -> Result<User, NoUser> {
     let (name, group_name) = match choice.user.split_once(':') {
         Some((name, group_name)) => (name, Some(group_name)),
@@ -135,7 +138,8 @@ pub fn resolve(choice: &UserChoice, passwd: &str, group: &str) -> Result<User, N
     })
 }
 
-/// A text of digits as an ID; `None` when it is a name. Out of range is an error, never a name and never another number.
+/// A text of digits as an ID; `None` when it is a name. Out of range is an error, never a name and
+/// never another number.
 fn number(text: &str) -> Result<Option<u32>, NoUser> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -65,7 +65,8 @@ impl From<CallError> for cri::Error {
 }
 
 impl Shim {
-    /// Connects to the shim of a sandbox. What happens in it arrives at the receiver, which ends when the shim does.
+    /// Connects to the shim of a sandbox. What happens in it arrives at the receiver, which ends
+    /// when the shim does.
     pub(crate) fn connect(
         sandbox: &Path,
     ) -> std::io::Result<(Arc<Shim>, mpsc::UnboundedReceiver<Event>)> {

@@ -38,7 +38,8 @@ impl Events {
 }
 
 impl Runtime {
-    /// Tells the listeners that something happened to a container (or to the sandbox itself, by its own ID).
+    /// Tells the listeners that something happened to a container (or to the sandbox itself, by its
+    /// own ID).
     pub(crate) fn tell(&self, kind: ContainerEventType, sandbox: &str, id: &str) {
         if self.events.0.receiver_count() == 0 {
             return;

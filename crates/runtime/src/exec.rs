@@ -1,4 +1,5 @@
-//! Commands run in containers, attaching to containers, connections into pods: the streams behind all three.
+//! Commands run in containers, attaching to containers, connections into pods: the streams behind
+//! all three.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +22,8 @@ use crate::world::Runtime;
 /// The most output of one stream that ExecSync keeps; what comes after is dropped.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long a command's output may go on after its end, when something it left behind keeps it open.
+/// How long a command's output may go on after its end, when something it left behind keeps it
+/// open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One end of a pipe or a terminal.

@@ -36,7 +36,8 @@ pub struct PodSandboxNetwork {
     pub port_mappings: Vec<PortMapping>,
 }
 
-/// Gives sandboxes their place in the network. The binary implements it with the pod network that is configured.
+/// Gives sandboxes their place in the network. The binary implements it with the pod network that
+/// is configured.
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
     /// Connects a sandbox's network namespace; the first address is the pod's primary one.
@@ -46,7 +47,8 @@ pub trait PodNetwork: Send + Sync + 'static {
         namespace: &Namespace,
     ) -> Result<Vec<IpAddr>, NetworkError>;
 
-    /// Undoes [`PodNetwork::attach`]; success when there is nothing to undo. The namespace may be gone.
+    /// Undoes [`PodNetwork::attach`]; success when there is nothing to undo. The namespace may be
+    /// gone.
     async fn detach(&self, sandbox: &PodSandboxNetwork) -> Result<(), NetworkError>;
 
     /// Says, once after a restart, that a sandbox found again has these addresses.

@@ -1,8 +1,10 @@
-//! What is kept on the disk of each sandbox and container, so that a restarted runtime knows them again.
+//! What is kept on the disk of each sandbox and container, so that a restarted runtime knows them
+//! again.
 //!
-//! A record is written once, when its thing is made; what changes later is noted in files of its own by whoever knows it (the shim notes
-//! starts and exits). Nothing is synced: after a power failure the containers are gone anyway, and a record that cannot
-//! be read is removed with its thing.
+//! A record is written once, when its thing is made; what changes later is noted in files of its
+//! own by whoever knows it (the shim notes starts and exits). Nothing is synced: after a power
+//! failure the containers are gone anyway, and a record that cannot be read is removed with its
+//! thing.
 
 use std::path::Path;
 

@@ -162,7 +162,8 @@ impl Runtime {
         let invalid = |error: oci::sysctl::InvalidSysctl| Error::invalid(error.to_string());
         let mut sysctls = Vec::new();
         if own_network {
-            // What stands in for the capabilities that containers do not have: ping, and ports below 1024.
+            // What stands in for the capabilities that containers do not have: ping, and ports
+            // below 1024.
             for (name, value) in [
                 ("net.ipv4.ping_group_range", "0 2147483647"),
                 ("net.ipv4.ip_unprivileged_port_start", "0"),
@@ -234,7 +235,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Removes what is left of a sandbox that was never finished, because the runtime or the machine went down meanwhile.
+    /// Removes what is left of a sandbox that was never finished, because the runtime or the
+    /// machine went down meanwhile.
     pub(crate) async fn remove_half_made(&self, dir: &Path) -> Result<(), Error> {
         let plan: SandboxPlan = records::read(dir, SANDBOX_PLAN).unwrap_or_default();
         if !plan.id.is_empty() {
@@ -261,7 +263,8 @@ impl Runtime {
         world::remove_dir(dir)
     }
 
-    /// Takes away what a sandbox has outside its directory: network, shim, mount, cgroup. Every step may have been done before.
+    /// Takes away what a sandbox has outside its directory: network, shim, mount, cgroup. Every
+    /// step may have been done before.
     async fn tear_down(&self, sandbox: &Sandbox, own_network: bool) -> Result<(), Error> {
         if own_network {
             let detached = self.config.network.detach(&sandbox.network()).await;

@@ -9,7 +9,8 @@ use cri::Error;
 
 use crate::Runtime;
 
-/// Serves the CRI on a socket file that only root may use, until `stop` is ready. An old file of that name is replaced.
+/// Serves the CRI on a socket file that only root may use, until `stop` is ready. An old file of
+/// that name is replaced.
 pub async fn serve(
     runtime: Arc<Runtime>,
     socket: &Path,

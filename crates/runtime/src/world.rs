@@ -1,4 +1,5 @@
-//! What the runtime knows: its configuration, the sandboxes, the containers; and how it learns them again.
+//! What the runtime knows: its configuration, the sandboxes, the containers; and how it learns them
+//! again.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,14 +24,16 @@ use crate::shim::protocol::{Answer, Call, EXITED, Event, Exited, STARTED, Starte
 pub struct Config {
     /// Where images and the file systems of containers lie. On a disk.
     pub root: PathBuf,
-    /// Where sandboxes and containers are noted. On a disk too: after power-off the kubelet asks what there was.
+    /// Where sandboxes and containers are noted. On a disk too: after power-off the kubelet asks
+    /// what there was.
     pub state_dir: PathBuf,
-    /// The cgroup, below the mounts, that everything of this node lies in; empty for the root. A sandbox's cgroup parent that does not
-    /// begin with it is taken to lie below it.
+    /// The cgroup, below the mounts, that everything of this node lies in; empty for the root. A
+    /// sandbox's cgroup parent that does not begin with it is taken to lie below it.
     pub cgroup_parent: String,
     /// Who connects pods.
     pub network: Arc<dyn PodNetwork>,
-    /// The program and its first arguments that run [`crate::shim::main`]; the sandbox's directory is added.
+    /// The program and its first arguments that run [`crate::shim::main`]; the sandbox's directory
+    /// is added.
     pub shim: Vec<std::ffi::OsString>,
     /// How to reach registries.
     pub pull: images::PullOptions,
@@ -89,8 +92,8 @@ pub(crate) struct Progress {
 }
 
 impl Runtime {
-    /// Opens the runtime and finds again what ran before: shims that live are taken over with their containers, of
-    /// the others it is noted that they are gone. Needs a tokio runtime.
+    /// Opens the runtime and finds again what ran before: shims that live are taken over with their
+    /// containers, of the others it is noted that they are gone. Needs a tokio runtime.
     pub async fn open(config: Config) -> Result<Arc<Runtime>, Error> {
         for dir in [&config.state_dir, &config.root] {
             make_private(dir)?;

@@ -35,7 +35,8 @@ fn database(root: &OwnedFd, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The file to run for a program's name, as a shell would find it. The words of the errors are those that pods show.
+/// The file to run for a program's name, as a shell would find it. The words of the errors are
+/// those that pods show.
 pub(crate) fn find_program(
     name: &str,
     environment: &[String],
@@ -105,7 +106,8 @@ pub(crate) fn c_path(path: &Path) -> Result<CString> {
         .context(|| "prepare the program's path")
 }
 
-/// Copies a directory's content with owners and modes. Links stay links, nothing is followed, devices are left out.
+/// Copies a directory's content with owners and modes. Links stay links, nothing is followed,
+/// devices are left out.
 pub(crate) fn copy_tree(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let what = || "copy the content of a volume";
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

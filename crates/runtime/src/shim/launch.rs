@@ -1,7 +1,9 @@
-//! From a fork of the shim to the container's program: the child's side of starting a container and of exec.
+//! From a fork of the shim to the container's program: the child's side of starting a container and
+//! of exec.
 //!
-//! The child tells the shim how it went over a pipe that exec closes: a line `user {..}` when it knows whom it becomes, and on failure a
-//! line `error ...`. Nothing after the last word means that the program runs.
+//! The child tells the shim how it went over a pipe that exec closes: a line `user {..}` when it
+//! knows whom it becomes, and on failure a line `error ...`. Nothing after the last word means that
+//! the program runs.
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -81,7 +83,8 @@ fn run_exec(
     }
     let root = linux::path::open_dir(Path::new("/"))?;
     streams(stdio, || {
-        // The container may have put anything there: what is opened is checked to be a multiplexer of a real devpts.
+        // The container may have put anything there: what is opened is checked to be a multiplexer
+        // of a real devpts.
         let flags = rustix::fs::OFlags::RDWR
             | rustix::fs::OFlags::NOCTTY
             | rustix::fs::OFlags::CLOEXEC
@@ -92,7 +95,8 @@ fn run_exec(
     become_program(plan, arguments, &root, tell)
 }
 
-/// What comes first: a clean signal state, the cgroup (so that everything from here on counts), a session of its own.
+/// What comes first: a clean signal state, the cgroup (so that everything from here on counts), a
+/// session of its own.
 fn begin(plan: &ContainerPlan, cgroup: &Cgroup) -> Result<()> {
     linux::signal::reset_all()?;
     cgroup.add_self()?;
@@ -141,7 +145,8 @@ fn become_program(
         environment.push(format!("HOME={}", user.home));
     }
     own_streams(user.uid)?;
-    // From here on nothing of the shim's survives exec, whatever it has open: only the standard streams do.
+    // From here on nothing of the shim's survives exec, whatever it has open: only the standard
+    // streams do.
     process::close_on_exec_from(3)?;
     let reachable = plan.capabilities & credentials::own_capabilities()?;
     let who = Credentials {
@@ -195,8 +200,9 @@ fn install(filter: &[oci::seccomp::Instruction]) -> Result<()> {
     linux::seccomp::install(&filter)
 }
 
-/// The user owns its standard streams: without that it could not open `/dev/stdout`. A null device of the host's is replaced by
-/// the container's own, whose mode and owner may be changed without harm.
+/// The user owns its standard streams: without that it could not open `/dev/stdout`. A null device
+/// of the host's is replaced by the container's own, whose mode and owner may be changed without
+/// harm.
 fn own_streams(uid: u32) -> Result<()> {
     use rustix::fs::{FileType, Mode, OFlags, Stat, Uid};
     let is_null = |stat: &Stat| {
@@ -231,7 +237,8 @@ fn own_streams(uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// A directory outside the container would show as unreachable: a descriptor of the host's must not be a way out.
+/// A directory outside the container would show as unreachable: a descriptor of the host's must not
+/// be a way out.
 fn verify_working_directory() -> Result<()> {
     let cwd = rustix::process::getcwd(Vec::new()).context(|| "verify the working directory")?;
     if cwd.to_bytes().starts_with(b"/") {

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The longest text in one entry; longer lines are continued in further ones, marked `P` but for the last.
+/// The longest text in one entry; longer lines are continued in further ones, marked `P` but for
+/// the last.
 pub(crate) const MAX_ENTRY_BYTES: usize = 16 * 1024;
 
 /// Which output a text came from.
@@ -34,7 +35,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log; without a path, or when it cannot be opened, output is only for who is attached.
+    /// Opens the log; without a path, or when it cannot be opened, output is only for who is
+    /// attached.
     pub(crate) fn open(path: Option<&Path>) -> Log {
         let file = path.and_then(|path| open(path).ok());
         Log {
@@ -52,7 +54,8 @@ impl Log {
         Ok(())
     }
 
-    /// Adds output; whole lines are written at once. A full disk loses log entries, never the container.
+    /// Adds output; whole lines are written at once. A full disk loses log entries, never the
+    /// container.
     pub(crate) fn append(&mut self, stream: Stream, text: &[u8], now: i64) {
         let Some(file) = &mut self.file else { return };
         let mut entries = Vec::with_capacity(text.len() + 128);

@@ -1,16 +1,22 @@
-//! The shim: one small process per pod, which holds the pod's namespaces and is the parent of its containers.
+//! The shim: one small process per pod, which holds the pod's namespaces and is the parent of its
+//! containers.
 //!
-//! It is the same program started anew (`oxikube shim DIR`), single-threaded from beginning to end, because it forks. It makes
-//! containers, reaps them, copies their output into log files and to who is attached, and notes how they ended on
-//! the disk. It takes no decisions: plans come as files, calls over a socket in its directory. The runtime may come and go.
+//! It is the same program started anew (`oxikube shim DIR`), single-threaded from beginning to end,
+//! because it forks. It makes containers, reaps them, copies their output into log files and to who
+//! is attached, and notes how they ended on the disk. It takes no decisions: plans come as files,
+//! calls over a socket in its directory. The runtime may come and go.
 
 mod child;
 mod launch;
+mod limits;
 mod log;
 pub mod protocol;
 mod rootfs;
 mod server;
+mod starting;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,12 +26,13 @@ use linux::namespace::{self, Kind};
 use linux::process::{self, Fork};
 use linux::{Context, Result};
 
-pub(crate) use self::server::apply as apply_limits;
+pub(crate) use self::limits::apply as apply_limits;
 
 use self::protocol::{SANDBOX_PLAN, SOCKET, SandboxPlan};
 
-/// Runs a shim. `args` is what follows the sub-command: the sandbox's directory. Must be called before the process has a second
-/// thread. Returns once the shim, a child of its own, takes calls; the error goes to standard error.
+/// Runs a shim. `args` is what follows the sub-command: the sandbox's directory. Must be called
+/// before the process has a second thread. Returns once the shim, a child of its own, takes calls;
+/// the error goes to standard error.
 pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let (Some(dir), None) = (args.next(), args.next()) else {
@@ -93,7 +100,8 @@ fn prepare(dir: &Path) -> Result<server::Server> {
     rustix::process::chdir("/").context(what)?;
     process::set_name("oxikube-shim")?;
     process::become_subreaper()?;
-    // The shim ends when it is told to over its socket, with its pod, and not because somebody stops the runtime.
+    // The shim ends when it is told to over its socket, with its pod, and not because somebody
+    // stops the runtime.
     use nix::sys::signal::Signal;
     for signal in [
         Signal::SIGPIPE,
@@ -117,7 +125,7 @@ fn prepare(dir: &Path) -> Result<server::Server> {
         std::fs::create_dir_all(path).context(|| format!("make {}", path.display()))?;
         linux::mount::tmpfs_at(path, &format!("mode=1777,size={bytes}"))?;
     }
-    server::Server::new(dir.to_owned(), plan, hierarchies, &dir.join(SOCKET))
+    server::Server::new(plan, hierarchies, &dir.join(SOCKET))
 }
 
 fn make_namespaces(plan: &SandboxPlan) -> Result<()> {

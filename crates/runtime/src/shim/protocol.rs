@@ -1,7 +1,9 @@
-//! What the runtime and a shim say to each other: JSON messages on a unix socket that keeps boundaries, descriptors beside them.
+//! What the runtime and a shim say to each other: JSON messages on a unix socket that keeps
+//! boundaries, descriptors beside them.
 //!
-//! A shim outlives the runtime that started it, so a newer runtime must understand an older shim: fields are only ever added,
-//! with defaults, and [`VERSION`] grows when a call changes its meaning. Large things (plans) go through files.
+//! A shim outlives the runtime that started it, so a newer runtime must understand an older shim:
+//! fields are only ever added, with defaults, and [`VERSION`] grows when a call changes its
+//! meaning. Large things (plans) go through files.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +67,9 @@ pub enum Call {
         /// Its directory.
         dir: std::path::PathBuf,
     },
-    /// Run a command in a container. Without a terminal three descriptors come along; with one, its master goes back. Answered by
-    /// [`Answer::Executing`], later followed by [`Event::ExecExited`].
+    /// Run a command in a container. Without a terminal three descriptors come along; with one, its
+    /// master goes back. Answered by [`Answer::Executing`], later followed by
+    /// [`Event::ExecExited`].
     Exec {
         /// In which container.
         container: String,
@@ -92,7 +95,8 @@ pub enum Call {
         /// As [`Answer::Executing`] said.
         exec: u64,
     },
-    /// Copy output to, and input from, the descriptors that come along, in the order stdin, stdout, stderr.
+    /// Copy output to, and input from, the descriptors that come along, in the order stdin, stdout,
+    /// stderr.
     Attach {
         /// Which container.
         container: String,
@@ -113,7 +117,8 @@ pub enum Call {
         /// Which container.
         container: String,
     },
-    /// Connect to a port on the pod's loopback. The socket, still connecting, goes back with [`Answer::Done`].
+    /// Connect to a port on the pod's loopback. The socket, still connecting, goes back with
+    /// [`Answer::Done`].
     Connect {
         /// The port.
         port: u16,

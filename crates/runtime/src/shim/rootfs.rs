@@ -1,5 +1,5 @@
-//! The container's file system, built in its own mount namespace from handles: nothing is resolved outside the root, nothing
-//! twice.
+//! The container's file system, built in its own mount namespace from handles: nothing is resolved
+//! outside the root, nothing twice.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -19,8 +19,8 @@ pub(crate) struct RootFs {
     pub(crate) devpts: Option<OwnedFd>,
 }
 
-/// Builds the file system and makes it the root of the calling process. The process is in a new mount namespace, in the PID
-/// and network namespace of the container and in its cgroup.
+/// Builds the file system and makes it the root of the calling process. The process is in a new
+/// mount namespace, in the PID and network namespace of the container and in its cgroup.
 pub(crate) fn enter(plan: &ContainerPlan, cgroups: &linux::cgroup::Cgroup) -> Result<RootFs> {
     // What shall propagate to the host must be copied while we are still its peer.
     let mut sources = Vec::new();
@@ -94,50 +94,10 @@ fn make(
     cgroups: &linux::cgroup::Cgroup,
     root: &OwnedFd,
 ) -> Result<OwnedFd> {
-    let attributes = |base: Attributes| Attributes {
-        read_only: wanted.read_only,
-        ..base
-    };
-    let made = match &wanted.source {
-        Source::Proc => mount::new_filesystem("proc", &[], attributes(Attributes::INERT))?,
-        Source::Sys => mount::new_filesystem("sysfs", &[], attributes(Attributes::INERT))?,
-        Source::Dev => {
-            let options = [("mode", Some("755")), ("size", Some("65536k"))];
-            let base = Attributes {
-                no_suid: true,
-                no_exec: true,
-                ..Attributes::default()
-            };
-            mount::new_filesystem("tmpfs", &options, base)?
-        }
-        Source::DevPts => {
-            let options = [
-                ("mode", Some("0620")),
-                ("ptmxmode", Some("0666")),
-                ("gid", Some("5")),
-            ];
-            let base = Attributes {
-                no_suid: true,
-                no_exec: true,
-                ..Attributes::default()
-            };
-            mount::new_filesystem("devpts", &options, base)?
-        }
-        Source::Mqueue => mount::new_filesystem("mqueue", &[], Attributes::INERT)?,
-        Source::Cgroup => return cgroup(wanted, cgroups, root),
-        Source::Host(path) => match source {
-            Some(copied) => copied,
-            None => mount::clone_tree(CWD, path, true)?,
-        },
-        Source::ImageVolume(on_host) => image_volume(on_host, &wanted.destination, root)?,
-        // An overlay without an upper directory has at least two lower ones.
-        Source::Image(layers) if layers.len() == 1 => mount::clone_tree(CWD, &layers[0], false)?,
-        Source::Image(layers) => mount::overlay(&Overlay {
-            lower: layers,
-            upper: None,
-            volatile: false,
-        })?,
-    };
+    if wanted.source == Source::Cgroup {
+        return cgroup(wanted, cgroups, root);
+    }
+    let made = source_of(wanted, source, root)?;
     let kind = match is_directory(&made)? {
         true => Kind::Directory,
         false => Kind::File,
@@ -175,12 +135,62 @@ fn make(
     Ok(made)
 }
 
+/// What is to be mounted, detached.
+fn source_of(wanted: &Mount, source: Option<OwnedFd>, root: &OwnedFd) -> Result<OwnedFd> {
+    let attributes = |base: Attributes| Attributes {
+        read_only: wanted.read_only,
+        ..base
+    };
+    Ok(match &wanted.source {
+        Source::Proc => mount::new_filesystem("proc", &[], attributes(Attributes::INERT))?,
+        Source::Sys => mount::new_filesystem("sysfs", &[], attributes(Attributes::INERT))?,
+        Source::Dev => {
+            let options = [("mode", Some("755")), ("size", Some("65536k"))];
+            let base = Attributes {
+                no_suid: true,
+                no_exec: true,
+                ..Attributes::default()
+            };
+            mount::new_filesystem("tmpfs", &options, base)?
+        }
+        Source::DevPts => {
+            let options = [
+                ("mode", Some("0620")),
+                ("ptmxmode", Some("0666")),
+                ("gid", Some("5")),
+            ];
+            let base = Attributes {
+                no_suid: true,
+                no_exec: true,
+                ..Attributes::default()
+            };
+            mount::new_filesystem("devpts", &options, base)?
+        }
+        Source::Mqueue => mount::new_filesystem("mqueue", &[], Attributes::INERT)?,
+        // It is more than one mount, attached where it is made.
+        Source::Cgroup => return Err(Error::new("make a cgroup mount", rustix::io::Errno::INVAL)),
+        Source::Host(path) => match source {
+            Some(copied) => copied,
+            None => mount::clone_tree(CWD, path, true)?,
+        },
+        Source::ImageVolume(on_host) => image_volume(on_host, &wanted.destination, root)?,
+        // An overlay without an upper directory has at least two lower ones.
+        Source::Image(layers) if layers.len() == 1 => mount::clone_tree(CWD, &layers[0], false)?,
+        Source::Image(layers) => mount::overlay(&Overlay {
+            lower: layers,
+            upper: None,
+            volatile: false,
+        })?,
+    })
+}
+
 fn is_directory(fd: &OwnedFd) -> Result<bool> {
     let stat = rustix::fs::fstat(fd).context(|| "look at a mount")?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// A volume that the image declares: a directory of the runtime's that starts as a copy of the image's content there.
+/// A volume that the image declares: a directory of the runtime's that starts as a copy of the
+/// image's content there.
 fn image_volume(on_host: &Path, destination: &str, root: &OwnedFd) -> Result<OwnedFd> {
     if !on_host.exists() {
         std::fs::create_dir_all(on_host).context(|| format!("make {}", on_host.display()))?;
@@ -191,8 +201,8 @@ fn image_volume(on_host: &Path, destination: &str, root: &OwnedFd) -> Result<Own
     mount::clone_tree(CWD, on_host, false)
 }
 
-/// Shows a container its own control groups. Version 1: each hierarchy bound at its usual name; version 2: the tree of its
-/// cgroup namespace.
+/// Shows a container its own control groups. Version 1: each hierarchy bound at its usual name;
+/// version 2: the tree of its cgroup namespace.
 fn cgroup(wanted: &Mount, cgroups: &linux::cgroup::Cgroup, root: &OwnedFd) -> Result<OwnedFd> {
     let inert = Attributes {
         read_only: wanted.read_only,
@@ -327,7 +337,8 @@ fn requested(device: &Device, root: &OwnedFd) -> Result<()> {
     node(&dir, Path::new(name), kind, numbers, stat.st_mode & 0o777)
 }
 
-/// Hides and protects paths. What covers them is made here and held open, never found by name in the container.
+/// Hides and protects paths. What covers them is made here and held open, never found by name in
+/// the container.
 fn hide(plan: &ContainerPlan, root: &OwnedFd, dev: Option<&OwnedFd>) -> Result<()> {
     let read_only = Attributes {
         read_only: true,
@@ -369,7 +380,8 @@ fn hide(plan: &ContainerPlan, root: &OwnedFd, dev: Option<&OwnedFd>) -> Result<(
     Ok(())
 }
 
-/// A handle on a path in the container, if it is there; links in it are refused, as the path is one of `/proc` or `/sys`.
+/// A handle on a path in the container, if it is there; links in it are refused, as the path is one
+/// of `/proc` or `/sys`.
 fn existing(root: &OwnedFd, path_in: &str) -> Result<Option<OwnedFd>> {
     match path::open_in_root_no_links(root, Path::new(path_in)) {
         Ok(found) => Ok(Some(found)),

@@ -6,75 +6,55 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::cgroup::{Cgroup, Hierarchies};
-use linux::namespace::{Kind, Namespace};
+use linux::namespace::Kind;
 use linux::process::{self, Fork, Process};
 use linux::signal::Signals;
 use linux::socket::{self, Message as Datagram};
-use linux::{Context, Error, Result};
-use oci::limits::Write;
-use oci::user::User;
+use linux::{Error, Result};
 use oci::{ContainerPlan, PidNamespace};
 use rustix::event::{PollFd, PollFlags};
 
-use super::launch::{self, Stdio};
-use super::log::Log;
 use super::protocol::*;
+use super::starting::{Starting, What};
 use super::streams::{Ready, Streams};
 
-/// How long killed processes may take to disappear (they cannot be held up but by a device that hangs).
+/// How long killed processes may take to disappear (they cannot be held up but by a device that
+/// hangs).
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shim.
 pub(crate) struct Server {
     plan: SandboxPlan,
-    hierarchies: Hierarchies,
+    pub(super) hierarchies: Hierarchies,
     listener: OwnedFd,
     socket: PathBuf,
     signals: Signals,
     /// The first process of the pod's PID namespace, if the containers share one.
-    pause: Option<Process>,
-    containers: BTreeMap<String, Container>,
-    execs: BTreeMap<u64, Exec>,
+    pub(super) pause: Option<Process>,
+    pub(super) containers: BTreeMap<String, Container>,
+    pub(super) execs: BTreeMap<u64, Exec>,
     connections: BTreeMap<u64, OwnedFd>,
-    starting: Vec<Starting>,
-    next: u64,
+    pub(super) starting: Vec<Starting>,
+    pub(super) next: u64,
     stopping: bool,
 }
 
-struct Container {
-    plan: ContainerPlan,
-    dir: PathBuf,
-    cgroup: Cgroup,
-    process: Process,
-    streams: Streams,
-    started: bool,
-    exited: Option<Exited>,
+pub(super) struct Container {
+    pub(super) plan: ContainerPlan,
+    pub(super) dir: PathBuf,
+    pub(super) cgroup: Cgroup,
+    pub(super) process: Process,
+    pub(super) streams: Streams,
+    pub(super) started: bool,
+    pub(super) exited: Option<Exited>,
 }
 
-struct Exec {
-    process: Process,
-    connection: u64,
-    started: bool,
+pub(super) struct Exec {
+    pub(super) process: Process,
+    pub(super) connection: u64,
+    pub(super) started: bool,
     /// It ended before its start was answered.
-    code: Option<i32>,
-}
-
-/// A child that has not yet become its program.
-struct Starting {
-    what: What,
-    connection: u64,
-    request: u64,
-    /// What it says about it.
-    tell: OwnedFd,
-    said: Vec<u8>,
-    /// Where its terminal comes from.
-    terminal: Option<OwnedFd>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
-    Container(String),
-    Exec(u64),
+    pub(super) code: Option<i32>,
 }
 
 /// What became ready in one round.
@@ -86,11 +66,10 @@ enum Source {
     Streams(String, Ready),
 }
 
-type Reply = std::result::Result<(Answer, Option<OwnedFd>), Failure>;
+pub(super) type Reply = std::result::Result<(Answer, Option<OwnedFd>), Failure>;
 
 impl Server {
     pub(crate) fn new(
-        _dir: PathBuf,
         plan: SandboxPlan,
         hierarchies: Hierarchies,
         socket: &Path,
@@ -227,7 +206,7 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, connection: u64, id: u64, reply: Reply) {
+    pub(super) fn answer(&mut self, connection: u64, id: u64, reply: Reply) {
         let (result, fd) = match reply {
             Ok((answer, fd)) => (Ok(answer), fd),
             Err(failure) => (Err(failure), None),
@@ -262,71 +241,65 @@ impl Server {
 
     /// Carries out a call; `None` when the answer comes later.
     fn call(&mut self, connection: u64, request: Request, message: Datagram) -> Option<Reply> {
-        let done = Ok((Answer::Done, None));
-        let reply = match request.call {
-            Call::Hello => Ok((self.hello(), None)),
-            Call::Start { container, dir } => {
-                match self.start(connection, request.id, container, dir) {
-                    Ok(()) => return None,
-                    Err(error) => Err(failed(&error)),
-                }
-            }
+        let fds = message.descriptors;
+        let begun = match request.call {
+            Call::Start { container, dir } => self
+                .start(connection, request.id, container, dir)
+                .map_err(|error| failed(&error)),
             Call::Exec {
                 container,
                 arguments,
                 terminal,
-            } => {
-                let fds = message.descriptors;
-                match self.exec(
-                    connection, request.id, &container, &arguments, terminal, fds,
-                ) {
-                    Ok(()) => return None,
-                    Err(failure) => Err(failure),
+            } => self.exec(
+                connection, request.id, &container, &arguments, terminal, fds,
+            ),
+            call => return Some(self.call_now(call, fds)),
+        };
+        begun.err().map(Err)
+    }
+
+    /// Carries out a call that is done at once.
+    fn call_now(&mut self, call: Call, fds: Vec<OwnedFd>) -> Reply {
+        match call {
+            // Begun by the caller of this.
+            Call::Start { .. } | Call::Exec { .. } => return Err(Failure::NotFound),
+            Call::Hello => return Ok((self.hello(), None)),
+            Call::Connect { port } => {
+                let socket = connect(port).map_err(|error| failed(&error))?;
+                return Ok((Answer::Done, Some(socket)));
+            }
+            Call::Signal { container, signal } => {
+                let process = &self.running(&container)?.process;
+                process.signal(signal).map_err(|error| failed(&error))?;
+            }
+            Call::Kill { container } => {
+                self.running(&container)?
+                    .kill()
+                    .map_err(|error| failed(&error))?;
+            }
+            Call::KillExec { exec } => {
+                if let Some(exec) = self.execs.get(&exec) {
+                    exec.process.kill().map_err(|error| failed(&error))?;
                 }
             }
-            Call::Signal { container, signal } => self
-                .running(&container)
-                .and_then(|one| one.process.signal(signal).map_err(|error| failed(&error)))
-                .and(done),
-            Call::Kill { container } => self
-                .running(&container)
-                .and_then(|one| one.kill().map_err(|error| failed(&error)))
-                .and(done),
-            Call::KillExec { exec } => match self.execs.get(&exec) {
-                Some(exec) => exec
-                    .process
-                    .kill()
-                    .map_err(|error| failed(&error))
-                    .and(done),
-                None => done,
-            },
-            Call::Attach { container, streams } => self
-                .attach(&container, streams, message.descriptors)
-                .and(done),
+            Call::Attach { container, streams } => self.attach(&container, streams, fds)?,
             Call::Resize {
                 container,
                 columns,
                 rows,
-            } => self
-                .running(&container)
-                .and_then(|one| one.streams.terminal().ok_or(Failure::NotRunning))
-                .and_then(|fd| {
-                    linux::terminal::resize(fd, columns, rows).map_err(|error| failed(&error))
-                })
-                .and(done),
-            Call::ReopenLog { container } => match self.containers.get_mut(&container) {
-                Some(one) => {
-                    let reopened = one.streams.log.reopen();
-                    reopened
-                        .map_err(|error| Failure::Failed(error.to_string()))
-                        .and(done)
-                }
-                None => Err(Failure::NotFound),
-            },
-            Call::Connect { port } => match connect(port) {
-                Ok(socket) => Ok((Answer::Done, Some(socket))),
-                Err(error) => Err(failed(&error)),
-            },
+            } => {
+                let terminal = self.running(&container)?.streams.terminal();
+                let terminal = terminal.ok_or(Failure::NotRunning)?;
+                linux::terminal::resize(terminal, columns, rows).map_err(|error| failed(&error))?;
+            }
+            Call::ReopenLog { container } => {
+                let container = self
+                    .containers
+                    .get_mut(&container)
+                    .ok_or(Failure::NotFound)?;
+                let reopened = container.streams.log.reopen();
+                reopened.map_err(|error| Failure::Failed(error.to_string()))?;
+            }
             Call::Forget { container } => {
                 if self
                     .containers
@@ -335,14 +308,10 @@ impl Server {
                 {
                     self.containers.remove(&container);
                 }
-                done
             }
-            Call::Shutdown => {
-                self.shut_down();
-                done
-            }
-        };
-        Some(reply)
+            Call::Shutdown => self.shut_down(),
+        }
+        Ok((Answer::Done, None))
     }
 
     fn hello(&self) -> Answer {
@@ -357,252 +326,13 @@ impl Server {
         }
     }
 
-    fn running(&self, id: &str) -> std::result::Result<&Container, Failure> {
+    pub(super) fn running(&self, id: &str) -> std::result::Result<&Container, Failure> {
         let container = self.containers.get(id).ok_or(Failure::NotFound)?;
         if container.exited.is_some() {
             Err(Failure::NotRunning)
         } else {
             Ok(container)
         }
-    }
-
-    /// Forks a container's first process; the answer follows when it has become its program.
-    fn start(&mut self, connection: u64, request: u64, id: String, dir: PathBuf) -> Result<()> {
-        let plan: ContainerPlan = super::read_json(&dir.join(CONTAINER_PLAN))?;
-        let cgroup = self.hierarchies.group(&plan.cgroup);
-        cgroup.create()?;
-        let limited = limit(&cgroup, &plan);
-        let forked = limited.and_then(|()| self.fork_container(&plan, &cgroup));
-        let (process, streams, tell, terminal) = match forked {
-            Ok(forked) => forked,
-            Err(error) => {
-                let _ = cgroup.remove();
-                return Err(error);
-            }
-        };
-        self.containers.insert(
-            id.clone(),
-            Container {
-                plan,
-                dir,
-                cgroup,
-                process,
-                streams,
-                started: false,
-                exited: None,
-            },
-        );
-        let what = What::Container(id);
-        self.starting.push(Starting {
-            what,
-            connection,
-            request,
-            tell,
-            said: Vec::new(),
-            terminal,
-        });
-        Ok(())
-    }
-
-    fn fork_container(
-        &mut self,
-        plan: &ContainerPlan,
-        cgroup: &Cgroup,
-    ) -> Result<(Process, Streams, OwnedFd, Option<OwnedFd>)> {
-        let mut streams = Streams::new(Log::open(plan.log_path.as_deref()), plan.stdin_once);
-        let (stdio, terminal) = if plan.terminal {
-            let (ours, theirs) = socket::pair()?;
-            (Stdio::Terminal(theirs), Some(ours))
-        } else {
-            let (stdin, input) = match plan.stdin {
-                true => pipe().map(|(read, write)| (read, Some(write)))?,
-                false => (null()?, None),
-            };
-            let (out, stdout) = pipe()?;
-            let (err, stderr) = pipe()?;
-            streams.set_pipes(input, [out, err])?;
-            (Stdio::Plain([stdin, stdout, stderr]), None)
-        };
-        let (told, tell) = pipe()?;
-        let mut kinds = vec![Kind::Mount];
-        let back = match &plan.pid {
-            PidNamespace::Container => {
-                kinds.push(Kind::Pid);
-                None
-            }
-            other => self.enter_pid_namespace(other)?,
-        };
-        let forked = process::fork(&kinds, None);
-        if let (Some(back), Ok(Fork::Parent(_)) | Err(_)) = (back, &forked) {
-            back.enter()?;
-        }
-        match forked? {
-            Fork::Child => launch::container(plan, cgroup, stdio, tell),
-            Fork::Parent(process) => Ok((process, streams, told, terminal)),
-        }
-    }
-
-    /// Makes the next child a member of another PID namespace; answers with the way back.
-    fn enter_pid_namespace(&self, which: &PidNamespace) -> Result<Option<Namespace>> {
-        let pid = match which {
-            PidNamespace::Container | PidNamespace::Host => return Ok(None),
-            PidNamespace::Pod => self.pause.as_ref().map(Process::pid),
-            PidNamespace::Target(id) => self.running(id).ok().map(|one| one.process.pid()),
-        };
-        let missing = || Error::new("join a PID namespace", rustix::io::Errno::SRCH);
-        let back = Namespace::current(Kind::Pid)?;
-        Namespace::of(pid.ok_or_else(missing)?, Kind::Pid)?.enter()?;
-        Ok(Some(back))
-    }
-
-    fn exec(
-        &mut self,
-        connection: u64,
-        request: u64,
-        id: &str,
-        arguments: &[String],
-        terminal: bool,
-        fds: Vec<OwnedFd>,
-    ) -> std::result::Result<(), Failure> {
-        let container = self.running(id)?;
-        if !container.started {
-            return Err(Failure::NotRunning);
-        }
-        let forked = self.fork_exec(container, arguments, terminal, fds);
-        let (process, tell, terminal) = forked.map_err(|error| failed(&error))?;
-        self.next += 1;
-        let exec = Exec {
-            process,
-            connection,
-            started: false,
-            code: None,
-        };
-        self.execs.insert(self.next, exec);
-        let what = What::Exec(self.next);
-        self.starting.push(Starting {
-            what,
-            connection,
-            request,
-            tell,
-            said: Vec::new(),
-            terminal,
-        });
-        Ok(())
-    }
-
-    fn fork_exec(
-        &self,
-        container: &Container,
-        arguments: &[String],
-        terminal: bool,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(Process, OwnedFd, Option<OwnedFd>)> {
-        let (stdio, socket) = if terminal {
-            let (ours, theirs) = socket::pair()?;
-            (Stdio::Terminal(theirs), Some(ours))
-        } else {
-            let fds = <[OwnedFd; 3]>::try_from(fds);
-            let fds =
-                fds.map_err(|_| Error::new("exec needs three streams", rustix::io::Errno::INVAL))?;
-            (Stdio::Plain(fds), None)
-        };
-        let (told, tell) = pipe()?;
-        let pid = container.process.pid();
-        // The child of ours is unreaped as long as it is in the table: the number is still its own.
-        let mut inside = vec![Namespace::of(pid, Kind::Mount)?];
-        if container.cgroup.is_v2() {
-            inside.insert(0, Namespace::of(pid, Kind::Cgroup)?);
-        }
-        let back = Namespace::current(Kind::Pid)?;
-        Namespace::of(pid, Kind::Pid)?.enter()?;
-        let forked = process::fork(&[], None);
-        if let Ok(Fork::Child) = forked {
-            launch::exec(
-                &container.plan,
-                arguments,
-                &container.cgroup,
-                &inside,
-                stdio,
-                tell,
-            );
-        }
-        back.enter()?;
-        match forked? {
-            Fork::Parent(process) => Ok((process, told, socket)),
-            Fork::Child => process::exit_now(1),
-        }
-    }
-
-    /// Answers for those children that have become their programs or have failed to.
-    fn finish_starting(&mut self) {
-        while let Some(at) = self.starting.iter().position(Starting::is_over) {
-            let starting = self.starting.remove(at);
-            let said = String::from_utf8_lossy(&starting.said).into_owned();
-            let error = said.lines().find_map(|line| line.strip_prefix("error "));
-            let user = said.lines().find_map(|line| line.strip_prefix("user "));
-            let terminal = starting.terminal.as_ref().and_then(receive_terminal);
-            let outcome = match error {
-                Some(error) => Err(Failure::Failed(error.to_owned())),
-                // Killed on its way, for example for want of memory.
-                None if user.is_none() => Err(Failure::Failed("the process ended early".into())),
-                None => {
-                    Ok(serde_json::from_str::<User>(user.unwrap_or_default()).unwrap_or_default())
-                }
-            };
-            let reply = match &starting.what {
-                What::Container(id) => self.container_started(id, outcome, terminal),
-                What::Exec(exec) => {
-                    if let (Some(one), Ok(_)) = (self.execs.get_mut(exec), &outcome) {
-                        one.started = true;
-                    }
-                    outcome.map(|_| (Answer::Executing { exec: *exec }, terminal))
-                }
-            };
-            let failed = reply.is_err();
-            self.answer(starting.connection, starting.request, reply);
-            if let What::Exec(exec) = starting.what {
-                let code = self.execs.get(&exec).and_then(|exec| exec.code);
-                match code {
-                    Some(_) if failed => drop(self.execs.remove(&exec)),
-                    Some(code) => self.exec_exited(exec, code),
-                    None => {}
-                }
-            }
-        }
-    }
-
-    fn container_started(
-        &mut self,
-        id: &str,
-        outcome: std::result::Result<User, Failure>,
-        terminal: Option<OwnedFd>,
-    ) -> Reply {
-        let Some(container) = self.containers.get_mut(id) else {
-            return Err(Failure::NotFound);
-        };
-        let user = outcome?;
-        if let Some(master) = terminal {
-            container
-                .streams
-                .set_terminal(master)
-                .map_err(|error| failed(&error))?;
-        }
-        container.started = true;
-        // Exec is the same user, whatever the container does to its user database meanwhile.
-        container.plan.user = oci::user::UserChoice {
-            user: format!("{}:{}", user.uid, user.gid),
-            supplemental_groups: user.groups.clone(),
-            strict: true,
-        };
-        let pid = container.process.pid().as_raw_nonzero().get();
-        let started = Started {
-            pid,
-            at: super::now(),
-            user,
-        };
-        // Only the answer counts; the note is for a runtime that is restarted.
-        let _ = super::write_json(&container.dir, STARTED, &started);
-        Ok((Answer::Started(started), None))
     }
 
     fn attach(
@@ -642,19 +372,6 @@ impl Server {
         // Anybody else is an orphan of a container that shares our PID namespace.
     }
 
-    /// Reads the last words of a child that has exited before its start is answered.
-    fn settle(&mut self, what: &What) {
-        for starting in self
-            .starting
-            .iter_mut()
-            .filter(|starting| starting.what == *what)
-        {
-            starting.read();
-            starting.over();
-        }
-        self.finish_starting();
-    }
-
     fn container_exited(&mut self, id: &str, code: i32) {
         let Some(container) = self.containers.get_mut(id) else {
             return;
@@ -679,7 +396,7 @@ impl Server {
         });
     }
 
-    fn exec_exited(&mut self, exec: u64, code: i32) {
+    pub(super) fn exec_exited(&mut self, exec: u64, code: i32) {
         let Some(one) = self.execs.get_mut(&exec) else {
             return;
         };
@@ -729,26 +446,7 @@ impl Container {
     }
 }
 
-impl Starting {
-    fn read(&mut self) {
-        let mut buffer = [0; 4096];
-        match rustix::io::read(&self.tell, &mut buffer) {
-            Ok(0) => self.over(),
-            Ok(read) if self.said.len() < 64 * 1024 => self.said.extend_from_slice(&buffer[..read]),
-            _ => {}
-        }
-    }
-
-    fn over(&mut self) {
-        self.said.push(b'\0');
-    }
-
-    fn is_over(&self) -> bool {
-        self.said.last() == Some(&b'\0')
-    }
-}
-
-fn failed(error: &Error) -> Failure {
+pub(super) fn failed(error: &Error) -> Failure {
     Failure::Failed(cri::chain(error))
 }
 
@@ -763,94 +461,6 @@ fn start_pause() -> Result<Process> {
             process::pause_forever()
         }
     }
-}
-
-/// Writes all limits and, unless the container is privileged, the device rules of version 1.
-fn limit(cgroup: &Cgroup, plan: &ContainerPlan) -> Result<()> {
-    let mut writes = match cgroup.is_v2() {
-        true => oci::limits::v2(&plan.limits),
-        false => oci::limits::v1(&plan.limits),
-    };
-    if !cgroup.is_v2() && !plan.privileged {
-        writes.extend(oci::limits::v1_device_rules());
-        for device in &plan.devices {
-            writes.extend(device_rule(device)?);
-        }
-    }
-    apply(cgroup, &writes)?;
-    match cgroup.open()? {
-        Some(group) if !plan.privileged => {
-            linux::device_filter::restrict(group, &device_filter(plan)?)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The same rules for version 2.
-fn device_filter(plan: &ContainerPlan) -> Result<Vec<linux::device_filter::Rule>> {
-    let mut writes = oci::limits::v1_device_rules();
-    for device in &plan.devices {
-        writes.extend(device_rule(device)?);
-    }
-    let rules = writes
-        .iter()
-        .filter_map(|write| oci::limits::parse_device_rule(&write.value));
-    let rules = rules.map(|rule| linux::device_filter::Rule {
-        block: rule.block,
-        major: rule.major,
-        minor: rule.minor,
-        read: rule.permissions.contains('r'),
-        write: rule.permissions.contains('w'),
-        mknod: rule.permissions.contains('m'),
-    });
-    Ok(rules.collect())
-}
-
-/// Writes cgroup files; those that a machine may lack are left out there.
-pub(crate) fn apply(cgroup: &Cgroup, writes: &[Write]) -> Result<()> {
-    for write in writes {
-        if let Err(error) = cgroup.write(&write.controller, &write.file, &write.value)
-            && !write.optional
-        {
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-fn device_rule(device: &oci::limits::Device) -> Result<Option<Write>> {
-    use rustix::fs::FileType;
-    let path = Path::new(&device.host_path);
-    let stat = rustix::fs::stat(path).context(|| format!("look at {}", path.display()))?;
-    let block = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::BlockDevice => true,
-        FileType::CharacterDevice => false,
-        _ => return Ok(None),
-    };
-    let (major, minor) = (
-        rustix::fs::major(stat.st_rdev),
-        rustix::fs::minor(stat.st_rdev),
-    );
-    Ok(Some(oci::limits::v1_device_rule(
-        block,
-        major,
-        minor,
-        &device.permissions,
-    )))
-}
-
-fn receive_terminal(socket: &OwnedFd) -> Option<OwnedFd> {
-    socket::receive(socket).ok().flatten()?.descriptors.pop()
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "make a pipe")
-}
-
-fn null() -> Result<OwnedFd> {
-    std::fs::File::open("/dev/null")
-        .map(OwnedFd::from)
-        .context(|| "open /dev/null")
 }
 
 /// Connects to a port on the loopback of the pod: version 4 first, then 6.

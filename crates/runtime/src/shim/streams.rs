@@ -1,7 +1,8 @@
-//! The standard streams of one container: output goes to the log and to everybody attached, input comes from them.
+//! The standard streams of one container: output goes to the log and to everybody attached, input
+//! comes from them.
 //!
-//! Buffers are bounded: while somebody attached does not take what was read, nothing more is read, and the container waits, as it
-//! would for a terminal.
+//! Buffers are bounded: while somebody attached does not take what was read, nothing more is read,
+//! and the container waits, as it would for a terminal.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

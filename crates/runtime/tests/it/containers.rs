@@ -433,8 +433,8 @@ async fn runc_2019_5736_the_runtimes_program_cannot_be_reached() {
     let node = Node::new().await;
     let pod = node.run_pod(node.sandbox_config("exe")).await;
     let id = node.run(&pod, shell("sleep 1000")).await;
-    // While a command starts, /proc/PID/exe is the runtime's program: it lies on no mount of the container, and what leads there
-    // needs ptrace rights over a process with more capabilities.
+    // While a command starts, /proc/PID/exe is the runtime's program: it lies on no mount of the
+    // container, and what leads there needs ptrace rights over a process with more capabilities.
     let script = "for p in /proc/[0-9]*; do readlink $p/exe; done";
     let (_, out, _) = node.exec(&id, &["sh", "-c", script]).await.unwrap();
     assert!(!out.contains("runtime-test-shim"), "{out}");

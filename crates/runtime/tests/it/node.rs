@@ -76,7 +76,8 @@ impl Node {
         }
     }
 
-    /// What a restart of the program does: the old runtime is gone, a new one opens the same directories.
+    /// What a restart of the program does: the old runtime is gone, a new one opens the same
+    /// directories.
     pub(crate) async fn restart(&mut self) {
         self.runtime = open(self.dir.path(), &self.cgroup).await;
         self.events = self
@@ -205,7 +206,8 @@ impl Node {
         ))
     }
 
-    /// Runs a shell script in a fresh container of a fresh pod to its end: exit code and output without times.
+    /// Runs a shell script in a fresh container of a fresh pod to its end: exit code and output
+    /// without times.
     pub(crate) async fn script(
         &mut self,
         script: &str,
@@ -384,6 +386,32 @@ pub(crate) fn busybox_archive(tag: &str, extra: Extra<'_>) -> Vec<u8> {
 
 /// [`busybox_archive`] with a run configuration.
 pub(crate) fn archive_with(tag: &str, extra: Extra<'_>, run: serde_json::Value) -> Vec<u8> {
+    let layer = busybox_layer(extra);
+    let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    });
+    let manifest =
+        serde_json::json!([{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in [
+        ("config.json", config.to_string().into_bytes()),
+        ("layer.tar", layer),
+        ("manifest.json", manifest.to_string().into_bytes()),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        archive
+            .append_data(&mut header, name, bytes.as_slice())
+            .unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+/// The only layer of such an image.
+fn busybox_layer(extra: Extra<'_>) -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     let mut header =
         |path: &str, kind: tar::EntryType, mode: u32, bytes: &[u8], link: Option<&str>| {
@@ -441,28 +469,7 @@ pub(crate) fn archive_with(tag: &str, extra: Extra<'_>, run: serde_json::Value) 
             Entry::Link(to) => header(path, tar::EntryType::Symlink, 0o777, b"", Some(to)),
         }
     }
-    let layer = layer.into_inner().unwrap();
-    let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": run,
-        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-    });
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]);
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, bytes) in [
-        ("config.json", config.to_string().into_bytes()),
-        ("layer.tar", layer),
-        ("manifest.json", manifest.to_string().into_bytes()),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(bytes.len() as u64);
-        archive
-            .append_data(&mut header, name, bytes.as_slice())
-            .unwrap();
-    }
-    archive.into_inner().unwrap()
+    layer.into_inner().unwrap()
 }
 
 const APPLETS: &[&str] = &[
