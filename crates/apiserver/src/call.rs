@@ -136,10 +136,6 @@ impl Call {
 }
 
 /// The time of a request. The server is an outside: it reads the clock once a request and passes the time on.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the server reads the clock"
-)]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }

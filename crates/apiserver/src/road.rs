@@ -38,7 +38,13 @@ pub(crate) async fn answer(
         }
         Err(error) => Err(error),
     };
-    let mut response = result.unwrap_or_else(|error| respond::error(&call.form, &error));
+    let mut response = result.unwrap_or_else(|error| {
+        if error.code >= 500 {
+            let (verb, path) = (call.info.verb, &call.info.path);
+            tracing::warn!(code = error.code, verb, path, %error, "a request failed");
+        }
+        respond::error(&call.form, &error)
+    });
     for text in call.take_warnings() {
         respond::warn(&mut response, &text);
     }

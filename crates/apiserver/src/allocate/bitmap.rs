@@ -54,10 +54,6 @@ impl Bitmap {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server is an outside: it draws and passes values on"
-)]
 fn random_between(from: usize, to: usize) -> usize {
     rand::rng().random_range(from..to)
 }

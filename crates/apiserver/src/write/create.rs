@@ -162,19 +162,11 @@ fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), Api
 }
 
 /// A random UID.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "UIDs are made here and passed on as values"
-)]
 pub(crate) fn new_uid() -> String {
     Uuid::new_v4().to_string()
 }
 
 /// The random end of a generated name.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "names are made here and passed on as values"
-)]
 pub(crate) fn name_suffix() -> String {
     let mut random = rand::rng();
     let letter = |_| char::from(SUFFIX_LETTERS[random.random_range(0..SUFFIX_LETTERS.len())]);
