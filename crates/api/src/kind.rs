@@ -4,14 +4,16 @@
 //! road, discovery and the tests over the whole table read. The object itself stays a tree ([`Object`]): typed structs
 //! are views for defaults, validation and columns.
 
-use std::marker::PhantomData;
-
 use jiff::Timestamp;
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+mod erased;
+
+pub use erased::Erased;
 
 /// The names of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,6 +342,10 @@ pub trait AnyKind: Send + Sync {
     /// See [`Kind::RETURNS_DELETED`].
     fn returns_deleted(&self) -> bool;
     /// See [`Kind::from_stored`].
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "the object comes from the store, not the kind"
+    )]
     fn from_stored(&self, object: &mut Object);
     /// See [`Kind::to_stored`].
     fn to_stored(&self, object: &mut Object);
@@ -386,171 +392,6 @@ pub trait AnyKind: Send + Sync {
     fn schema_name(&self) -> String;
     /// Adds the kind's JSON schema (and all it refers to) to the generator.
     fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
-}
-
-/// Gives a [`Kind`] its object-safe face.
-pub struct Erased<K>(PhantomData<K>);
-
-impl<K> Erased<K> {
-    /// The face of `K`; const, for the static table.
-    #[expect(
-        clippy::new_without_default,
-        reason = "only the static table makes these"
-    )]
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<K: Kind> AnyKind for Erased<K> {
-    fn names(&self) -> &'static Names {
-        &K::NAMES
-    }
-    fn scope(&self) -> Scope {
-        K::SCOPE
-    }
-    fn verbs(&self) -> &'static [Verb] {
-        K::VERBS
-    }
-    fn subresources(&self) -> &'static [Subresource] {
-        K::SUBRESOURCES
-    }
-    fn columns(&self) -> &'static [Column] {
-        K::COLUMNS
-    }
-    fn has_generation(&self) -> bool {
-        K::HAS_GENERATION
-    }
-    fn generation_counts_annotations(&self) -> bool {
-        K::GENERATION_COUNTS_ANNOTATIONS
-    }
-    fn orphans_by_default(&self) -> bool {
-        K::ORPHANS_BY_DEFAULT
-    }
-    fn grace_period_seconds(&self, object: &Object) -> Option<i64> {
-        K::grace_period_seconds(object)
-    }
-    fn grace_period(&self, object: &Object, requested: Option<i64>) -> Option<i64> {
-        K::grace_period(object, requested)
-    }
-    fn create_on_update(&self) -> bool {
-        K::CREATE_ON_UPDATE
-    }
-    fn unconditional_update(&self) -> bool {
-        K::UNCONDITIONAL_UPDATE
-    }
-    fn returns_deleted(&self) -> bool {
-        K::RETURNS_DELETED
-    }
-    fn from_stored(&self, object: &mut Object) {
-        K::from_stored(object);
-    }
-    fn to_stored(&self, object: &mut Object) {
-        K::to_stored(object);
-    }
-    fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
-        crate::nulls::settle(object, &K::NAMES);
-        let mut view: K::Object = object.view()?;
-        let before = serde_json::to_value(&view)?;
-        K::default(&mut view);
-        let after = serde_json::to_value(&view)?;
-        if let (Value::Object(before), Value::Object(after)) = (before, after) {
-            overlay_map(&mut object.0, Some(&before), after);
-        }
-        Ok(())
-    }
-    fn prepare_create(&self, context: &Context, new: &mut Object) {
-        K::prepare_create(context, new);
-    }
-    fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object) {
-        K::prepare_update(context, part, new, old);
-    }
-    fn validate_create(
-        &self,
-        context: &Context,
-        new: &Object,
-    ) -> Result<ErrorList, serde_json::Error> {
-        Ok(K::validate_create(context, &new.view()?))
-    }
-    fn validate_update(
-        &self,
-        context: &Context,
-        part: Part,
-        new: &Object,
-        old: &Object,
-    ) -> Result<ErrorList, serde_json::Error> {
-        Ok(K::validate_update(
-            context,
-            part,
-            &new.view()?,
-            &old.view()?,
-        ))
-    }
-    fn warnings(&self, new: &Object) -> Vec<String> {
-        new.view()
-            .map(|view| K::warnings(&view))
-            .unwrap_or_default()
-    }
-    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
-        K::validate_name(name, prefix)
-    }
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        K::selectable_fields(object)
-    }
-    fn selectable(&self) -> &'static [&'static str] {
-        K::SELECTABLE
-    }
-    fn row(&self, object: &Object, now: Timestamp) -> Row {
-        match object.view() {
-            Ok(view) => K::row(&view, object, now),
-            Err(_) => name_and_age(object, now),
-        }
-    }
-    fn schema_name(&self) -> String {
-        <K::Object as schemars::JsonSchema>::schema_name().into_owned()
-    }
-    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        generator.subschema_for::<K::Object>()
-    }
-}
-
-/// Brings the tree to what defaulting made of its view: `before` became `after`. What the view does not know, or holds
-/// empty, stays as it was written; a scalar takes the view's form (a default for an empty string, a quantity in canonical
-/// form). A field that the view merely makes up because its type has no way to be absent is not written.
-fn overlay_map(
-    there: &mut Map<String, Value>,
-    before: Option<&Map<String, Value>>,
-    after: Map<String, Value>,
-) {
-    for key in before.into_iter().flat_map(Map::keys) {
-        if !after.contains_key(key) {
-            there.remove(key);
-        }
-    }
-    for (key, value) in after {
-        let was = before.and_then(|b| b.get(&key));
-        match there.get_mut(&key) {
-            Some(slot) => overlay_value(slot, was, value),
-            None if was == Some(&value) => {}
-            None => drop(there.insert(key, value)),
-        }
-    }
-}
-
-fn overlay_value(there: &mut Value, before: Option<&Value>, after: Value) {
-    match (there, after) {
-        (Value::Object(there), Value::Object(after)) => {
-            overlay_map(there, before.and_then(Value::as_object), after);
-        }
-        (Value::Array(there), Value::Array(after)) if there.len() == after.len() => {
-            let before = before.and_then(Value::as_array);
-            for (i, (slot, value)) in there.iter_mut().zip(after).enumerate() {
-                overlay_value(slot, before.and_then(|b| b.get(i)), value);
-            }
-        }
-        (slot, value) if *slot != value => *slot = value,
-        _ => {}
-    }
 }
 
 /// Keeps `status` on a write to the main resource and everything else on a write to `status`.

@@ -304,3 +304,6 @@ pub fn field_manager(errors: &mut ErrorList, path: &Path, manager: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

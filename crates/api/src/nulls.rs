@@ -67,3 +67,6 @@ fn element(value: &mut Value, schema: &Schema) {
         Kind::Quantity => json!("0"),
     };
 }
+
+#[cfg(test)]
+mod tests;

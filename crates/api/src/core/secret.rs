@@ -129,16 +129,14 @@ fn by_type(errors: &mut ErrorList, path: &Path, secret: &Typed) {
         "kubernetes.io/dockerconfigjson" => {
             docker_config(errors, path, secret, ".dockerconfigjson");
         }
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                need("username");
-                need("password");
-            }
+        "kubernetes.io/basic-auth"
+            if value("username").is_none() && value("password").is_none() =>
+        {
+            need("username");
+            need("password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if value("ssh-privatekey").is_none_or(|v| v.0.is_empty()) {
-                errors.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(|v| v.0.is_empty()) => {
+            errors.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             need("tls.crt");
