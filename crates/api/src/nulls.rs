@@ -1,16 +1,14 @@
-//! What `null` means as a value of a map or an element of a list: the empty value of the type, as in `labels: {app: }`.
-//!
-//! A field that is null is absent. In maps and lists there is no absence, and a typed reader takes null for the zero value
-//! of the type, as Go's reader does.
+//! What `null` means in an object: a field that is null is absent and is not kept. In maps and lists there is no absence;
+//! there it is the empty value of the type, as in `labels: {app: }`. What the schema does not know stays as it is.
 
 use machinery::Object;
 use machinery::schema::{Kind, Schema};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::kind::Names;
 use crate::schema;
 
-/// Puts the empty value of its type in place of every null in a map or a list.
+/// Removes the fields that are null and puts the empty value of its type in place of every null in a map or a list.
 pub(crate) fn settle(object: &mut Object, names: &Names) {
     if !object.0.values().any(has_null) {
         return; // Nearly always.
@@ -18,11 +16,7 @@ pub(crate) fn settle(object: &mut Object, names: &Names) {
     let Some(schema) = schema::of_kind(names.group, names.version, names.kind) else {
         return;
     };
-    for (key, value) in &mut object.0 {
-        if let Some(schema) = schema.property(key) {
-            walk(value, schema);
-        }
-    }
+    fields(&mut object.0, &schema);
 }
 
 fn has_null(value: &Value) -> bool {
@@ -34,21 +28,24 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
+fn fields(map: &mut Map<String, Value>, schema: &Schema) {
+    map.retain(|key, value| !value.is_null() || schema.property(key).is_none());
+    for (key, value) in map {
+        match (schema.property(key), schema.additional()) {
+            (Some(field), _) => walk(value, field),
+            (None, Some(values)) => element(value, values),
+            (None, None) => {}
+        }
+    }
+}
+
 fn walk(value: &mut Value, schema: &Schema) {
     match value {
         Value::Array(list) => {
             let Some(items) = schema.items() else { return };
             list.iter_mut().for_each(|value| element(value, items));
         }
-        Value::Object(map) => {
-            for (key, value) in map {
-                match (schema.property(key), schema.additional()) {
-                    (Some(field), _) => walk(value, field),
-                    (None, Some(values)) => element(value, values),
-                    (None, None) => {}
-                }
-            }
-        }
+        Value::Object(map) => fields(map, schema),
         _ => {}
     }
 }

@@ -22,17 +22,18 @@ fn a_null_in_a_map_is_the_empty_value() {
 }
 
 #[test]
-fn a_null_in_a_list_is_the_empty_value() {
+fn a_null_field_is_not_there_and_a_null_in_a_list_is_the_empty_value() {
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: b, ownerReferences: , finalizers: [null]},
                 spec: {containers: [{name: c, image: d, command: [null], ports: , resources: {limits: {cpu: }}}],
-                       nodeSelector: }}";
+                       nodeSelector: , novelty: }}";
     check(pod, &["metadata", "finalizers"], expect![[r#"[""]"#]]);
     check(
         pod,
         &["spec", "containers"],
         expect![[
-            r#"[{"command":[""],"image":"d","imagePullPolicy":"Always","name":"c","ports":null,"resources":{"limits":{"cpu":"0"},"requests":{"cpu":"0"}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}]"#
+            r#"[{"command":[""],"image":"d","imagePullPolicy":"Always","name":"c","resources":{"limits":{"cpu":"0"},"requests":{"cpu":"0"}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}]"#
         ]],
     );
-    check(pod, &["spec", "nodeSelector"], expect!["null"]);
+    check(pod, &["spec", "nodeSelector"], expect!["absent"]);
+    check(pod, &["spec", "novelty"], expect!["null"]);
 }

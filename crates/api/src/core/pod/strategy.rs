@@ -137,7 +137,7 @@ pub(super) fn prepare_update(part: Part, new: &mut Object, old: &Object) {
         _ => {
             kind::keep_other_part(part, new, old);
             drop_disabled(new.0.get_mut("spec"));
-            if matches!(new.at(&["spec", "resources"]), None | Some(Value::Null)) {
+            if new.at(&["spec", "resources"]).is_none() {
                 let resources = old.at(&["spec", "resources"]).cloned();
                 kind::set_at(new, &["spec"], "resources", resources);
             }
