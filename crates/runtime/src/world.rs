@@ -19,6 +19,9 @@ use crate::network::PodNetwork;
 use crate::records::{self, ContainerRecord, Failure, RECORD, SandboxRecord};
 use crate::shim::protocol::{Answer, Call, EXITED, Event, Exited, STARTED, Started};
 
+/// How long a shim may take to say that it is there.
+const HELLO_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// How the runtime is set up.
 #[derive(Clone)]
 pub struct Config {
@@ -336,8 +339,10 @@ impl Runtime {
         let addresses: Vec<IpAddr> = records::read(&dir, records::ADDRESSES).unwrap_or_default();
         let stopped = dir.join(records::STOPPED).exists();
         let mut found = None;
+        // One pod whose shim hangs must not keep the node from starting.
         if let Ok((shim, happened)) = Shim::connect(&dir)
-            && let Ok(reply) = shim.call(Call::Hello, &[]).await
+            && let Ok(Ok(reply)) =
+                tokio::time::timeout(HELLO_TIMEOUT, shim.call(Call::Hello, &[])).await
             && let Ok(Answer::Hello {
                 pid, containers, ..
             }) = reply.result

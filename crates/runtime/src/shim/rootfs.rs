@@ -355,15 +355,30 @@ fn hide(plan: &ContainerPlan, root: &OwnedFd, dev: Option<&OwnedFd>) -> Result<(
     if plan.masked_paths.is_empty() {
         return Ok(());
     }
-    let null = match dev {
-        Some(dev) => genuine_null(dev)?,
+    // Where a volume has taken the place of /dev, the null device is made beside.
+    let own = match dev {
+        Some(_) => None,
         None => {
-            return Err(Error::new(
-                "mask paths without /dev",
-                rustix::io::Errno::NOENT,
-            ));
+            let attributes = Attributes {
+                no_suid: true,
+                no_exec: true,
+                ..Attributes::default()
+            };
+            let own = mount::new_filesystem("tmpfs", &[("size", Some("4k"))], attributes)?;
+            node(
+                &own,
+                Path::new("null"),
+                FileType::CharacterDevice,
+                (1, 3),
+                0o666,
+            )?;
+            Some(own)
         }
     };
+    let dev = dev
+        .or(own.as_ref())
+        .ok_or_else(|| Error::new("mask paths", rustix::io::Errno::NOENT))?;
+    let null = genuine_null(dev)?;
     for path_in in &plan.masked_paths {
         let Some(target) = existing(root, path_in)? else {
             continue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cri::v1::*;
 use cri::{Code, RuntimeService};
 
-use crate::node::{Entry, Node, archive_with, busybox_archive, images, security, shell};
+use crate::node::{Node, archive_with, images, security, shell};
 
 #[tokio::test]
 async fn running_out_of_memory_is_told() {
@@ -308,136 +308,6 @@ async fn the_default_filter_holds_in_a_container() {
             "kubelet 2023-2431"
         );
     }
-    node.remove_pod(&pod).await;
-    node.assert_clean().await;
-}
-
-#[tokio::test]
-async fn runc_2024_21626_nothing_of_the_runtimes_is_open_in_a_container() {
-    let mut node = Node::new().await;
-    let (_, log) = node.script("ls /proc/self/fd", |_| {}).await;
-    // Three streams, and the directory that ls itself reads.
-    let fds: Vec<_> = log
-        .lines()
-        .map(|line| line.rsplit(' ').next().unwrap())
-        .collect();
-    assert_eq!(fds, ["0", "1", "2", "3"]);
-    let pod = node.run_pod(node.sandbox_config("cwd")).await;
-    let mut config = shell("pwd");
-    config.working_dir = "/proc/self/fd/7".into();
-    let id = node.create(&pod, config).await.unwrap();
-    assert!(
-        node.start(&id)
-            .await
-            .unwrap_err()
-            .message
-            .contains("/proc/self/fd/7")
-    );
-    node.remove_pod(&pod).await;
-    node.assert_clean().await;
-}
-
-#[tokio::test]
-async fn runc_2019_16884_links_in_the_place_of_proc_and_dev_are_refused() {
-    let node = Node::new().await;
-    for (name, extra) in [
-        ("proc", ("proc", Entry::Link("/tmp"))),
-        ("dev", ("dev", Entry::Link("/tmp"))),
-    ] {
-        let tag = format!("docker.io/library/link-{name}:latest");
-        let archive = busybox_archive(&tag, &[extra]);
-        node.runtime.images().load(archive.as_slice()).unwrap();
-        let pod = node.run_pod(node.sandbox_config(name)).await;
-        let mut config = shell("true");
-        config.image = Some(ImageSpec {
-            image: tag,
-            ..Default::default()
-        });
-        let id = node.create(&pod, config).await.unwrap();
-        let error = node.start(&id).await.unwrap_err();
-        assert!(error.message.contains(&format!("mount /{name}")), "{error}");
-        node.remove_pod(&pod).await;
-    }
-    node.assert_clean().await;
-}
-
-#[tokio::test]
-async fn runc_2021_30465_mounts_never_land_outside_the_root() {
-    let mut node = Node::new().await;
-    let outside = node.dir.path().join("outside");
-    std::fs::create_dir(&outside).unwrap();
-    let link = outside.display().to_string();
-    let climbing = format!("../../../../../../../../..{link}");
-    let extra = [
-        ("escape", Entry::Link(&link)),
-        ("climb", Entry::Link(&climbing)),
-    ];
-    let tag = "docker.io/library/escape:latest";
-    node.runtime
-        .images()
-        .load(busybox_archive(tag, &extra).as_slice())
-        .unwrap();
-    let mount = |to: &str| Mount {
-        container_path: to.into(),
-        host_path: "/etc".into(),
-        readonly: true,
-        ..Default::default()
-    };
-    let (_, log) = node
-        .script(
-            "ls -d /escape/x /climb/y; cat /escape/x/hostname > /dev/null && echo inside",
-            |config| {
-                config.image = Some(ImageSpec {
-                    image: tag.into(),
-                    ..Default::default()
-                });
-                config.mounts = vec![mount("/escape/x"), mount("/climb/y")];
-            },
-        )
-        .await;
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{log}");
-    node.assert_clean().await;
-}
-
-#[tokio::test]
-async fn containerd_2022_23648_a_volume_of_an_image_starts_with_the_images_content() {
-    let mut node = Node::new().await;
-    let run = serde_json::json!({"Env": ["PATH=/bin"], "Volumes": {"/data": {}, "/stolen": {}}});
-    let extra = [
-        ("data/file", Entry::File("content\n")),
-        ("stolen", Entry::Link("/etc")),
-    ];
-    let tag = "docker.io/library/volumes:latest";
-    node.runtime
-        .images()
-        .load(archive_with(tag, &extra, run).as_slice())
-        .unwrap();
-    let script =
-        "cat /data/file; echo new > /data/new; ls /stolen; grep -c ' /data ' /proc/self/mountinfo";
-    let (_, log) = node
-        .script(script, |config| {
-            config.image = Some(ImageSpec {
-                image: tag.into(),
-                ..Default::default()
-            });
-        })
-        .await;
-    // Through the link it is the container's own /etc that shows, not the host's.
-    assert_eq!(log.lines().next(), Some("stdout F content"), "{log}");
-    assert!(!log.contains("shadow"), "{log}");
-    node.assert_clean().await;
-}
-
-#[tokio::test]
-async fn runc_2019_5736_the_runtimes_program_cannot_be_reached() {
-    let node = Node::new().await;
-    let pod = node.run_pod(node.sandbox_config("exe")).await;
-    let id = node.run(&pod, shell("sleep 1000")).await;
-    // While a command starts, /proc/PID/exe is the runtime's program: it lies on no mount of the
-    // container, and what leads there needs ptrace rights over a process with more capabilities.
-    let script = "for p in /proc/[0-9]*; do readlink $p/exe; done";
-    let (_, out, _) = node.exec(&id, &["sh", "-c", script]).await.unwrap();
-    assert!(!out.contains("runtime-test-shim"), "{out}");
     node.remove_pod(&pod).await;
     node.assert_clean().await;
 }

@@ -2,6 +2,7 @@
 //! has a node of its own, and leaves nothing behind.
 
 mod containers;
+mod lessons;
 mod node;
 mod pods;
 mod streams;
