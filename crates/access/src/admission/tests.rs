@@ -273,7 +273,9 @@ fn a_pod_keeps_what_it_says_itself() {
         "serviceAccountName": "quiet", "priorityClassName": "high",
         "tolerations": [{"operator": "Exists"}], "containers": [{"name": "c"}],
     }});
-    create("pods", "ns").changes(pod, expect![[r#"
+    create("pods", "ns").changes(
+        pod,
+        expect![[r#"
         {
           "spec": {
             "containers": [
@@ -291,7 +293,8 @@ fn a_pod_keeps_what_it_says_itself() {
               }
             ]
           }
-        }"#]]);
+        }"#]],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a cluster starts with: namespaces, system priority classes, default roles and bindings.
 //!
 //! Behaviour: `plugin/pkg/auth/authorizer/rbac/bootstrappolicy`, `pkg/controlplane/controller/systemnamespaces`,
-//! `pkg/apis/scheduling/v1/helpers.go`. The server asks [`reconcile`] at every start what to write.
+//! `pkg/apis/scheduling/v1/helpers.go`. The server asks [`reconcile()`] at every start what to write.
 
 mod controllers;
 mod reconcile;

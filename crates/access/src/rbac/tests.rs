@@ -211,3 +211,107 @@ fn nobody_binds_what_he_does_not_hold() {
     expect![[r#"404 clusterrole.rbac.authorization.k8s.io "nothing" not found"#]]
         .assert_eq(&write(&reader, "rolebindings", &missing, None));
 }
+
+mod laws {
+    //! What covering means: nobody who covers a rule is refused what the rule allows.
+
+    use k8s_openapi::api::rbac::v1::PolicyRule;
+    use proptest::prelude::*;
+
+    use crate::rbac::rule::{allows, compact, uncovered};
+    use crate::{Attributes, User};
+
+    fn some_of(texts: &'static [&'static str]) -> impl Strategy<Value = Option<Vec<String>>> {
+        let some = prop::collection::vec(prop::sample::select(texts), 0..3);
+        some.prop_map(|list| Some(list.into_iter().map(str::to_owned).collect()))
+    }
+
+    const VERBS: &[&str] = &["*", "get", "list"];
+    const GROUPS: &[&str] = &["*", "", "apps"];
+    const RESOURCES: &[&str] = &["*", "*/scale", "pods", "pods/log", "pods/scale"];
+    const NAMES: &[&str] = &["a", "b"];
+    const PATHS: &[&str] = &["*", "/a", "/a/*", "/a/b"];
+
+    fn rule() -> impl Strategy<Value = PolicyRule> {
+        let lists = (
+            some_of(VERBS),
+            some_of(GROUPS),
+            some_of(RESOURCES),
+            some_of(NAMES),
+            some_of(PATHS),
+        );
+        (any::<bool>(), lists).prop_map(|(is_path, (verbs, groups, resources, names, paths))| {
+            let verbs = verbs.unwrap_or_default();
+            let empty = PolicyRule {
+                verbs,
+                ..PolicyRule::default()
+            };
+            // A valid rule speaks of paths or of resources, never of both.
+            match is_path {
+                true => PolicyRule {
+                    non_resource_urls: paths,
+                    ..empty
+                },
+                false => PolicyRule {
+                    api_groups: groups,
+                    resources,
+                    resource_names: names,
+                    ..empty
+                },
+            }
+        })
+    }
+
+    fn request() -> impl Strategy<Value = Attributes> {
+        let pick = |texts: &'static [&'static str]| prop::sample::select(texts);
+        let resource = (
+            pick(&["get", "list", "watch"]),
+            pick(&["", "apps", "batch"]),
+        );
+        let object = (
+            pick(&["pods", "nodes"]),
+            pick(&["", "log", "scale"]),
+            pick(&["", "a", "b"]),
+        );
+        let path = (any::<bool>(), pick(&["/a", "/a/b", "/b"]));
+        (resource, object, path).prop_map(|((verb, group), (what, sub, name), (is_path, path))| {
+            let user = User::new("u", &[]);
+            if is_path {
+                return Attributes::path(&user, verb, path);
+            }
+            let mut attributes = Attributes::resource(&user, verb, group, what);
+            attributes.subresource = sub.to_owned();
+            attributes.name = name.to_owned();
+            attributes
+        })
+    }
+
+    fn rules() -> impl Strategy<Value = Vec<PolicyRule>> {
+        prop::collection::vec(rule(), 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn who_holds_rules_covers_them(rules in rules()) {
+            prop_assert!(uncovered(&rules, &rules).is_empty());
+        }
+
+        #[test]
+        fn who_covers_rules_may_what_they_allow(
+            held in rules(), wanted in rules(), request in request(),
+        ) {
+            let missing = uncovered(&held, &wanted);
+            let allowed = |rules: &[PolicyRule]| rules.iter().any(|rule| allows(rule, &request));
+            // What the wanted rules allow is held, or is named among what is missing.
+            if allowed(&wanted) {
+                prop_assert!(allowed(&held) || allowed(&missing), "{missing:?}");
+            }
+        }
+
+        #[test]
+        fn compacting_changes_nothing(rules in rules(), request in request()) {
+            let allowed = |rules: &[PolicyRule]| rules.iter().any(|rule| allows(rule, &request));
+            prop_assert_eq!(allowed(&rules), allowed(&compact(rules.clone())));
+        }
+    }
+}
