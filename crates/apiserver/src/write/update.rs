@@ -215,7 +215,10 @@ impl Attempt<'_> {
         let (resource, name) = (self.resource, self.call.info.name.as_str());
         if !new.uid().is_empty() && new.uid() != old.uid() {
             let why = format!(
-                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                "StorageError: invalid object, Code: 4, Key: {}{}, ResourceVersion: 0, \
+                 AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                self.storage.prefix,
+                self.key,
                 new.uid(),
                 old.uid()
             );

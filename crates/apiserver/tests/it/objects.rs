@@ -44,6 +44,36 @@ async fn what_is_created_can_be_read_replaced_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_replacement_of_another_incarnation_is_refused() {
+    let cluster = Cluster::start().await;
+    let made = cluster
+        .admin
+        .post(MAPS, json!({"metadata": {"name": "a"}}))
+        .await
+        .ok();
+    let other = json!({"metadata": {"name": "a", "uid": "other"}});
+    let refused = cluster
+        .admin
+        .put(&format!("{MAPS}/a"), other)
+        .await
+        .refused(409);
+    let wanted = format!(
+        "Operation cannot be fulfilled on configmaps \"a\": StorageError: invalid object, Code: 4, Key: \
+         /registry/configmaps/default/a, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in \
+         precondition: other, UID in object meta: {}",
+        made["metadata"]["uid"].as_str().unwrap_or("")
+    );
+    assert_eq!(refused.message(), wanted);
+    let late = json!({"preconditions": {"uid": "other"}});
+    let path = format!("{MAPS}/a");
+    cluster
+        .admin
+        .send(Method::DELETE, &path, &[], late.to_string())
+        .await
+        .refused(409);
+}
+
+#[tokio::test]
 async fn a_write_that_changes_nothing_is_none() {
     let cluster = Cluster::start().await;
     let made = cluster
