@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cri::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::Pod;
-use linux::cgroup::{Cgroup, Hierarchies};
+use linux::cgroup::{Cgroup, Hierarchies, Usage};
 use pod_lifecycle::{pod as parts, qos, resources};
 
 /// The groups below `kubepods` whose members are pods; the first is for pods of the class Guaranteed.
@@ -34,6 +34,12 @@ impl Cgroups {
         let (hierarchies, root) = self.place.as_ref()?;
         let path = format!("{root}/{}", path.trim_matches('/'));
         Some(hierarchies.group(path.trim_matches('/')))
+    }
+
+    /// What all of this node uses.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let (hierarchies, root) = self.place.as_ref()?;
+        Some(hierarchies.group(root).usage())
     }
 
     /// Makes the group of a pod. `all` are the pods of this node, this one too.

@@ -77,9 +77,11 @@ fn remove_orphaned_logs(context: &Context, uids: &HashSet<String>) {
         let Some((_, uid)) = name.rsplit_once('_') else {
             continue;
         };
-        if !uids.contains(uid)
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
-        {
+        if uids.contains(uid) {
+            continue;
+        }
+        crate::logs::links::remove(&context.node.log_root, &entry.path());
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::debug!(name, %error, "cannot remove orphaned logs");
         }
     }

@@ -16,6 +16,7 @@ use pod_lifecycle::{Event, env, pod as parts, service_env};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::logs::links;
 use crate::objects::Needs;
 use crate::probes::{self, Target};
 use crate::{images, volumes};
@@ -138,6 +139,7 @@ pub(crate) async fn remove_container(
     after_pause(context.runtime.remove_container(request).await.map(drop)).await?;
     if let Some((log, words)) = files {
         crate::logs::rotate::remove(&log);
+        links::remove(&context.node.log_root, &log);
         if let Err(error) = std::fs::remove_file(&words) {
             tracing::trace!(%error, "no last words to remove");
         }
@@ -219,6 +221,10 @@ async fn create_and_start(
         return Err(fail("RunContainerError", error.message));
     }
     tell(Event::normal("Started", "Container started"));
+    let directory = config::log_directory(&context.node, pod);
+    let log = config::log_path(&container.name, job.start.attempt);
+    let log = std::path::Path::new(&directory).join(log);
+    links::add(&context.node.log_root, pod, &container.name, &id, &log);
     Ok(id)
 }
 

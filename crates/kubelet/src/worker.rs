@@ -62,6 +62,8 @@ struct Worker {
     /// Something that mounted volumes are made of changed.
     refresh: bool,
     refreshing: bool,
+    /// Held while volumes are written or taken away; true once they are gone.
+    volumes: Arc<tokio::sync::Mutex<bool>>,
     refresh_at: Option<Timestamp>,
     /// Turns since nothing was left to do.
     unsettled: u32,
@@ -107,6 +109,7 @@ pub(crate) async fn run(
         publish_after: None,
         refresh: false,
         refreshing: false,
+        volumes: Arc::default(),
         refresh_at: None,
         unsettled: 0,
         starting: CancellationToken::new(),
@@ -275,8 +278,13 @@ impl Worker {
             }
             Action::UnmountVolumes => {
                 let volumes = context.pod_dir(&self.uid);
+                let lock = Arc::clone(&self.volumes);
                 self.refresh_at = None;
-                Box::pin(async move { Outcome::Unmounted(volumes::unmount(volumes).await) })
+                Box::pin(async move {
+                    let mut gone = lock.lock().await;
+                    *gone = true;
+                    Outcome::Unmounted(volumes::unmount(volumes).await)
+                })
             }
             Action::CreateSandbox { attempt } => Box::pin(async move {
                 Outcome::Sandbox(operations::create_sandbox(&context, &pod, attempt).await)
@@ -583,8 +591,13 @@ impl Worker {
         let context = Arc::clone(&self.context);
         let pod = Arc::clone(&self.pod);
         let ips = self.pod_ips();
+        let lock = Arc::clone(&self.volumes);
         self.running.push(Box::pin(async move {
-            Outcome::Refreshed(volumes::refresh(&context, &pod, ips).await)
+            let gone = lock.lock().await;
+            Outcome::Refreshed(match *gone {
+                true => Ok(volumes::Mounted::default()),
+                false => volumes::refresh(&context, &pod, ips).await,
+            })
         }));
     }
 
@@ -603,6 +616,7 @@ impl Worker {
             );
         }
         let logs = pod_lifecycle::config::log_directory(&self.context.node, &self.pod);
+        crate::logs::links::remove(&self.context.node.log_root, std::path::Path::new(&logs));
         if let Err(error) = tokio::fs::remove_dir_all(&logs).await {
             tracing::trace!(logs, %error, "no logs removed");
         }

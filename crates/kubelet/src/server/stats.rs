@@ -1,6 +1,6 @@
-//! Usage of pods and containers, from the runtime: `/stats/summary`, `/metrics/resource`, `/metrics`.
+//! Usage of the node, its pods and their containers: `/stats/summary`, `/metrics/resource`, `/metrics`.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use cri::v1::{ContainerStats, ListPodSandboxStatsRequest, PodSandboxStats};
 use hyper::{Response, StatusCode};
@@ -20,17 +20,41 @@ pub(super) fn metrics(context: &Context) -> Response<Body> {
     let sandboxes = pods.iter().flat_map(|p| &p.sandboxes).filter(|s| s.ready);
     let containers = pods.iter().flat_map(|p| &p.containers);
     let running = containers.filter(|c| c.state == State::Running);
-    let out = format!(
-        "# HELP kubelet_running_pods [STABLE] Number of pods that have a running pod sandbox\n\
-         # TYPE kubelet_running_pods gauge\n\
-         kubelet_running_pods {}\n\
-         # HELP kubelet_running_containers [STABLE] Number of containers currently running\n\
-         # TYPE kubelet_running_containers gauge\n\
-         kubelet_running_containers{{container_state=\"running\"}} {}\n",
-        sandboxes.count(),
-        running.count()
+    let mut pods = Family::new(
+        "kubelet_running_pods",
+        "gauge",
+        "Number of pods that have a running pod sandbox",
     );
-    with_type(StatusCode::OK, FORMAT, out.into_bytes())
+    pods.sample("", sandboxes.count());
+    let mut containers = Family::new(
+        "kubelet_running_containers",
+        "gauge",
+        "Number of containers currently running",
+    );
+    containers.sample("{container_state=\"running\"}", running.count());
+    with_type(
+        StatusCode::OK,
+        FORMAT,
+        (pods.text + &containers.text).into_bytes(),
+    )
+}
+
+/// One metric with its samples.
+struct Family {
+    name: &'static str,
+    text: String,
+}
+
+impl Family {
+    fn new(name: &'static str, kind: &str, help: &str) -> Family {
+        let text = format!("# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n");
+        Family { name, text }
+    }
+
+    fn sample(&mut self, labels: &str, value: impl Display) {
+        // Writing to a string does not fail.
+        writeln!(self.text, "{}{labels} {value}", self.name).ok();
+    }
 }
 
 async fn all(context: &Context) -> Result<Vec<PodSandboxStats>, Response<Body>> {
@@ -48,15 +72,24 @@ fn label_of<'a>(stats: &'a ContainerStats, key: &str) -> &'a str {
 
 /// CPU time in nanoseconds and memory in use in bytes.
 fn usage(stats: &ContainerStats) -> (u64, u64) {
-    let cpu = stats
-        .cpu
-        .as_ref()
-        .and_then(|c| c.usage_core_nano_seconds.as_ref());
-    let memory = stats
-        .memory
-        .as_ref()
-        .and_then(|m| m.working_set_bytes.as_ref());
+    let cpu = stats.cpu.as_ref();
+    let cpu = cpu.and_then(|c| c.usage_core_nano_seconds.as_ref());
+    let memory = stats.memory.as_ref();
+    let memory = memory.and_then(|m| m.working_set_bytes.as_ref());
     (cpu.map_or(0, |v| v.value), memory.map_or(0, |v| v.value))
+}
+
+/// Nanoseconds as seconds.
+fn seconds(nanoseconds: u64) -> String {
+    let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    format!("{whole}.{rest:09}")
+}
+
+/// CPU time in nanoseconds and memory in use in bytes of the whole node.
+fn node_usage(context: &Context) -> Option<(u64, u64)> {
+    let usage = context.cgroups.usage()?;
+    let cpu = u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
+    Some((cpu, usage.working_set_bytes))
 }
 
 /// What a metrics server asks for.
@@ -65,39 +98,73 @@ pub(super) async fn resource(context: &Context) -> Response<Body> {
         Ok(pods) => pods,
         Err(refusal) => return refusal,
     };
-    let mut cpu = String::from(
-        "# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds\n\
-         # TYPE container_cpu_usage_seconds_total counter\n",
-    );
-    let mut memory = String::from(
-        "# HELP container_memory_working_set_bytes [STABLE] Current working set of the container in bytes\n\
-         # TYPE container_memory_working_set_bytes gauge\n",
-    );
-    let containers = pods
-        .iter()
-        .flat_map(|p| p.linux.iter().flat_map(|l| &l.containers));
-    for container in containers {
-        let labels = format!(
-            "container=\"{}\",namespace=\"{}\",pod=\"{}\"",
-            label_of(container, label::CONTAINER_NAME),
-            label_of(container, label::POD_NAMESPACE),
-            label_of(container, label::POD_NAME)
-        );
-        let (nanoseconds, bytes) = usage(container);
-        let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-        // Writing to a string does not fail.
-        writeln!(
-            cpu,
-            "container_cpu_usage_seconds_total{{{labels}}} {whole}.{rest:09}"
-        )
-        .ok();
-        writeln!(
-            memory,
-            "container_memory_working_set_bytes{{{labels}}} {bytes}"
-        )
-        .ok();
+    let cpu = |name, of: &str| {
+        let help = format!("Cumulative cpu time consumed by the {of} in core-seconds");
+        Family::new(name, "counter", &help)
+    };
+    let memory = |name, of: &str| {
+        let help = format!("Current working set of the {of} in bytes");
+        Family::new(name, "gauge", &help)
+    };
+    let mut families = [
+        cpu("container_cpu_usage_seconds_total", "container"),
+        memory("container_memory_working_set_bytes", "container"),
+        Family::new(
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds",
+        ),
+        cpu("node_cpu_usage_seconds_total", "node"),
+        memory("node_memory_working_set_bytes", "node"),
+        cpu("pod_cpu_usage_seconds_total", "pod"),
+        memory("pod_memory_working_set_bytes", "pod"),
+        Family::new(
+            "resource_scrape_error",
+            "gauge",
+            "1 if there was an error while getting container metrics, 0 otherwise",
+        ),
+    ];
+    if let Some((cpu, memory)) = node_usage(context) {
+        families[3].sample("", seconds(cpu));
+        families[4].sample("", memory);
     }
-    with_type(StatusCode::OK, FORMAT, (cpu + &memory).into_bytes())
+    for pod in &pods {
+        pod_samples(context, pod, &mut families);
+    }
+    families[7].sample("", 0);
+    let out: String = families.into_iter().map(|f| f.text).collect();
+    with_type(StatusCode::OK, FORMAT, out.into_bytes())
+}
+
+fn pod_samples(context: &Context, pod: &PodSandboxStats, families: &mut [Family; 8]) {
+    let metadata = pod.attributes.as_ref().and_then(|a| a.metadata.clone());
+    let metadata = metadata.unwrap_or_default();
+    let place = format!(
+        "namespace=\"{}\",pod=\"{}\"",
+        metadata.namespace, metadata.name
+    );
+    let known = context.pods.lock().get(&metadata.uid).map(|m| m.known());
+    let (mut cpu, mut memory) = (0, 0);
+    for stats in pod.linux.iter().flat_map(|l| &l.containers) {
+        let (nanoseconds, bytes) = usage(stats);
+        cpu += nanoseconds;
+        memory += bytes;
+        let name = label_of(stats, label::CONTAINER_NAME);
+        let labels = format!("{{container=\"{name}\",{place}}}");
+        families[0].sample(&labels, seconds(nanoseconds));
+        families[1].sample(&labels, bytes);
+        let id = stats.attributes.as_ref().map(|a| a.id.as_str());
+        let container = known.iter().flat_map(|k| &k.containers);
+        let started = container
+            .filter(|c| Some(c.id.as_str()) == id)
+            .find_map(|c| c.started_at);
+        if let Some(started) = started {
+            families[2].sample(&labels, started.as_second());
+        }
+    }
+    let labels = format!("{{{place}}}");
+    families[5].sample(&labels, seconds(cpu));
+    families[6].sample(&labels, memory);
 }
 
 /// Usage by pod and container.
@@ -108,10 +175,12 @@ pub(super) async fn summary(context: &Context) -> Response<Body> {
     };
     let now = Timestamp::now().to_string();
     let pods: Vec<Value> = pods.iter().map(|pod| pod_summary(pod, &now)).collect();
-    super::json(&json!({
-        "node": {"nodeName": context.node_name, "startTime": now},
-        "pods": pods,
-    }))
+    let mut node = json!({"nodeName": context.node_name});
+    if let Some((cpu, memory)) = node_usage(context) {
+        node["cpu"] = json!({"time": now, "usageCoreNanoSeconds": cpu});
+        node["memory"] = json!({"time": now, "workingSetBytes": memory});
+    }
+    super::json(&json!({"node": node, "pods": pods}))
 }
 
 fn pod_summary(pod: &PodSandboxStats, now: &str) -> Value {

@@ -30,6 +30,11 @@ impl Node {
         }
     }
 
+    /// How many logs collectors would find.
+    fn links(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("containers")).map_or(0, |dir| dir.count())
+    }
+
     /// A control group of its own.
     fn cgroup(&self) -> String {
         let name = self.dir.path().file_name().unwrap().to_string_lossy();
@@ -131,7 +136,8 @@ impl Node {
             let files = node.dir.path().join("kubelet/pods/u1");
             let logs = node.dir.path().join("logs/shop_web_u1");
             let object = node.api.get("pods", "shop", "web");
-            (object.is_none() && !files.exists() && !logs.exists()).then_some(())
+            let gone = object.is_none() && !files.exists() && !logs.exists();
+            (gone && node.links() == 0).then_some(())
         })
         .await;
     }
@@ -159,6 +165,7 @@ async fn a_pod_from_birth_to_death() {
     assert_eq!(pod["status"]["phase"], "Running");
     assert_eq!(pod["status"]["podIP"], "127.0.0.1");
     assert_eq!(pod["status"]["hostIP"], "10.0.0.1");
+    assert_eq!(node.links(), 1);
     let container = &pod["status"]["containerStatuses"][0];
     assert!(
         container["containerID"]
