@@ -222,13 +222,19 @@ impl Cgroup {
     fn create_v2(&self, mount: &Path) -> Result<()> {
         let mut dir = mount.to_path_buf();
         for name in self.path.split('/').filter(|name| !name.is_empty()) {
-            let offered = std::fs::read_to_string(dir.join("cgroup.controllers"))
-                .context(|| format!("read the controllers of {}", dir.display()))?;
-            for controller in offered.split_whitespace() {
-                // One by one: a controller that this group may not hand down must not keep back the
-                // others.
-                let _ =
-                    std::fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+            let read = |file: &str| {
+                std::fs::read_to_string(dir.join(file))
+                    .context(|| format!("read {file} of {}", dir.display()))
+            };
+            let (offered, given) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
+            let given: Vec<&str> = given.split_whitespace().collect();
+            for controller in offered
+                .split_whitespace()
+                .filter(|name| !given.contains(name))
+            {
+                // One by one: a controller that cannot be handed down must not keep back others.
+                let control = dir.join("cgroup.subtree_control");
+                let _ = std::fs::write(control, format!("+{controller}"));
             }
             dir.push(name);
             match std::fs::create_dir(&dir) {

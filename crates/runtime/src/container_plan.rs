@@ -1,4 +1,5 @@
-//! From what the CRI asks for to the plan of a container: the places on this node, and what is refused.
+//! From what the CRI asks for to the plan of a container: the places on this node, and what is
+//! refused.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Children on their way: forked by the shim, not yet the container's program.
 //!
-//! The shim goes on serving meanwhile; the answer follows when the child has become its program, or has
-//! said why it could not.
+//! The shim goes on serving meanwhile; the answer follows when the child has become its program, or
+//! has said why it could not.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

@@ -6,3 +6,4 @@ mod lessons;
 mod node;
 mod pods;
 mod streams;
+mod version2;
