@@ -227,6 +227,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_read(path in "(/|api|apis|watch|namespaces|v1|pods|proxy|%2f|%|\\PC){0,20}", query in "\\PC*") {
+            let query = Query::parse(&query);
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                let info = RequestInfo::parse(&method, &path, &query);
+                proptest::prop_assert!(!info.is_resource || !info.version.is_empty() || path.contains("//"));
+            }
+        }
+    }
+
     #[test]
     fn other_paths_keep_their_method() {
         let info = parse(Method::GET, "/healthz/ping");

@@ -127,3 +127,18 @@ fn pretty_assert(kind: &str, ours: &Value, theirs: &Value, path: &str) {
         _ => assert_eq!(ours, theirs, "{kind}{path}"),
     }
 }
+
+proptest::proptest! {
+    /// Whatever a client sends is an object or an error.
+    #[test]
+    fn no_bytes_make_the_reader_panic(raw: Vec<u8>, line in 0_usize..32, at: usize, byte: u8) {
+        let _ = decode(&raw);
+        let _ = decode(&envelope("v1", "Pod", &raw[..raw.len().min(200)]));
+        let text = include_str!("testdata/client-go.jsonl").lines().nth(line).unwrap_or("{}");
+        let pair: Value = serde_json::from_str(text).expect("a line of JSON");
+        let mut bytes = STANDARD.decode(pair["protobuf"].as_str().unwrap_or("")).expect("base64");
+        let length = bytes.len();
+        bytes[at % length] = byte;
+        let _ = decode(&bytes);
+    }
+}

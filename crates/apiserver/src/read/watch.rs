@@ -30,6 +30,8 @@ use crate::shape::Shaper;
 
 /// A watch without a timeout of its own lives between this long and twice as long.
 const MIN_LIFETIME: Duration = Duration::from_secs(1800);
+/// No watch lives longer, whatever it asks for.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const STEP: usize = 128;
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -44,7 +46,7 @@ pub(crate) async fn watch(
     let storage = resource.storage("watch")?;
     let cache = storage.cache.clone();
     let lifetime = match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_LIFETIME),
         _ => MIN_LIFETIME.mul_f64(1.0 + rand::rng().random::<f64>()),
     };
     let start = start(&cache, &options).await?;

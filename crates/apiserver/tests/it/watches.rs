@@ -119,6 +119,33 @@ async fn a_watch_ends_in_time_with_a_bookmark() {
 }
 
 #[tokio::test]
+async fn no_number_is_too_big() {
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    let most = i64::MAX;
+    let mut events = cluster
+        .admin
+        .watch(&format!("{MAPS}?watch=1&timeoutSeconds={most}"))
+        .await;
+    assert_eq!(events.next_name().await, "ADDED a");
+    for query in [
+        format!("limit={most}"),
+        format!("resourceVersion={}", u64::MAX),
+        "limit=-1".to_owned(),
+    ] {
+        let answer = cluster.admin.get(&format!("{MAPS}?{query}")).await;
+        assert!(matches!(answer.code, 200 | 504), "{query}: {}", answer.text);
+    }
+    let future = format!(
+        "{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={}",
+        u64::MAX
+    );
+    let mut events = cluster.admin.watch(&future).await;
+    cluster.admin.post(MAPS, map("b", "red")).await.ok();
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_revision_of_long_ago_is_gone() {
     let cluster = Cluster::start().await;
     let made = cluster.admin.post(MAPS, map("a", "red")).await.ok();
