@@ -3,6 +3,8 @@
 //! The loop carries out what `pod_lifecycle::next` decides. Whatever takes time runs beside it and comes back as an
 //! [`Outcome`]; the memory that the decision looks at is changed only here.
 
+mod outcome;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,34 +14,18 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pod_lifecycle::admission::Rejection;
-use pod_lifecycle::memory::{Failure, Volumes};
+use pod_lifecycle::memory::Volumes;
 use pod_lifecycle::plan::Start;
-use pod_lifecycle::probe::Kind;
 use pod_lifecycle::view::{Container, Sandbox};
 use pod_lifecycle::{Action, Event, Memory, Plan, PodView, next, pod as parts};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::operations::{self, StartError};
+use crate::operations;
 use crate::pods::{Known, Mailbox};
-use crate::volumes::{self, VolumeError};
+use crate::volumes;
 use crate::{cleanup, objects, observe, probes, status};
-
-/// What came of something that took time.
-pub(crate) enum Outcome {
-    Mounted(Result<volumes::Mounted, VolumeError>),
-    Refreshed(Result<volumes::Mounted, VolumeError>),
-    Unmounted(Result<(), String>),
-    Sandbox(Result<(), String>),
-    SandboxStopped(String, Result<(), cri::Error>),
-    Removed(String, Result<(), cri::Error>),
-    Started(Result<(), StartError>),
-    HookDone(String),
-    Stopped(String, Result<(), cri::Error>),
-    Probed(Kind, String, String, probes::Outcome),
-    Published(PodStatus, Result<(), status::Error>),
-    Deleted(Result<(), kube::Error>),
-}
+use outcome::Outcome;
 
 struct Worker {
     context: Arc<Context>,
@@ -155,7 +141,7 @@ impl Worker {
             // Others have a turn too, and what has just begun gets going.
             tokio::task::yield_now().await;
             self.unsettled += 1;
-            if self.unsettled % MANY_TURNS == 0 {
+            if self.unsettled.is_multiple_of(MANY_TURNS) {
                 tracing::error!(
                     pod = parts::name(&self.pod),
                     because,
@@ -341,7 +327,10 @@ impl Worker {
             }
             Action::DeletePod => {
                 let client = context.client.clone();
-                Box::pin(async move { Outcome::Deleted(status::delete(client, &pod).await) })
+                Box::pin(async move {
+                    let done = status::delete(client, &pod).await;
+                    Outcome::Deleted(done.map_err(Box::new))
+                })
             }
             // The publishing of every turn sees to it.
             Action::PublishFinal | Action::Finished => return,
@@ -394,135 +383,6 @@ impl Worker {
         ))
     }
 
-    fn absorb(&mut self, outcome: Outcome) {
-        let now = Timestamp::now();
-        match outcome {
-            Outcome::Mounted(done) => self.mounted(done, now),
-            Outcome::Refreshed(done) => self.refreshed(done, now),
-            Outcome::Unmounted(done) => {
-                self.memory.volumes = match done {
-                    Ok(()) => Volumes::Gone,
-                    Err(error) => {
-                        tracing::warn!(pod = parts::name(&self.pod), error, "cannot unmount");
-                        Volumes::Gone
-                    }
-                };
-            }
-            Outcome::Sandbox(done) => self.sandbox_made(done, now),
-            Outcome::SandboxStopped(id, done) => {
-                self.memory.stopping_sandboxes.remove(&id);
-                self.note(&done);
-                self.memory.stopped_sandboxes.insert(id);
-                self.stale = true;
-            }
-            Outcome::Removed(id, done) => {
-                self.note(&done);
-                self.memory.removing.remove(&id);
-                self.stale = true;
-            }
-            Outcome::Started(done) => {
-                match done {
-                    Ok(()) => self.memory.started(),
-                    Err(e) => self.memory.start_failed(e.reason, e.message, now),
-                }
-                self.stale = true;
-            }
-            Outcome::HookDone(id) => {
-                if let Some(killing) = self.memory.kills.get_mut(&id) {
-                    killing.hook_running = false;
-                }
-            }
-            Outcome::Stopped(id, done) => {
-                if done.is_err()
-                    && let Some(killing) = self.memory.kills.get_mut(&id)
-                {
-                    killing.stopping_until = None;
-                }
-                self.note(&done);
-                self.stale = true;
-            }
-            Outcome::Probed(kind, name, id, outcome) => self.probed(kind, &name, &id, outcome),
-            Outcome::Published(status, done) => self.was_published(status, done, now),
-            Outcome::Deleted(done) => {
-                if let Err(error) = done {
-                    tracing::warn!(pod = parts::name(&self.pod), %error, "cannot delete the pod");
-                    self.memory.deleting = false;
-                }
-            }
-        }
-    }
-
-    fn note(&self, done: &Result<(), cri::Error>) {
-        if let Err(error) = done {
-            tracing::warn!(pod = parts::name(&self.pod), %error, "the runtime refused");
-        }
-    }
-
-    fn mounted(&mut self, done: Result<volumes::Mounted, VolumeError>, now: Timestamp) {
-        match done {
-            Ok(mounted) => {
-                self.refresh_at = mounted.refresh_at;
-                self.memory.volumes = Volumes::Mounted;
-            }
-            Err(error) => {
-                let message = error.to_string();
-                let event = Event::warning("FailedMount", message.clone());
-                self.context.tell(&self.pod, event);
-                let previous = match &self.memory.volumes {
-                    Volumes::Failed(failure) => Some(failure.clone()),
-                    _ => self.memory.volume_failure.take(),
-                };
-                let failure = Failure::again(previous.as_ref(), message, now);
-                self.memory.volume_failure = Some(failure.clone());
-                self.memory.volumes = Volumes::Failed(failure);
-            }
-        }
-    }
-
-    fn refreshed(&mut self, done: Result<volumes::Mounted, VolumeError>, now: Timestamp) {
-        self.refreshing = false;
-        match done {
-            Ok(mounted) => self.refresh_at = mounted.refresh_at,
-            Err(error) => {
-                let event = Event::warning("FailedMount", error.to_string());
-                self.context.tell(&self.pod, event);
-                self.refresh_at = Some(parts::after(now, REFRESH_RETRY_SECONDS));
-            }
-        }
-    }
-
-    fn sandbox_made(&mut self, done: Result<(), String>, now: Timestamp) {
-        self.memory.creating_sandbox = false;
-        self.stale = true;
-        let Err(message) = done else {
-            self.memory.sandbox_failure = None;
-            return;
-        };
-        let event = format!("Failed to create pod sandbox: {message}");
-        let event = Event::warning("FailedCreatePodSandBox", event);
-        self.context.tell(&self.pod, event);
-        let previous = self.memory.sandbox_failure.take();
-        let failure = Failure::again(previous.as_ref(), message, now);
-        self.memory.sandbox_failure = Some(failure);
-    }
-
-    fn probed(&mut self, kind: Kind, name: &str, id: &str, outcome: probes::Outcome) {
-        let Some(spec) = parts::find_container(&self.pod, name) else {
-            return;
-        };
-        if let Some(event) = outcome.event(kind) {
-            self.context.tell(&self.pod, event.about(&self.pod, name));
-        }
-        let key = (id.to_owned(), kind);
-        let (Some(state), Some(probe)) = (self.memory.probes.get_mut(&key), kind.of(&spec)) else {
-            return;
-        };
-        state.running = false;
-        if let Some(success) = outcome.success() {
-            state.observe(kind, probe, success);
-        }
-    }
-
     /// Publishes the status if the API has another one; one patch at a time.
     fn publish(&mut self, now: Timestamp) {
         let waits = self.publish_after.is_some_and(|at| at > now);
@@ -541,32 +401,8 @@ impl Worker {
         );
         self.running.push(Box::pin(async move {
             let done = status::publish(client, &pod, &old, &new).await;
-            Outcome::Published(new, done)
+            Outcome::Published(Box::new(new), done)
         }));
-    }
-
-    fn was_published(
-        &mut self,
-        status: PodStatus,
-        done: Result<(), status::Error>,
-        now: Timestamp,
-    ) {
-        self.publishing = false;
-        match done {
-            Ok(()) => {
-                self.publish_failures = 0;
-                self.published = status;
-            }
-            // The watch will tell; there is nobody to publish to.
-            Err(error) if error.is_gone() => self.published = status,
-            Err(error) => {
-                self.publish_failures += 1;
-                let seconds = pod_lifecycle::backoff::retry_seconds(self.publish_failures);
-                self.publish_after = Some(parts::after(now, seconds));
-                let error = cri::chain(&error);
-                tracing::warn!(pod = parts::name(&self.pod), error, "status not published");
-            }
-        }
     }
 
     /// True when the last status of the pod has just been found published.
@@ -629,5 +465,3 @@ impl Worker {
 /// More turns than these without a rest are a bug; then a pause keeps it from eating the machine.
 const MANY_TURNS: u32 = 100;
 const UNSETTLED_PAUSE: Duration = Duration::from_millis(500);
-/// How long to wait after volumes could not be written anew.
-const REFRESH_RETRY_SECONDS: i64 = 10;

@@ -53,6 +53,10 @@ fn options(query: &str) -> Result<Options, &'static str> {
 }
 
 /// The running container of that place, or the answer that there is none.
+#[expect(
+    clippy::result_large_err,
+    reason = "an answer either way, made once a request"
+)]
 fn running(
     context: &Context,
     (namespace, pod, container): Place<'_>,

@@ -23,10 +23,13 @@ pub(crate) struct Token {
     pub(crate) refresh_at: Timestamp,
 }
 
-/// The tokens that pods have now, by UID, then by volume and path.
+/// Tokens by volume and path.
+type TokensOfPod = HashMap<(String, String), Token>;
+
+/// The tokens that pods have now, by UID.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    known: Mutex<HashMap<String, HashMap<(String, String), Token>>>,
+    known: Mutex<HashMap<String, TokensOfPod>>,
 }
 
 impl Tokens {
