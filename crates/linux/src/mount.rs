@@ -103,17 +103,20 @@ pub struct Overlay<'a> {
 
 /// An overlay of directories, detached.
 pub fn overlay(layers: &Overlay<'_>) -> Result<OwnedFd> {
+    match overlay_by_layer(layers) {
+        // Before Linux 6.5 the layers are one string, which this interface limits to 256 bytes; some
+        // kernels say so when the layer is added, others only at the end.
+        Err(error) if error.errno() == libc::EINVAL => overlay_by_path(layers).map_err(|_| error),
+        made => made,
+    }
+}
+
+fn overlay_by_layer(layers: &Overlay<'_>) -> Result<OwnedFd> {
     let what = || format!("make an overlay of {} layers", layers.lower.len());
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context(what)?;
-    for (index, layer) in layers.lower.iter().enumerate() {
-        let added =
-            rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path());
-        match added {
-            Ok(()) => {}
-            // Before Linux 6.5 the list is one string, which this interface limits to 256 bytes.
-            Err(rustix::io::Errno::INVAL) if index == 0 => return overlay_by_path(layers),
-            Err(error) => return Err(Error::new(format!("add layer {}", layer.display()), error)),
-        }
+    for layer in layers.lower {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path())
+            .context(|| format!("add layer {}", layer.display()))?;
     }
     for (key, value) in overlay_options(layers) {
         match value {

@@ -1,7 +1,7 @@
 //! The container's file system, built in its own mount namespace from handles: nothing is resolved
 //! outside the root, nothing twice.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use linux::mount::{self, Attributes, Overlay, Propagation as Kernel};
@@ -9,7 +9,7 @@ use linux::path::{self, Kind};
 use linux::{Context, Error, Result};
 use oci::limits::Device;
 use oci::{ContainerPlan, Mount, Propagation, Source};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode};
 
 /// What the rest of the launch needs from the finished file system.
 pub(crate) struct RootFs {
@@ -355,30 +355,13 @@ fn hide(plan: &ContainerPlan, root: &OwnedFd, dev: Option<&OwnedFd>) -> Result<(
     if plan.masked_paths.is_empty() {
         return Ok(());
     }
-    // Where a volume has taken the place of /dev, the null device is made beside.
-    let own = match dev {
-        Some(_) => None,
-        None => {
-            let attributes = Attributes {
-                no_suid: true,
-                no_exec: true,
-                ..Attributes::default()
-            };
-            let own = mount::new_filesystem("tmpfs", &[("size", Some("4k"))], attributes)?;
-            node(
-                &own,
-                Path::new("null"),
-                FileType::CharacterDevice,
-                (1, 3),
-                0o666,
-            )?;
-            Some(own)
-        }
+    // Where a volume has taken the place of /dev, the host's null device does it, read-only: its mode
+    // is not the container's to change.
+    let null = match dev {
+        Some(dev) => path::open_in_root_no_links(dev, Path::new("null"))?,
+        None => mount::clone_tree(CWD, Path::new("/dev/null"), false)?,
     };
-    let dev = dev
-        .or(own.as_ref())
-        .ok_or_else(|| Error::new("mask paths", rustix::io::Errno::NOENT))?;
-    let null = genuine_null(dev)?;
+    require_null(&null)?;
     for path_in in &plan.masked_paths {
         let Some(target) = existing(root, path_in)? else {
             continue;
@@ -388,9 +371,13 @@ fn hide(plan: &ContainerPlan, root: &OwnedFd, dev: Option<&OwnedFd>) -> Result<(
                 let options = [("size", Some("0")), ("nr_inodes", Some("2"))];
                 mount::new_filesystem("tmpfs", &options, Attributes::INERT.read_only())?
             }
+            false if dev.is_none() => mount::clone_tree(CWD, Path::new("/dev/null"), false)?,
             false => mount::clone_fd(&null, false)?,
         };
         mount::attach(&cover, &target)?;
+        if dev.is_none() {
+            mount::restrict(&cover, read_only, false)?;
+        }
     }
     Ok(())
 }
@@ -405,19 +392,16 @@ fn existing(root: &OwnedFd, path_in: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The null device made above; that it is one is verified, for it is what hides things.
-fn genuine_null(dev: &OwnedFd) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let null = rustix::fs::openat(dev.as_fd(), "null", flags, Mode::empty())
-        .context(|| "open /dev/null")?;
-    let stat = rustix::fs::fstat(&null).context(|| "look at /dev/null")?;
+/// Verifies that what shall hide things is the null device.
+fn require_null(null: &OwnedFd) -> Result<()> {
+    let stat = rustix::fs::fstat(null).context(|| "look at /dev/null")?;
     let numbers = (
         rustix::fs::major(stat.st_rdev),
         rustix::fs::minor(stat.st_rdev),
     );
     let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
     if device && numbers == (1, 3) {
-        return Ok(null);
+        return Ok(());
     }
     Err(Error::new(
         "/dev/null is not the null device",
