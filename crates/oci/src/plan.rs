@@ -57,6 +57,21 @@ pub struct ContainerPlan {
     pub log_path: Option<PathBuf>,
 }
 
+impl ContainerPlan {
+    /// All directories of image layers that the container uses: its own and those of image volumes.
+    pub fn layers(&self) -> Vec<PathBuf> {
+        let volumes = self.mounts.iter().filter_map(|mount| match &mount.source {
+            Source::Image(layers) => Some(layers),
+            _ => None,
+        });
+        volumes
+            .chain([&self.root.layers])
+            .flatten()
+            .cloned()
+            .collect()
+    }
+}
+
 /// The root file system: an overlay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {

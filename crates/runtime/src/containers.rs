@@ -66,6 +66,8 @@ impl Runtime {
         let id = record.id.clone();
         let write = || -> Result<Container, Error> {
             let plan = self.plan(sandbox, &record, image)?;
+            // Volumes may be images, too.
+            self.images.hold_layers(&record.id, &plan.layers());
             for dir in [&plan.root.upper, &plan.root.work, &plan.root.at] {
                 std::fs::create_dir_all(dir).map_err(Error::internal)?;
             }

@@ -406,7 +406,7 @@ impl Runtime {
         let plan: Option<oci::ContainerPlan> =
             records::read(&dir, crate::shim::protocol::CONTAINER_PLAN);
         if let Some(plan) = plan {
-            self.images.hold_layers(&record.id, &plan.root.layers);
+            self.images.hold_layers(&record.id, &plan.layers());
         }
         let container = Container {
             record: Arc::new(record),

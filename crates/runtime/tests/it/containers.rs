@@ -5,7 +5,7 @@ use std::time::Duration;
 use cri::v1::*;
 use cri::{Code, RuntimeService};
 
-use crate::node::{Node, archive_with, images, security, shell};
+use crate::node::{Entry, Node, archive_with, busybox_archive, images, security, shell};
 
 #[tokio::test]
 async fn running_out_of_memory_is_told() {
@@ -572,6 +572,36 @@ async fn an_image_can_be_mounted_and_an_image_can_be_empty() {
             },
         )
         .await;
+    let pod = node.run_pod(node.sandbox_config("held")).await;
+    let tag = "docker.io/library/volume:latest";
+    let archive = busybox_archive(tag, &[("held", Entry::File("still here\n"))]);
+    node.runtime.images().load(archive.as_slice()).unwrap();
+    let mut config = shell("sleep 1000");
+    let image = Some(ImageSpec {
+        image: tag.into(),
+        ..Default::default()
+    });
+    let mount = Mount {
+        container_path: "/image".into(),
+        image: image.clone(),
+        ..Default::default()
+    };
+    config.mounts = vec![mount];
+    let id = node.run(&pod, config).await;
+    images(&node)
+        .remove_image(RemoveImageRequest { image })
+        .await
+        .unwrap();
+    let (_, out, _) = node.exec(&id, &["cat", "/image/held"]).await.unwrap();
+    assert_eq!(out, "still here\n");
+    let layers = || {
+        std::fs::read_dir(node.dir.path().join("root/images/layers"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(layers(), 2);
+    node.remove_pod(&pod).await;
+    assert_eq!(layers(), 1);
     assert!(
         log.contains("/image/bin/sh") && log.contains("stdout F read-only"),
         "{log}"
