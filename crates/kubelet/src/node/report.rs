@@ -31,6 +31,11 @@ use crate::context::Context;
 const EVERY: Duration = Duration::from_secs(300);
 /// How soon a node that is not ready looks again.
 const NOT_READY: Duration = Duration::from_secs(1);
+/// With less memory than that the node is under pressure.
+const LOW_MEMORY: u64 = 100 << 20;
+/// With less of its disk than that the node is under pressure. A number, where upstream has a tenth of the disk: of a shared
+/// machine's disk a tenth may be a lot, and nobody is evicted for it.
+const LOW_DISK: u64 = 512 << 20;
 /// Images and names of an image that the status tells of.
 const MAX_IMAGES: (usize, usize) = (50, 5);
 
@@ -269,8 +274,8 @@ impl Reporter {
     }
 
     fn conditions(&self, problem: Option<&str>) -> Vec<NodeCondition> {
-        let low_memory = machine::memory("MemAvailable") < 100 << 20;
-        let low_disk = machine::free_disk_percent(&self.root_dir) < 10;
+        let low_memory = machine::memory("MemAvailable") < LOW_MEMORY;
+        let low_disk = machine::free_disk(&self.root_dir) < LOW_DISK;
         let pressure = |kind: &str, bad: bool, reasons: [&str; 2], messages: [&str; 2]| {
             let which = usize::from(bad);
             self.condition(kind, bad, reasons[which], messages[which])
