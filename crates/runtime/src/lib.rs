@@ -21,6 +21,7 @@ mod exec;
 mod image_service;
 mod network;
 mod records;
+mod recover;
 mod runtime_service;
 mod sandboxes;
 mod server;

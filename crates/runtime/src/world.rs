@@ -16,11 +16,8 @@ use tokio::sync::{mpsc, watch};
 use crate::client::Shim;
 use crate::events::Events;
 use crate::network::PodNetwork;
-use crate::records::{self, ContainerRecord, Failure, RECORD, SandboxRecord};
-use crate::shim::protocol::{Answer, Call, EXITED, Event, Exited, STARTED, Started};
-
-/// How long a shim may take to say that it is there.
-const HELLO_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+use crate::records::{self, ContainerRecord, Failure, SandboxRecord};
+use crate::shim::protocol::{EXITED, Event, Exited, Started};
 
 /// How the runtime is set up.
 #[derive(Clone)]
@@ -225,7 +222,7 @@ impl Runtime {
                 }
             }
             if let Some(runtime) = runtime.upgrade() {
-                runtime.shim_ended(&sandbox);
+                runtime.connection_lost(&sandbox).await;
             }
         });
     }
@@ -253,7 +250,7 @@ impl Runtime {
     }
 
     /// A shim is gone: the sandbox is no longer ready, and with it went its containers.
-    fn shim_ended(&self, sandbox: &str) {
+    pub(crate) fn shim_ended(&self, sandbox: &str) {
         let was_live = match self.world().sandboxes.get_mut(sandbox) {
             Some(sandbox) => sandbox.live.take().is_some(),
             None => false,
@@ -301,123 +298,6 @@ impl Runtime {
         };
         self.container_exited(&container.record.id, exited, failure);
     }
-
-    async fn recover(self: &Arc<Self>) -> Result<(), Error> {
-        let sandboxes = self.config.state_dir.join("sandboxes");
-        for dir in directories(&sandboxes)? {
-            match records::read::<SandboxRecord>(&dir, RECORD) {
-                Some(record) if dir.ends_with(&record.id) => {
-                    self.recover_sandbox(dir, record).await?
-                }
-                _ => {
-                    // Half-made when the machine or the runtime went down: nobody was told its ID.
-                    tracing::warn!(dir = %dir.display(), "removing a half-made sandbox");
-                    self.remove_half_made(&dir).await?;
-                }
-            }
-        }
-        let known: Vec<String> = self.world().containers.keys().cloned().collect();
-        for dir in directories(&self.config.root.join("containers"))? {
-            let name = dir
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if !known.contains(&name) {
-                remove_dir(&dir)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn recover_sandbox(
-        self: &Arc<Self>,
-        dir: PathBuf,
-        record: SandboxRecord,
-    ) -> Result<(), Error> {
-        let id = record.id.clone();
-        let addresses: Vec<IpAddr> = records::read(&dir, records::ADDRESSES).unwrap_or_default();
-        let stopped = dir.join(records::STOPPED).exists();
-        let mut found = None;
-        // One pod whose shim hangs must not keep the node from starting.
-        if let Ok((shim, happened)) = Shim::connect(&dir)
-            && let Ok(Ok(reply)) =
-                tokio::time::timeout(HELLO_TIMEOUT, shim.call(Call::Hello, &[])).await
-            && let Ok(Answer::Hello {
-                pid, containers, ..
-            }) = reply.result
-            && let Some(network) = network_of(pid)
-        {
-            found = Some((
-                Live {
-                    shim,
-                    network: Arc::new(network),
-                },
-                happened,
-                containers,
-            ));
-        }
-        let sandbox = Sandbox {
-            record: Arc::new(record),
-            dir: dir.clone(),
-            live: found
-                .as_ref()
-                .filter(|_| !stopped)
-                .map(|(live, _, _)| live.clone()),
-            addresses: addresses.clone(),
-        };
-        let network = sandbox.network();
-        let ready = sandbox.live.is_some();
-        self.world().sandboxes.insert(id.clone(), sandbox);
-        for dir in directories(&dir.join("containers"))? {
-            self.recover_container(&id, dir)?;
-        }
-        match found {
-            Some((_, happened, containers)) => {
-                for (container, exited) in containers {
-                    if let Some(exited) = exited {
-                        self.container_exited(&container, exited, None);
-                    }
-                }
-                self.follow(id.clone(), happened);
-            }
-            None => self.shim_ended(&id),
-        }
-        if ready && !addresses.is_empty() {
-            let adopted = self.config.network.adopt(&network, &addresses).await;
-            adopted.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-        }
-        Ok(())
-    }
-
-    fn recover_container(&self, sandbox: &str, dir: PathBuf) -> Result<(), Error> {
-        let record = records::read::<ContainerRecord>(&dir, RECORD);
-        let Some(record) = record.filter(|one| one.sandbox == sandbox && dir.ends_with(&one.id))
-        else {
-            return remove_dir(&dir);
-        };
-        let started: Option<Started> = records::read(&dir, STARTED);
-        let progress = Progress {
-            starting: started.is_some(),
-            exited: records::read(&dir, EXITED),
-            failure: records::read(&dir, records::FAILURE),
-            started,
-        };
-        let plan: Option<oci::ContainerPlan> =
-            records::read(&dir, crate::shim::protocol::CONTAINER_PLAN);
-        if let Some(plan) = plan {
-            self.images.hold_layers(&record.id, &plan.layers());
-        }
-        let container = Container {
-            record: Arc::new(record),
-            dir,
-            progress: Arc::new(watch::channel(progress).0),
-        };
-        self.world()
-            .containers
-            .insert(container.record.id.clone(), container);
-        Ok(())
-    }
 }
 
 /// The network namespace of a shim.
@@ -438,19 +318,6 @@ fn find<'a, T>(all: &'a BTreeMap<String, T>, id: &str) -> Option<&'a T> {
         .take_while(|(other, _)| other.starts_with(id));
     let (_, found) = matching.next()?;
     matching.next().is_none().then_some(found)
-}
-
-fn directories(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::internal(error)),
-    };
-    Ok(entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect())
 }
 
 /// Removes a directory of ours; success when there is none.
