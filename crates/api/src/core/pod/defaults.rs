@@ -112,17 +112,43 @@ fn requirements(requirements: Option<&mut ResourceRequirements>) {
     resources::canonical(requirements.requests.as_mut());
 }
 
-/// `Always` for the tag `latest` (or none), `IfNotPresent` otherwise.
+/// `Always` for the tag `latest` (or none), `IfNotPresent` otherwise, and for what is no name of an image.
 pub fn pull_policy(image: &str) -> &'static str {
     let name = image.split('@').next().unwrap_or("");
-    let last = name.rsplit('/').next().unwrap_or("");
-    let tag = last.split_once(':').map(|(_, tag)| tag);
+    let start = name.rfind('/').map_or(0, |slash| slash + 1);
+    let (repository, tag) = match name[start..].split_once(':') {
+        Some((last, tag)) => (&name[..start + last.len()], Some(tag)),
+        None => (name, None),
+    };
     let digested = name.len() < image.len();
-    match tag {
-        Some("latest") => "Always",
-        None if !digested => "Always",
-        _ => "IfNotPresent",
+    let latest = tag.map_or(!digested, |tag| tag == "latest");
+    if latest && is_repository(repository) {
+        "Always"
+    } else {
+        "IfNotPresent"
     }
+}
+
+/// Lowercase path components after an optional registry.
+fn is_repository(name: &str) -> bool {
+    let registry = |first: &str| {
+        first.contains(['.', ':'])
+            || first == "localhost"
+            || first.contains(|c: char| c.is_ascii_uppercase())
+    };
+    let path = match name.split_once('/') {
+        Some((first, rest)) if registry(first) => rest,
+        _ => name,
+    };
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let component = |text: &str| {
+        text.starts_with(word)
+            && text.ends_with(word)
+            && text.split(word).all(|separator| {
+                matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
+            })
+    };
+    path.split('/').all(component)
 }
 
 /// The two container types have the same fields but no common type.

@@ -138,6 +138,33 @@ fn defaults_fill_what_is_unset() {
 }
 
 #[test]
+fn what_may_move_is_always_pulled() {
+    let always = [
+        "nginx",
+        "nginx:latest",
+        "localhost:5000/a__b/c-d.e",
+        "[::1]:5000/a:latest",
+        "a.b/c",
+    ];
+    for image in always {
+        assert_eq!(defaults::pull_policy(image), "Always", "{image}");
+    }
+    let digest = format!("nginx@sha256:{}", "0".repeat(64));
+    for image in [
+        "nginx:1",
+        "a:5000/b:1",
+        "",
+        "Nginx",
+        "a//b",
+        "-a",
+        "a..b",
+        &digest,
+    ] {
+        assert_eq!(defaults::pull_policy(image), "IfNotPresent", "{image}");
+    }
+}
+
+#[test]
 fn a_pod_with_limits_of_its_own_gets_requests() {
     let pod = |more: &str| {
         let pod = created(&pod(&format!(
