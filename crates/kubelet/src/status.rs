@@ -1,5 +1,8 @@
 //! Publishing the status of a pod: one patch with what changed, never of conditions that others own.
 
+#[cfg(test)]
+mod tests;
+
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};

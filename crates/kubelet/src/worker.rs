@@ -254,88 +254,99 @@ impl Worker {
         }
     }
 
+    /// Begins to carry an action out. What is done at once is done; the rest runs beside the loop.
     fn carry_out(&mut self, action: Action) {
-        let context = Arc::clone(&self.context);
-        let pod = Arc::clone(&self.pod);
-        let operation: BoxFuture<'static, Outcome> = match action {
-            Action::MountVolumes => {
-                let ips = self.pod_ips();
-                Box::pin(async move { Outcome::Mounted(volumes::mount(&context, &pod, ips).await) })
+        match action {
+            Action::Event(event) => self.context.tell(&self.pod, event),
+            Action::TellBackoff { events, .. } => {
+                for event in events {
+                    self.context.tell(&self.pod, event);
+                }
             }
+            // The publishing of every turn sees to it.
+            Action::PublishFinal | Action::Finished => {}
+            Action::StartContainer(start) => {
+                let operation = self.start(start);
+                self.running.push(operation);
+            }
+            Action::Kill(kill) => {
+                let event = Event::normal("Killing", kill.message.clone());
+                let event = event.about(&self.pod, &kill.name);
+                self.context.tell(&self.pod, event);
+                if kill.pre_stop {
+                    self.run(|context, pod, ips| async move {
+                        operations::pre_stop(&context, &pod, &kill, &ips).await;
+                        Outcome::HookDone(kill.id)
+                    });
+                }
+            }
+            Action::Probe { kind, name, id } => self.run(|context, pod, ips| async move {
+                let outcome = probes::probe(&context, &pod, kind, &name, &id, &ips).await;
+                Outcome::Probed(kind, name, id, outcome)
+            }),
+            Action::DeletePod => self.run(|context, pod, _| async move {
+                let done = status::delete(context.client.clone(), &pod).await;
+                Outcome::Deleted(done.map_err(Box::new))
+            }),
+            other => self.ask_runtime(other),
+        }
+    }
+
+    /// The actions that are about the runtime and the disk alone.
+    fn ask_runtime(&mut self, action: Action) {
+        match action {
+            Action::MountVolumes => self.run(|context, pod, ips| async move {
+                Outcome::Mounted(volumes::mount(&context, &pod, ips).await)
+            }),
             Action::UnmountVolumes => {
-                let volumes = context.pod_dir(&self.uid);
+                let dir = self.context.pod_dir(&self.uid);
                 let lock = Arc::clone(&self.volumes);
                 self.refresh_at = None;
-                Box::pin(async move {
+                self.run(|_, _, _| async move {
                     let mut gone = lock.lock().await;
                     *gone = true;
-                    Outcome::Unmounted(volumes::unmount(volumes).await)
-                })
+                    Outcome::Unmounted(volumes::unmount(dir).await)
+                });
             }
-            Action::CreateSandbox { attempt } => Box::pin(async move {
+            Action::CreateSandbox { attempt } => self.run(|context, pod, _| async move {
                 Outcome::Sandbox(operations::create_sandbox(&context, &pod, attempt).await)
             }),
-            Action::StopSandbox { id } => Box::pin(async move {
+            Action::StopSandbox { id } => self.run(|context, _, _| async move {
                 let done = operations::stop_sandbox(&context, &id).await;
                 Outcome::SandboxStopped(id, done)
             }),
-            Action::RemoveSandbox { id } => Box::pin(async move {
+            Action::RemoveSandbox { id } => self.run(|context, _, _| async move {
                 let done = operations::remove_sandbox(&context, &id).await;
                 Outcome::Removed(id, done)
             }),
             Action::RemoveContainer { id } => {
                 let files = self.files_of(&id);
-                Box::pin(async move {
+                self.run(|context, _, _| async move {
                     let done = operations::remove_container(&context, &id, files).await;
                     Outcome::Removed(id, done)
-                })
-            }
-            Action::StartContainer(start) => self.start(start),
-            Action::Kill(kill) => {
-                let event = Event::normal("Killing", kill.message.clone());
-                context.tell(&pod, event.about(&pod, &kill.name));
-                if !kill.pre_stop {
-                    return;
-                }
-                let ips = self.pod_ips();
-                Box::pin(async move {
-                    operations::pre_stop(&context, &pod, &kill, &ips).await;
-                    Outcome::HookDone(kill.id)
-                })
+                });
             }
             Action::StopContainer {
                 id,
                 timeout_seconds,
                 ..
-            } => Box::pin(async move {
+            } => self.run(|context, _, _| async move {
                 let done = operations::stop_container(&context, &id, timeout_seconds).await;
                 Outcome::Stopped(id, done)
             }),
-            Action::Probe { kind, name, id } => {
-                let ips = self.pod_ips();
-                Box::pin(async move {
-                    let outcome = probes::probe(&context, &pod, kind, &name, &id, &ips).await;
-                    Outcome::Probed(kind, name, id, outcome)
-                })
-            }
-            Action::Event(event) => return context.tell(&pod, event),
-            Action::TellBackoff { events, .. } => {
-                events
-                    .into_iter()
-                    .for_each(|event| context.tell(&pod, event));
-                return;
-            }
-            Action::DeletePod => {
-                let client = context.client.clone();
-                Box::pin(async move {
-                    let done = status::delete(client, &pod).await;
-                    Outcome::Deleted(done.map_err(Box::new))
-                })
-            }
-            // The publishing of every turn sees to it.
-            Action::PublishFinal | Action::Finished => return,
-        };
-        self.running.push(operation);
+            // The caller has taken care of the others.
+            _ => {}
+        }
+    }
+
+    /// Lets something run beside the loop, with the context, the pod and its addresses of now.
+    fn run<F>(&mut self, operation: impl FnOnce(Arc<Context>, Arc<Pod>, Vec<String>) -> F)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let ips = self.pod_ips();
+        let operation = operation(Arc::clone(&self.context), Arc::clone(&self.pod), ips);
+        self.running.push(Box::pin(operation));
     }
 
     fn start(&mut self, start: Start) -> BoxFuture<'static, Outcome> {

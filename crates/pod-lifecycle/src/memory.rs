@@ -159,19 +159,19 @@ impl Memory {
                 state.running = true;
                 state.last = Some(now);
             }
-            Action::TellBackoff { name, until, .. } => self.told(name, *until),
+            Action::TellBackoff {
+                name, image: true, ..
+            } => {
+                if let Some(failure) = self.start_failures.get_mut(name) {
+                    failure.told = true;
+                }
+            }
+            Action::TellBackoff { name, until, .. } => {
+                self.told_backoff.insert(name.clone(), *until);
+            }
             Action::DeletePod => self.deleting = true,
             Action::PublishFinal => self.publishing_final = true,
             Action::Event(_) | Action::Finished => {}
-        }
-    }
-
-    fn told(&mut self, name: &str, until: Timestamp) {
-        match self.start_failures.get_mut(name) {
-            Some(failure) if failure.retry_at == until => failure.told = true,
-            _ => {
-                self.told_backoff.insert(name.to_owned(), until);
-            }
         }
     }
 

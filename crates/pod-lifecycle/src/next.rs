@@ -151,6 +151,7 @@ fn must_wait(view: &PodView<'_>, name: &str, plan: &mut Plan) -> bool {
             plan.actions.push(Action::TellBackoff {
                 name: name.to_owned(),
                 until,
+                image: false,
                 events: vec![Event::warning("BackOff", message).about(view.pod, name)],
             });
         }
@@ -173,6 +174,7 @@ fn must_wait(view: &PodView<'_>, name: &str, plan: &mut Plan) -> bool {
             plan.actions.push(Action::TellBackoff {
                 name: name.to_owned(),
                 until: failure.retry_at,
+                image: true,
                 events: vec![
                     Event::normal("BackOff", waiting).about(view.pod, name),
                     Event::warning("Failed", "Error: ImagePullBackOff").about(view.pod, name),

@@ -76,6 +76,8 @@ pub enum Action {
         name: String,
         /// The end of the wait.
         until: Timestamp,
+        /// It waits for its image, not for its next restart.
+        image: bool,
         /// What to tell.
         events: Vec<Event>,
     },

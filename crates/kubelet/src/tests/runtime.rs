@@ -437,7 +437,7 @@ impl RuntimeService for Runtime {
 
     async fn get_container_events(&self, _: GetEventsRequest) -> Result<ContainerEvents, Error> {
         let events = BroadcastStream::new(self.events.subscribe());
-        let events = events.map(|e| e.map_err(|e| Error::internal(e)));
+        let events = events.map(|e| e.map_err(Error::internal));
         Ok(events.boxed())
     }
 }
