@@ -6,6 +6,7 @@ mod container;
 mod env;
 mod handlers;
 mod identity;
+mod overlaps;
 mod projected;
 mod requirements;
 mod scheduling;

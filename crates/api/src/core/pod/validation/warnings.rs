@@ -2,12 +2,14 @@
 //!
 //! Upstream: `pkg/api/pod/warnings.go`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ContainerPort, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
 use machinery::Path;
 use machinery::quantity::Quantity;
 
+use super::overlaps;
 use crate::view::{Items, OrEmpty};
 use crate::visit;
 
@@ -58,10 +60,11 @@ pub(crate) fn pod_spec_at(spec: Option<&PodSpec>, path: &Path) -> Vec<String> {
     let mut seen = BTreeSet::new();
     for (i, secret) in spec.image_pull_secrets.items().iter().enumerate() {
         let path = path.child("imagePullSecrets").index(i);
+        if !seen.insert(&secret.name) {
+            warnings.push(format!("{path}.name: duplicate name \"{}\"", secret.name));
+        }
         if secret.name.is_empty() {
             warnings.push(format!("{path}.name: invalid empty name \"\""));
-        } else if !seen.insert(&secret.name) {
-            warnings.push(format!("{path}.name: duplicate name \"{}\"", secret.name));
         }
     }
     volumes(&mut warnings, path, spec);
@@ -107,6 +110,19 @@ fn volumes(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
         if volume.rbd.is_some() {
             warn("rbd", "deprecated in v1.28, non-functional in v1.31+");
         }
+        overlaps::volume(warnings, volume);
+        let claim = volume.ephemeral.as_ref();
+        let claim = claim.and_then(|e| e.volume_claim_template.as_ref());
+        if let Some(resources) = claim.and_then(|c| c.spec.resources.as_ref()) {
+            let template = path.child("ephemeral").child("volumeClaimTemplate");
+            let at = template.child("spec").child("resources");
+            for (key, list) in [
+                ("limits", &resources.limits),
+                ("requests", &resources.requests),
+            ] {
+                fractions(warnings, &at.child(key), list.as_ref(), &["storage"]);
+            }
+        }
     }
 }
 
@@ -130,28 +146,34 @@ fn containers(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
             }
         }
         if let Some(resources) = container.resources() {
-            fractions(warnings, &path.child("resources"), resources);
+            let at = path.child("resources");
+            for (key, list) in [
+                ("limits", &resources.limits),
+                ("requests", &resources.requests),
+            ] {
+                let counted = ["memory", "ephemeral-storage"];
+                fractions(warnings, &at.child(key), list.as_ref(), &counted);
+            }
         }
     }
 }
 
 /// Fractions of bytes: nearly always a typing error for a larger unit.
-fn fractions(warnings: &mut Vec<String>, path: &Path, resources: &ResourceRequirements) {
-    for (key, list) in [
-        ("limits", &resources.limits),
-        ("requests", &resources.requests),
-    ] {
-        for (name, text) in list.iter().flatten() {
-            let counted = matches!(name.as_str(), "memory" | "ephemeral-storage");
-            let fraction = Quantity::of(text)
-                .is_ok_and(|q| q.milli_value() != i64::MAX && q.milli_value() % 1000 != 0);
-            if counted && fraction {
-                let at = path.child(key).key(name);
-                let text = &text.0;
-                warnings.push(format!(
-                    "{at}: fractional byte value \"{text}\" is invalid, must be an integer"
-                ));
-            }
+fn fractions(
+    warnings: &mut Vec<String>,
+    path: &Path,
+    list: Option<&BTreeMap<String, Amount>>,
+    names: &[&str],
+) {
+    for (name, text) in list.into_iter().flatten() {
+        let fraction = Quantity::of(text)
+            .is_ok_and(|q| q.milli_value() != i64::MAX && q.milli_value() % 1000 != 0);
+        if names.contains(&name.as_str()) && fraction {
+            let at = path.key(name);
+            let text = &text.0;
+            warnings.push(format!(
+                "{at}: fractional byte value \"{text}\" is invalid, must be an integer"
+            ));
         }
     }
 }
@@ -168,6 +190,15 @@ fn ports(warnings: &mut Vec<String>, path: &Path, spec: &PodSpec) {
         .collect();
     let host = |port: &ContainerPort| port.host_port.unwrap_or(0);
     for (i, (at, port)) in all.iter().enumerate() {
+        if !port.host_ip.text().is_empty() && host(port) == 0 {
+            warnings.push(format!(
+                "{at}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{} HostIP:{}}}",
+                port.name.text(),
+                port.container_port,
+                port.protocol.text(),
+                port.host_ip.text(),
+            ));
+        }
         for (other_at, other) in &all[..i] {
             if other.container_port != port.container_port || other.protocol != port.protocol {
                 continue;
