@@ -56,6 +56,8 @@ fn run(view: &PodView<'_>, decision: Decision, plan: &mut Plan) {
         plan.wait(deadline, "active deadline");
     }
     advance_kills(view, decision.kill, false, plan);
+    // What runs is probed, whatever it is that new containers have to wait for.
+    probe(view, false, plan);
     if !volumes_ready(view, plan) {
         return;
     }
@@ -64,7 +66,6 @@ fn run(view: &PodView<'_>, decision: Decision, plan: &mut Plan) {
         return;
     }
     start_first(view, &decision.start, plan);
-    probe(view, false, plan);
 }
 
 fn volumes_ready(view: &PodView<'_>, plan: &mut Plan) -> bool {

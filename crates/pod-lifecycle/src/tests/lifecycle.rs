@@ -536,11 +536,11 @@ fn a_new_kubelet_takes_running_pods_as_they_are() {
     check(
         w.settle(),
         expect![[r#"
-        MountVolumes
-        probe Readiness of app
-        = Running
-          app: running, restarts 0, started, ready  [at 100s]
-    "#]],
+            probe Readiness of app
+            MountVolumes
+            = Running
+              app: running, restarts 0, started, ready  [at 100s]
+        "#]],
     );
 }
 
