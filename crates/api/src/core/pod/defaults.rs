@@ -280,6 +280,10 @@ fn volume(volume: &mut Volume) {
         .and_then(|e| e.volume_claim_template.as_mut());
     if let Some(claim) = claim {
         fill_with(&mut claim.spec.volume_mode, "Filesystem".to_owned());
+        if let Some(wanted) = &mut claim.spec.resources {
+            resources::canonical(wanted.limits.as_mut());
+            resources::canonical(wanted.requests.as_mut());
+        }
     }
 }
 
