@@ -58,38 +58,24 @@ impl Cluster {
         Ok(client::connect::from_kubeconfig(&self.kubeconfig(), Some(&context)).await?)
     }
 
-    /// The processes of the cluster: those whose command line or ancestors are its node's.
+    /// The processes of the cluster: those in its control group, or below it.
     pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
-        let mut parents = Vec::new();
+        let (group, below) = (
+            format!("/oxikube/{}", self.name),
+            format!("/oxikube/{}/", self.name),
+        );
+        let is_ours = |line: &str| line.ends_with(&group) || line.contains(&below);
+        let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
-            if let Some(parent) = parent(pid) {
-                parents.push((pid, parent));
+            // A process may end while it is looked at.
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            if groups.lines().any(is_ours) {
+                found.push(pid);
             }
-        }
-        let state = self.data();
-        let state = state
-            .to_str()
-            .context("a path that is not text")?
-            .as_bytes()
-            .to_vec();
-        let mut found: Vec<u32> = parents
-            .iter()
-            .map(|(pid, _)| *pid)
-            .filter(|pid| is_node(*pid, &state))
-            .collect();
-        let mut next = 0;
-        while next < found.len() {
-            let of = found[next];
-            let children = parents
-                .iter()
-                .filter(|(pid, parent)| *parent == of && !found.contains(pid));
-            let children: Vec<u32> = children.map(|(pid, _)| *pid).collect();
-            found.extend(children);
-            next += 1;
         }
         Ok(found)
     }
@@ -102,23 +88,4 @@ impl Drop for Cluster {
             eprintln!("{error:#}");
         }
     }
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
-}
-
-/// Its environment carries the cluster's own state directory.
-fn is_node(pid: u32, state: &[u8]) -> bool {
-    let wanted = [b"OXIKUBE_STATE_DIR=".as_slice(), state].concat();
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment
-        .split(|byte| *byte == 0)
-        .any(|variable| variable == wanted)
 }

@@ -155,7 +155,7 @@ fn pods_that_must_not_meet_do_not_meet() {
     };
     check(
         &nodes,
-        &[web.clone()],
+        std::slice::from_ref(&web),
         &pod("web", anti.clone()),
         expect!["b"],
     );
