@@ -261,7 +261,9 @@ impl Attempt<'_> {
                 .kind
                 .prepare_update(&call.context(), part, new, old);
         }
-        if resource.kind.has_generation() && changed_beyond_status(new, old) {
+        // Upstream binds a pod past its update rules, so its generation stands still.
+        let counts = self.part.is_some() && resource.kind.has_generation();
+        if counts && changed_beyond_status(new, old) {
             new.metadata_mut()
                 .insert("generation".into(), (old.generation() + 1).into());
         }

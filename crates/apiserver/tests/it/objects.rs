@@ -277,6 +277,7 @@ async fn pods_go_gracefully_when_they_have_a_node() {
     );
     let bound = admin.get(&format!("{pods}/p")).await.ok();
     assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(bound["metadata"]["generation"], 1);
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
     let marked = admin.delete(&format!("{pods}/p")).await.ok();
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
