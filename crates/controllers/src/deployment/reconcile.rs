@@ -334,7 +334,11 @@ impl Work<'_> {
                 .or(self.drafts.new)
                 .or_else(|| self.drafts.old().last().copied());
             if let Some(at) = latest {
-                self.drafts.scale(at, sizes.replicas, &sizes, false);
+                // A set that happens to have the size already still has to learn what is wanted of it, or the rollout would
+                // wait for its scaling for ever.
+                let set = &self.drafts.all[at].set;
+                let uninformed = size(set) > 0 && was_scaled(set, &sizes);
+                self.drafts.scale(at, sizes.replicas, &sizes, uninformed);
             }
             return;
         }

@@ -333,6 +333,26 @@ fn a_taken_name_counts_as_a_collision() {
     );
 }
 
+#[test]
+fn a_rollout_goes_on_when_the_old_set_has_the_new_size_already() {
+    let mut world = World::from_yaml(WEB);
+    change(&mut world, |d| {
+        d["spec"]["replicas"] = 2.into();
+        d["spec"]["strategy"]["rollingUpdate"] = json!({"maxSurge": 0, "maxUnavailable": 1});
+    });
+    roll(&mut world);
+    set_image(&mut world, "v2");
+    step(&mut world);
+    run_pods(&mut world, 0);
+    change(&mut world, |d| d["spec"]["replicas"] = 1.into());
+    roll(&mut world);
+    let status = &world.objects[&root()]["status"];
+    assert_eq!(
+        (&status["updatedReplicas"], &status["replicas"]),
+        (&1.into(), &1.into())
+    );
+}
+
 proptest! {
     #[test]
     fn laws(
