@@ -237,7 +237,7 @@ pub(crate) fn kubectl(cluster: &Cluster, arguments: Vec<OsString>) -> anyhow::Er
 /// Loads the images of an archive into the node.
 pub(crate) fn image_load(cluster: &Cluster, file: &Path) -> anyhow::Result<()> {
     must_run(cluster)?;
-    for name in crate::node::control::load(cluster, file)? {
+    for name in crate::worker::control::load(cluster, file)? {
         println!("loaded {name}");
     }
     Ok(())
@@ -246,7 +246,7 @@ pub(crate) fn image_load(cluster: &Cluster, file: &Path) -> anyhow::Result<()> {
 /// Lists the node's images.
 pub(crate) fn image_list(cluster: &Cluster, as_json: bool) -> anyhow::Result<()> {
     must_run(cluster)?;
-    let images = crate::node::control::list(cluster)?;
+    let images = crate::worker::control::list(cluster)?;
     if as_json {
         println!("{:#}", json!(images));
         return Ok(());

@@ -19,6 +19,7 @@ mod power;
 mod progress;
 mod root;
 mod start;
+mod worker;
 
 use std::process::ExitCode;
 

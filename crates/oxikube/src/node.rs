@@ -5,10 +5,7 @@
 
 mod api;
 mod components;
-pub(crate) mod control;
 mod dns;
-mod kubelet;
-mod pod_network;
 pub(crate) mod ready;
 
 use std::net::TcpListener;

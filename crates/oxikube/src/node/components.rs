@@ -1,5 +1,6 @@
 //! The components of a node, each with its own identity.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -7,18 +8,18 @@ use access::{User, user};
 use anyhow::{Context, anyhow};
 use apiserver::{Server, TlsSettings};
 use controller_manager::Ranges;
-use ipnet::Ipv4Net;
 use kube::Client;
 use linux::namespace::Namespace;
-use service_proxy::{Cidr, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::api::Pki;
-use super::{dns, kubelet};
-use crate::cluster::{API_PORT, Config, POD_CIDR, SERVICE_CIDR};
+use super::dns;
+use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
+use crate::root::{PROGRAM, RUN, STATE};
+use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
@@ -27,7 +28,7 @@ const NODE_PREFIX: u8 = 24;
 pub(super) struct Components {
     server: Arc<Server>,
     pub(super) config: Config,
-    pub(super) tasks: JoinSet<anyhow::Result<()>>,
+    pub(super) tasks: Tasks,
     shutdown: CancellationToken,
     /// The rules of all services that existed at the start are in the kernel.
     pub(super) proxy_ready: watch::Receiver<bool>,
@@ -55,7 +56,7 @@ impl Components {
         Self {
             server,
             config,
-            tasks: JoinSet::new(),
+            tasks: Tasks::new(),
             shutdown,
             proxy_ready,
             dns_ready,
@@ -99,11 +100,17 @@ impl Components {
             scheduler::run(scheduler).await;
             Err(anyhow!("the scheduler ended"))
         });
-        self.kubelet(pki, host_network).await?;
+        let mut worker = worker(&self.config, pki, Some(host_network))?;
+        let clients = Clients {
+            kubelet: self.client(&format!("{}{}", user::NODE_USER_PREFIX, worker.name)),
+            proxy: self.client(user::KUBE_PROXY),
+        };
+        let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
+        worker.start_kubelet(&clients, &shutdown, tasks).await?;
         dns::settle(self.admin(), &self.config)
             .await
             .context("the cluster DNS cannot be set up")?;
-        self.proxy()?;
+        self.proxy_ready = worker.start_proxy(&clients, &mut self.tasks);
         self.dns().await
     }
 
@@ -127,34 +134,6 @@ impl Components {
         Ok(())
     }
 
-    async fn kubelet(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
-        let runtime =
-            kubelet::runtime(host_network, self.shutdown.clone(), &mut self.tasks).await?;
-        let name = format!("{}{}", user::NODE_USER_PREFIX, self.config.node_name());
-        let config = kubelet::config(&self.config, self.client(&name), runtime, pki)?;
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
-            ::kubelet::run(config, shutdown).await?;
-            Err(anyhow!("the kubelet ended"))
-        });
-        Ok(())
-    }
-
-    fn proxy(&mut self) -> anyhow::Result<()> {
-        let settings = Settings {
-            service_cidr: network(SERVICE_CIDR)?,
-            cluster_cidr: network(POD_CIDR)?,
-        };
-        let (ready, proxy_ready) = watch::channel(false);
-        self.proxy_ready = proxy_ready;
-        let client = self.client(user::KUBE_PROXY);
-        self.tasks.spawn(async move {
-            service_proxy::run(client, settings, ready).await?;
-            Err(anyhow!("the service proxy ended"))
-        });
-        Ok(())
-    }
-
     async fn dns(&mut self) -> anyhow::Result<()> {
         let (ready, dns_ready) = watch::channel(false);
         self.dns_ready = dns_ready;
@@ -169,13 +148,35 @@ impl Components {
     }
 }
 
-fn network(text: &str) -> anyhow::Result<Cidr> {
-    let network: Ipv4Net = text
-        .parse()
-        .with_context(|| format!("{text} is no network"))?;
-    Ok(Cidr {
-        address: network.network(),
-        prefix: network.prefix_len(),
+/// This node, as one of the nodes of its cluster.
+fn worker(
+    config: &Config,
+    pki: &Pki,
+    registry_network: Option<Namespace>,
+) -> anyhow::Result<Worker> {
+    Ok(Worker {
+        name: config.node_name(),
+        address: config.node_address(),
+        networks: Networks {
+            pods: POD_CIDR.parse().context("the pod network")?,
+            services: SERVICE_CIDR.parse().context("the service network")?,
+            dns: DNS_SERVICE,
+            domain: CLUSTER_DOMAIN.to_owned(),
+        },
+        places: Places {
+            state: STATE.into(),
+            run: RUN.into(),
+            cgroup: String::new(),
+            shim: vec![PROGRAM.into(), "shim".into()],
+        },
+        serving: Serving {
+            certificate: pki.text("kubelet-server.crt")?,
+            key: pki.text("kubelet-server.key")?,
+            client_ca: pki.text("ca.crt")?,
+        },
+        registry_network,
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
     })
 }
 

@@ -3,27 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use anyhow::Context;
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use linux::namespace::Namespace;
 use pod_network::{Config, HostPort, Network};
 use runtime::{NetworkError, PodNetwork, PodSandboxNetwork, PortMapping};
 
-use crate::cluster::POD_CIDR;
-
 /// The network of this node's pods.
 pub(super) struct BuiltIn(Network);
 
 impl BuiltIn {
-    /// Keeps its records in this directory.
-    pub(super) fn new(state_dir: &Path) -> anyhow::Result<Self> {
-        let cluster_cidr = POD_CIDR.parse().context("the pod network")?;
-        let state_dir = state_dir.to_owned();
-        Ok(Self(Network::new(Config {
-            state_dir,
-            cluster_cidr,
-        })))
+    /// Keeps its records in this directory; `pods` are all pods' addresses.
+    pub(super) fn new(state_dir: &Path, pods: Ipv4Net) -> Self {
+        Self(Network::new(Config {
+            state_dir: state_dir.to_owned(),
+            cluster_cidr: pods,
+        }))
     }
 }
 

@@ -16,7 +16,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
-use crate::root::RUN;
 
 const SOCKET: &str = "control.sock";
 const EAGAIN: i32 = 11;
@@ -80,8 +79,8 @@ fn send<T: Serialize>(socket: &OwnedFd, what: &T, along: Option<&OwnedFd>) -> an
 }
 
 /// Answers requests on threads of its own, as long as the process lives: loading an image is blocking work.
-pub(super) fn serve(images: Arc<Store>) -> anyhow::Result<()> {
-    let listener = socket::listen(&Path::new(RUN).join(SOCKET))?;
+pub(super) fn serve(run: &Path, images: Arc<Store>) -> anyhow::Result<()> {
+    let listener = socket::listen(&run.join(SOCKET))?;
     let accept = move || -> anyhow::Result<()> {
         loop {
             wait(&listener, PollFlags::IN)?;

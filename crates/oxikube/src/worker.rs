@@ -1,0 +1,136 @@
+//! What every node runs, wherever its credentials come from: container runtime, kubelet, service proxy, pod network.
+//!
+//! The first node of a cluster runs it beside the API server, with clients that never leave the process; every other
+//! node, and `oxikube agent` on a machine of its own, with clients over TLS. It reads no configuration and makes no
+//! certificate: [`Worker`] is told everything.
+
+pub(crate) mod control;
+mod kubelet;
+mod pod_network;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Taint;
+use kube::Client;
+use linux::namespace::Namespace;
+use service_proxy::{Cidr, Settings};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A node and its place in the cluster.
+pub(crate) struct Worker {
+    /// Its name in the API.
+    pub(crate) name: String,
+    /// The address under which other nodes reach it.
+    pub(crate) address: Ipv4Addr,
+    /// The same for all nodes.
+    pub(crate) networks: Networks,
+    /// Where it keeps things.
+    pub(crate) places: Places,
+    /// How its HTTPS API is secured.
+    pub(crate) serving: Serving,
+    /// Whose network registries are reached from; `None`: the node's own.
+    pub(crate) registry_network: Option<Namespace>,
+    /// Labels of the node beyond the usual ones.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Taints that the node registers with.
+    pub(crate) taints: Vec<Taint>,
+}
+
+/// Networks and names of the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Networks {
+    /// All pods' addresses.
+    pub(crate) pods: Ipv4Net,
+    /// All services' addresses.
+    pub(crate) services: Ipv4Net,
+    /// Address of the cluster DNS.
+    pub(crate) dns: Ipv4Addr,
+    /// Domain of services.
+    pub(crate) domain: String,
+}
+
+/// Directories and control groups of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// What must survive a restart: images, containers, sandboxes, pod addresses.
+    pub(crate) state: PathBuf,
+    /// Sockets.
+    pub(crate) run: PathBuf,
+    /// The control group in which all pods' groups are made; the empty one is the root.
+    pub(crate) cgroup: String,
+    /// The command of the keeper of one pod.
+    pub(crate) shim: Vec<OsString>,
+}
+
+/// The kubelet's serving certificate, its key, and who signs its clients' certificates; all PEM.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) client_ca: String,
+}
+
+/// What a node is to the API. Each acts as a user of its own.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    /// `system:node:NAME`.
+    pub(crate) kubelet: Client,
+    /// `system:kube-proxy`, which also reads where the other nodes are.
+    pub(crate) proxy: Client,
+}
+
+/// The tasks of a process; none of them ends by itself.
+pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
+
+impl Worker {
+    /// Starts runtime and kubelet. Containers of an earlier process are found again.
+    pub(crate) async fn start_kubelet(
+        &mut self,
+        clients: &Clients,
+        shutdown: &CancellationToken,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<()> {
+        let runtime = kubelet::runtime(self, shutdown.clone(), tasks).await?;
+        let config = kubelet::config(self, clients.kubelet.clone(), runtime);
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            ::kubelet::run(config, shutdown).await?;
+            Err(anyhow!("the kubelet ended"))
+        });
+        Ok(())
+    }
+
+    /// Starts the service proxy; what is returned turns true when the rules of all services that existed are in the
+    /// kernel.
+    pub(crate) fn start_proxy(
+        &self,
+        clients: &Clients,
+        tasks: &mut Tasks,
+    ) -> watch::Receiver<bool> {
+        let settings = Settings {
+            service_cidr: network(self.networks.services),
+            cluster_cidr: network(self.networks.pods),
+        };
+        let (ready, proxy_ready) = watch::channel(false);
+        let client = clients.proxy.clone();
+        tasks.spawn(async move {
+            service_proxy::run(client, settings, ready).await?;
+            Err(anyhow!("the service proxy ended"))
+        });
+        proxy_ready
+    }
+}
+
+fn network(network: Ipv4Net) -> Cidr {
+    Cidr {
+        address: network.network(),
+        prefix: network.prefix_len(),
+    }
+}
