@@ -32,8 +32,8 @@ const LAYERS: &[&[&str]] = &[
         "dns-answers",
     ],
     &["controllers", "client", "testkit"],
-    // Outsides.
-    &["apiserver", "driver", "runtime", "pod-network"],
+    // A brain over other brains, then outsides.
+    &["why", "apiserver", "driver", "runtime", "pod-network"],
     &[
         "controller-manager",
         "scheduler",
@@ -69,6 +69,7 @@ const PURE: &[&str] = &[
     "pod-lifecycle",
     "service-rules",
     "dns-answers",
+    "why",
 ];
 /// Crates of the field that reach the outside world.
 const IMPURE: &[&str] = &[

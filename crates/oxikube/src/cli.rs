@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cluster::{Clusters, DEFAULT_NAME, DEFAULT_STATE};
-use crate::{commands, init, node, start};
+use crate::{commands, init, node, start, why};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]
@@ -58,6 +58,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Say why something is not as it should be: a pod pending, a service without end points, a deletion that hangs.
+    Why(why::Question),
     /// Process 1 of a node; started by `start`.
     #[command(hide = true)]
     Init(Descriptors),
@@ -77,7 +79,11 @@ impl Command {
     fn must_finish(&self) -> bool {
         !matches!(
             self,
-            Self::Status { .. } | Self::List(_) | Self::Image { .. } | Self::Kubectl { .. }
+            Self::Status { .. }
+                | Self::List(_)
+                | Self::Image { .. }
+                | Self::Kubectl { .. }
+                | Self::Why(_)
         )
     }
 }
@@ -160,6 +166,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 arguments,
             ));
         }
+        Command::Why(question) => return why::run(&clusters, &question),
         Command::Init(descriptors) => return init::run(descriptors),
         Command::Shim { arguments } => return Ok(runtime::shim::main(arguments)),
         Command::Node(descriptors) => return node::run(descriptors),

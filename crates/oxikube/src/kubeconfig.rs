@@ -51,7 +51,7 @@ pub(crate) fn remove(context: &str) -> anyhow::Result<()> {
 }
 
 /// The first file of `KUBECONFIG`, or `~/.kube/config`; where it is a link, what it points to.
-fn user_file() -> anyhow::Result<PathBuf> {
+pub(crate) fn user_file() -> anyhow::Result<PathBuf> {
     let listed = env::var_os("KUBECONFIG");
     let listed =
         listed.and_then(|list| env::split_paths(&list).find(|p| !p.as_os_str().is_empty()));

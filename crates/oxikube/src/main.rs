@@ -1,6 +1,6 @@
 //! The oxikube binary: makes clusters on this machine, and is everything that runs inside them.
 //!
-//! On the outside: `start`, `stop`, `delete`, `status`, `list`, `image`, `kubectl`. On the inside, started by those and
+//! On the outside: `start`, `stop`, `delete`, `status`, `list`, `image`, `kubectl`, `why`. On the inside, started by those and
 //! not by people: `init`, process 1 of a node, and `node`, the process with the API server, the controllers, the
 //! scheduler and the kubelet in it. Only this crate knows all components; it decides nothing that they could decide.
 //!
@@ -19,6 +19,7 @@ mod power;
 mod progress;
 mod root;
 mod start;
+mod why;
 mod worker;
 
 use std::process::ExitCode;
