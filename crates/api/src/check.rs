@@ -179,6 +179,14 @@ pub fn percent(value: &IntOrString) -> Option<i64> {
     }
 }
 
+/// The number, or the number before the percent sign.
+pub fn amount(value: &IntOrString) -> i64 {
+    match value {
+        IntOrString::Int(number) => i64::from(*number),
+        percentage => percent(percentage).unwrap_or(0),
+    }
+}
+
 /// A percentage above 100.
 pub fn at_most_100_percent(errors: &mut ErrorList, path: &Path, value: &IntOrString) {
     if percent(value).is_some_and(|n| n > 100) {

@@ -9,6 +9,7 @@ pub mod apps;
 pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
+pub mod batch;
 pub mod check;
 pub mod columns;
 pub mod coordination;

@@ -2,7 +2,7 @@
 
 use crate::kind::{AnyKind, Erased};
 use crate::{
-    apps, authentication, authorization, autoscaling, coordination, core, discovery, events,
+    apps, authentication, authorization, autoscaling, batch, coordination, core, discovery, events,
     policy, rbac, scheduling,
 };
 
@@ -27,8 +27,13 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<authorization::SelfSubjectAccessReview>::new(),
     &Erased::<authorization::SelfSubjectRulesReview>::new(),
     &Erased::<authorization::SubjectAccessReview>::new(),
+    &Erased::<apps::controllerrevision::ControllerRevision>::new(),
+    &Erased::<apps::daemonset::DaemonSet>::new(),
     &Erased::<apps::deployment::Deployment>::new(),
     &Erased::<apps::replicaset::ReplicaSet>::new(),
+    &Erased::<apps::statefulset::StatefulSet>::new(),
+    &Erased::<batch::cronjob::CronJob>::new(),
+    &Erased::<batch::job::Job>::new(),
     &Erased::<rbac::binding::ClusterRoleBinding>::new(),
     &Erased::<rbac::role::ClusterRole>::new(),
     &Erased::<rbac::binding::RoleBinding>::new(),

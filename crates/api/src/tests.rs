@@ -82,6 +82,7 @@ fn strew(value: &mut Value) {
         "capacity",
         "annotations",
         "limits",
+        "nodeSelector",
         "requests",
     ];
     match value {

@@ -65,6 +65,11 @@ pub fn template(
     old: Option<&PodSpec>,
 ) {
     validation::template(errors, path, template, old);
+    runs_for_ever(errors, path, kind, template);
+}
+
+/// The pods of a template are started again, and have no deadline.
+pub fn runs_for_ever(errors: &mut ErrorList, path: &Path, kind: &str, template: &PodTemplateSpec) {
     let at = path.child("spec");
     let policy = template
         .spec
@@ -157,11 +162,25 @@ pub fn name_warning(name: &str) -> Option<String> {
 
 /// Warnings about a controller's name and template.
 pub fn warnings(name: &str, template: Option<&PodTemplateSpec>) -> Vec<String> {
-    let path = Path::new("spec").child("template").child("spec");
-    let spec = template.and_then(|t| t.spec.as_ref());
-    let about_template = validation::warnings::pod_spec_at(spec, &path);
+    let about_template = template_warnings(template, &Path::new("spec").child("template"));
     name_warning(name)
         .into_iter()
         .chain(about_template)
         .collect()
+}
+
+/// Warnings about a template at `path`.
+pub fn template_warnings(template: Option<&PodTemplateSpec>, path: &Path) -> Vec<String> {
+    let spec = template.and_then(|t| t.spec.as_ref());
+    validation::warnings::pod_spec_at(spec, &path.child("spec"))
+}
+
+/// A collision count only grows.
+pub fn collisions(errors: &mut ErrorList, new: Option<i32>, old: Option<i32>) {
+    let at = Path::new("status").child("collisionCount");
+    let count = new.unwrap_or(0);
+    errors.not_negative(&at, i64::from(count));
+    if old.is_some_and(|old| new.is_none_or(|new| new < old)) {
+        errors.invalid(&at, count, "cannot be decremented");
+    }
 }

@@ -193,6 +193,11 @@ impl ErrorList {
         self.push(ErrorType::Invalid, path, Some(value.into()), detail.into());
     }
 
+    /// A value that must not be, and that the message does not show.
+    pub fn invalid_unshown(&mut self, path: &Path, detail: impl Into<String>) {
+        self.push(ErrorType::Invalid, path, None, detail.into());
+    }
+
     /// A value outside an enumeration; `supported` is shown quoted, in the order given.
     pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
         let supported: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();

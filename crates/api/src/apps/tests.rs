@@ -137,3 +137,141 @@ fn rows_count_replicas() {
         expect!["a | 3 | 3 | 2 | <unknown> | c | d | a=b"],
     );
 }
+
+#[test]
+fn stateful_sets_are_looked_at() {
+    let set = |spec: &str| deployment(spec).replace("Deployment", "StatefulSet");
+    check(
+        &set(
+            "serviceName: A_b, podManagementPolicy: x, updateStrategy: {type: Recreate}, ordinals: {start: -1}",
+        ),
+        expect![[r#"
+            spec.podManagementPolicy: Invalid value: "x": must be 'OrderedReady' or 'Parallel'
+            spec.updateStrategy: Invalid value: {"type":"Recreate"}: must be 'RollingUpdate' or 'OnDelete'
+            spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0
+            spec.serviceName: Invalid value: "A_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+            spec.selector: Required value
+            spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`
+            spec.template.spec.containers: Required value
+        "#]],
+    );
+    let claim = "volumeClaimTemplates: [{metadata: {name: d}, spec: {accessModes: [x]}}]";
+    check(
+        &set(&format!(
+            "{SELECTOR}, {TEMPLATE}, {claim}, updateStrategy: {{rollingUpdate: {{partition: -1, maxUnavailable: 0}}}}"
+        )),
+        expect![[r#"
+            spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0
+            spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0
+            spec.volumeClaimTemplates[0].spec.accessModes: Unsupported value: "x": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"
+            spec.volumeClaimTemplates[0].spec.resources[storage]: Required value
+        "#]],
+    );
+    // A volume of the template that a claim of the same name replaces is not missed.
+    let mounted = TEMPLATE.replace(
+        "image: d",
+        "image: d, volumeMounts: [{name: d, mountPath: /d}]",
+    );
+    let claim = "volumeClaimTemplates: [{metadata: {name: d}, spec: {accessModes: [ReadWriteOnce], resources: \
+                 {requests: {storage: 1}}}}]";
+    let old = set(&format!("{SELECTOR}, {mounted}, {claim}, serviceName: s"));
+    check(&old, expect![[""]]);
+    check_update(
+        Part::Main,
+        &old,
+        &old.replace(
+            "serviceName: s",
+            "serviceName: t, replicas: 5, podManagementPolicy: Parallel",
+        ),
+        expect![[r#"
+            spec.serviceName: Invalid value: "t": field is immutable
+            spec.podManagementPolicy: Invalid value: "Parallel": field is immutable
+        "#]],
+    );
+    check_row(
+        &format!(
+            "{}, status: {{replicas: 2, readyReplicas: 1}}}}",
+            &old[..old.len() - 1]
+        ),
+        expect!["a | 1/0 | <unknown> | c | d"],
+    );
+}
+
+#[test]
+fn daemon_sets_are_looked_at() {
+    let set = |spec: &str| deployment(spec).replace("Deployment", "DaemonSet");
+    check(
+        &set(&format!(
+            "{SELECTOR}, {TEMPLATE}, updateStrategy: {{rollingUpdate: {{maxUnavailable: 0, maxSurge: 0}}}}"
+        )),
+        expect![[r#"
+            spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0
+        "#]],
+    );
+    check(
+        &set(&format!(
+            "{SELECTOR}, {TEMPLATE}, updateStrategy: {{rollingUpdate: {{maxUnavailable: 1, maxSurge: 10%}}}}"
+        )),
+        expect![[r#"
+            spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: "10%": may not be set when maxUnavailable is non-zero
+        "#]],
+    );
+    check(
+        &set(&format!(
+            "{SELECTOR}, {TEMPLATE}, updateStrategy: {{type: x}}"
+        )),
+        expect![[r#"
+            spec.updateStrategy: Unsupported value: {"type":"x"}: supported values: "RollingUpdate", "OnDelete"
+        "#]],
+    );
+    let old = set(&format!("{SELECTOR}, {TEMPLATE}"));
+    let stored = crate::testing::created(&old);
+    let generation = |object: &machinery::Object| {
+        let key = super::daemonset::TEMPLATE_GENERATION;
+        object.str_at(&["metadata", "annotations", key]).to_owned()
+    };
+    assert_eq!(generation(&stored), "1");
+    let (new, _) = crate::testing::updated(Part::Main, &stored, &old);
+    assert_eq!(generation(&new), "1");
+    let (new, _) =
+        crate::testing::updated(Part::Main, &stored, &old.replace("image: d", "image: e"));
+    assert_eq!(generation(&new), "2");
+    check_row(
+        &format!(
+            "{}, status: {{desiredNumberScheduled: 3, currentNumberScheduled: 2, numberReady: 1, numberMisscheduled: 0}}}}",
+            &old[..old.len() - 1]
+        ),
+        expect!["a | 3 | 2 | 1 | 0 | 0 | <none> | <unknown> | c | d | a=b"],
+    );
+}
+
+#[test]
+fn revisions_hold_an_object_that_stays() {
+    let revision = |rest: &str| {
+        format!(
+            "{{apiVersion: apps/v1, kind: ControllerRevision, metadata: {{name: a, namespace: b}}{rest}}}"
+        )
+    };
+    check(
+        &revision(", revision: -1"),
+        expect![[r#"
+            revision: Invalid value: -1: must be greater than or equal to 0
+            data: Required value: data is mandatory
+        "#]],
+    );
+    check_update(
+        Part::Main,
+        &revision(", revision: 1, data: {a: b}"),
+        &revision(", revision: 2, data: {a: c}"),
+        expect![[r#"
+            data: Invalid value: {"a":"c"}: field is immutable
+        "#]],
+    );
+    check_row(
+        &revision(", revision: 7, data: {}").replace(
+            "namespace: b",
+            "namespace: b, ownerReferences: [{apiVersion: apps/v1, kind: DaemonSet, name: d, uid: u, controller: true}]",
+        ),
+        expect!["a | daemonset.apps/d | 7 | <unknown>"],
+    );
+}

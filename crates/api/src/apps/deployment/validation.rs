@@ -55,7 +55,7 @@ fn strategy(errors: &mut ErrorList, path: &Path, strategy: Option<&DeploymentStr
             let path = at.child("maxUnavailable");
             check::positive_int_or_percent(errors, &path, unavailable);
             check::positive_int_or_percent(errors, &at.child("maxSurge"), surge);
-            if amount(unavailable) == 0 && amount(surge) == 0 {
+            if check::amount(unavailable) == 0 && check::amount(surge) == 0 {
                 let detail = "may not be 0 when `maxSurge` is 0";
                 errors.invalid(&path, check::json(unavailable), detail);
             }
@@ -64,14 +64,6 @@ fn strategy(errors: &mut ErrorList, path: &Path, strategy: Option<&DeploymentStr
         _ => {
             errors.not_supported(path, check::json(strategy), &["Recreate", "RollingUpdate"]);
         }
-    }
-}
-
-/// The number, or the number before the percent sign.
-fn amount(value: &IntOrString) -> i64 {
-    match value {
-        IntOrString::Int(number) => i64::from(*number),
-        percentage => check::percent(percentage).unwrap_or(0),
     }
 }
 
@@ -97,12 +89,7 @@ pub(super) fn status(new: &Deployment, old: &Deployment) -> ErrorList {
     let path = Path::new("status");
     let unavailable = i64::from(status.unavailable_replicas.unwrap_or(0));
     errors.not_negative(&path.child("unavailableReplicas"), unavailable);
-    let at = path.child("collisionCount");
-    let count = status.collision_count.unwrap_or(0);
-    errors.not_negative(&at, i64::from(count));
     let before = old.status.as_ref().and_then(|s| s.collision_count);
-    if before.is_some_and(|before| status.collision_count.is_none_or(|now| now < before)) {
-        errors.invalid(&at, count, "cannot be decremented");
-    }
+    workload::collisions(&mut errors, status.collision_count, before);
     errors
 }

@@ -4,8 +4,8 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, GRPCAction, HTTPGetAction, Lifecycle,
-    Pod, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, ResourceRequirements, Volume,
-    VolumeProjection,
+    PersistentVolumeClaimSpec, Pod, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe,
+    ResourceRequirements, Volume, VolumeProjection,
 };
 
 use crate::core::resources;
@@ -279,11 +279,16 @@ fn volume(volume: &mut Volume) {
         .as_mut()
         .and_then(|e| e.volume_claim_template.as_mut());
     if let Some(claim) = claim {
-        fill_with(&mut claim.spec.volume_mode, "Filesystem".to_owned());
-        if let Some(wanted) = &mut claim.spec.resources {
-            resources::canonical(wanted.limits.as_mut());
-            resources::canonical(wanted.requests.as_mut());
-        }
+        claim_spec(&mut claim.spec);
+    }
+}
+
+/// Defaults of the specification of a claim.
+pub(crate) fn claim_spec(spec: &mut PersistentVolumeClaimSpec) {
+    fill_with(&mut spec.volume_mode, "Filesystem".to_owned());
+    if let Some(wanted) = &mut spec.resources {
+        resources::canonical(wanted.limits.as_mut());
+        resources::canonical(wanted.requests.as_mut());
     }
 }
 

@@ -24,6 +24,7 @@ use crate::view::{Items, OrEmpty};
 
 pub(crate) use requirements::overhead;
 pub use scheduling::{node_selector, node_selector_term, tolerations};
+pub(crate) use volumes::claim_spec;
 
 /// What the checks of one pod specification share.
 struct Scope<'a> {

@@ -266,8 +266,8 @@ fn ephemeral(errors: &mut ErrorList, path: &Path, source: &EphemeralVolumeSource
     claim_spec(errors, &path.child("spec"), &template.spec);
 }
 
-/// The specification of a claim, as far as a volume of a pod may carry one.
-fn claim_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeClaimSpec) {
+/// The specification of a claim, as far as a template may carry one.
+pub(crate) fn claim_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeClaimSpec) {
     const MODES: &[&str] = &[
         "ReadOnlyMany",
         "ReadWriteMany",
