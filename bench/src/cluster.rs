@@ -58,13 +58,16 @@ impl Cluster {
         Ok(client::connect::from_kubeconfig(&self.kubeconfig(), Some(&context)).await?)
     }
 
-    /// The processes of the cluster: those in its control group, or below it.
+    /// The processes of the cluster: those in the control groups of its nodes, or below them.
     pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
-        let (group, below) = (
-            format!("/oxikube/{}", self.name),
-            format!("/oxikube/{}/", self.name),
-        );
-        let is_ours = |line: &str| line.ends_with(&group) || line.contains(&below);
+        let group = format!("/oxikube/{}", self.name);
+        // The other nodes' groups are `NAME.2`, `NAME.3` and so on.
+        let is_ours = |line: &str| {
+            let mut ends = line
+                .match_indices(&group)
+                .map(|(at, _)| &line[at + group.len()..]);
+            ends.any(|end| end.is_empty() || end.starts_with(['/', '.']))
+        };
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let name = entry?.file_name();

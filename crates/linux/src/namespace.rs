@@ -176,13 +176,22 @@ pub fn set_hostname(name: &str) -> Result<()> {
 }
 
 /// Fails unless the calling process has exactly one thread, as everything that forks needs it.
+///
+/// A thread that was joined has told so before the kernel took it off the list: it is given the time to go.
 pub fn require_single_thread() -> Result<()> {
-    let threads = std::fs::read_dir("/proc/self/task")
-        .context(|| "count threads")?
-        .count();
-    if threads == 1 {
-        return Ok(());
+    let mut threads = 0;
+    for _ in 0..JOINED_THREADS_GO {
+        threads = std::fs::read_dir("/proc/self/task")
+            .context(|| "count threads")?
+            .count();
+        if threads == 1 {
+            return Ok(());
+        }
+        std::thread::yield_now();
     }
     let many = io::Error::other(format!("the process has {threads} threads"));
     Err(Error::new("work as a single-threaded process", many))
 }
+
+/// So often the list is looked at before its threads are taken to stay.
+const JOINED_THREADS_GO: usize = 1000;

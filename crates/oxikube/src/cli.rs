@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cluster::{Clusters, DEFAULT_NAME, DEFAULT_STATE};
-use crate::{commands, init, node, start, why};
+use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
+use crate::member::MOST_NODES;
+use crate::{commands, init, node, nodes, shell, start, why};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]
@@ -29,6 +30,16 @@ enum Command {
         /// Port of the API on 127.0.0.1; the first free one from 6443 on when not given.
         #[arg(long)]
         api_port: Option<u16>,
+        /// How many nodes the cluster is to have; missing ones are added.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
+        nodes: Option<u8>,
+    },
+    /// Add, remove, stop, start and enter the nodes of a cluster.
+    Node {
+        #[command(flatten)]
+        cluster: Which,
+        #[command(subcommand)]
+        command: NodeCommand,
     },
     /// Switch a cluster off; its data stays.
     Stop(Which),
@@ -43,7 +54,7 @@ enum Command {
     },
     /// List the clusters of this machine.
     List(Output),
-    /// Images of a cluster's node.
+    /// Images of a cluster's nodes.
     Image {
         #[command(flatten)]
         cluster: Which,
@@ -70,8 +81,8 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// The server of a node; started by `init`.
-    #[command(hide = true)]
-    Node(Descriptors),
+    #[command(hide = true, name = "node-server")]
+    NodeServer(Descriptors),
 }
 
 impl Command {
@@ -84,6 +95,10 @@ impl Command {
                 | Self::Image { .. }
                 | Self::Kubectl { .. }
                 | Self::Why(_)
+                | Self::Node {
+                    command: NodeCommand::List(_) | NodeCommand::Shell { .. },
+                    ..
+                }
         )
     }
 }
@@ -118,12 +133,43 @@ enum ImageCommand {
     List(Output),
 }
 
+#[derive(Subcommand)]
+enum NodeCommand {
+    /// Add a node; returns when it is ready.
+    Add,
+    /// Remove a node other than the first, with all that is on it.
+    Rm {
+        /// Its name, or its number.
+        node: String,
+    },
+    /// List the nodes.
+    List(Output),
+    /// Switch a node off, like a power cut.
+    Stop {
+        /// Its name, or its number.
+        node: String,
+    },
+    /// Switch a node on again; returns when it is ready.
+    Start {
+        /// Its name, or its number.
+        node: String,
+    },
+    /// Run a shell, or a command, in a node.
+    Shell {
+        /// Its name, or its number; the first node when not given.
+        node: Option<String>,
+        /// The command.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
 /// Open descriptors that are handed down to a node.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Descriptors {
-    /// Socket that listens for the API on the machine's loopback.
+    /// Socket that listens for the API on the machine's loopback; only the first node has it.
     #[arg(long)]
-    pub(crate) listener: i32,
+    pub(crate) listener: Option<i32>,
     /// The machine's network namespace.
     #[arg(long)]
     pub(crate) host_network: i32,
@@ -141,8 +187,16 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         linux::signal::reset_all()?;
     }
     match cli.command {
-        Command::Start { cluster, api_port } => {
-            start::start(&clusters.cluster(&cluster.name)?, api_port)?;
+        Command::Start {
+            cluster,
+            api_port,
+            nodes,
+        } => {
+            let wanted = start::Wanted { api_port, nodes };
+            start::start(&clusters.cluster(&cluster.name)?, &wanted)?;
+        }
+        Command::Node { cluster, command } => {
+            return on_node(&clusters.cluster(&cluster.name)?, command);
         }
         Command::Stop(cluster) => commands::stop(&clusters.cluster(&cluster.name)?)?,
         Command::Delete(cluster) => commands::delete(&clusters.cluster(&cluster.name)?)?,
@@ -169,7 +223,21 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Why(question) => return why::run(&clusters, &question),
         Command::Init(descriptors) => return init::run(descriptors),
         Command::Shim { arguments } => return Ok(runtime::shim::main(arguments)),
-        Command::Node(descriptors) => return node::run(descriptors),
+        Command::NodeServer(descriptors) => return node::run(descriptors),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn on_node(cluster: &Cluster, command: NodeCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        NodeCommand::Add => start::add(cluster)?,
+        NodeCommand::Rm { node } => nodes::remove(cluster, &node)?,
+        NodeCommand::List(output) => nodes::list(cluster, output.output.is_some())?,
+        NodeCommand::Stop { node } => nodes::stop(cluster, &node)?,
+        NodeCommand::Start { node } => start::node(cluster, &node)?,
+        NodeCommand::Shell { node, command } => {
+            return shell::run(cluster, node.as_deref(), &command);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,8 +7,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use linux::process::Process;
-use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 /// Where clusters live unless said otherwise.
@@ -110,11 +108,6 @@ impl Config {
         Ipv4Addr::new(172, 30, self.subnet, 1)
     }
 
-    /// The node's address.
-    pub(crate) fn node_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(172, 30, self.subnet, 2)
-    }
-
     /// The network of bridge and node.
     pub(crate) fn network(&self) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, self.subnet, 0)
@@ -126,23 +119,8 @@ impl Config {
         format!("{INTERFACES}{:08x}", digest(&self.name))
     }
 
-    /// The machine's end of the node's cable.
-    pub(crate) fn cable(&self) -> String {
-        format!("{}n1", self.bridge())
-    }
-
     /// The nftables table on the machine.
     pub(crate) fn table(&self) -> String {
-        format!("oxikube-{}", self.name)
-    }
-
-    /// The control group of all that runs in the cluster.
-    pub(crate) fn cgroup(&self) -> String {
-        format!("oxikube/{}", self.name)
-    }
-
-    /// The node's name in the API, and its host name.
-    pub(crate) fn node_name(&self) -> String {
         format!("oxikube-{}", self.name)
     }
 
@@ -176,14 +154,6 @@ pub(crate) struct Cluster {
     root: PathBuf,
     /// The directory of this one.
     pub(crate) dir: PathBuf,
-}
-
-/// The running init of a cluster.
-#[derive(Debug, Serialize, Deserialize)]
-struct InitRecord {
-    pid: i32,
-    /// When it started, in the kernel's ticks: tells it from a later process of the same number.
-    started: u64,
 }
 
 impl Cluster {
@@ -231,34 +201,6 @@ impl Cluster {
             .context("cannot take the lock of all clusters")?;
         Ok(dir)
     }
-
-    /// Notes the init of the cluster that has just been started.
-    pub(crate) fn record_init(&self, init: &Process) -> anyhow::Result<()> {
-        let pid = init.pid().as_raw_nonzero().get();
-        let started = start_time(pid).context("the node's init is gone already")?;
-        make_private_dir(&self.path("run"))?;
-        let record = serde_json::to_vec(&InitRecord { pid, started })?;
-        write_private(&self.path("run/init.json"), &record)
-    }
-
-    /// The running init of the cluster, if it runs.
-    pub(crate) fn init(&self) -> Option<Process> {
-        let record = fs::read(self.path("run/init.json")).ok()?;
-        let record: InitRecord = serde_json::from_slice(&record).ok()?;
-        let process = Process::open(Pid::from_raw(record.pid)?).ok()?;
-        // Looked at after it was opened: if the number is still the same process now, it was then.
-        let same = start_time(record.pid) == Some(record.started);
-        let running = same && !process.wait_exit(Some(std::time::Duration::ZERO)).ok()?;
-        running.then_some(process)
-    }
-}
-
-/// When a process started, from `/proc/<pid>/stat`.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything, so fields are counted from its end.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Reads the record of a cluster.
@@ -333,15 +275,13 @@ mod tests {
         cluster.create(&config).expect("made");
         assert_eq!(cluster.config().expect("read"), config);
         assert_eq!(clusters.all().expect("a list").len(), 1);
-        assert!(cluster.init().is_none());
     }
 
     #[test]
-    fn interfaces_have_names_the_kernel_takes() {
+    fn a_bridge_is_named_after_its_cluster() {
         let config = Config::new("a-cluster-with-a-rather-long-name", 1, 1);
         assert_eq!(config.bridge(), Config::new(&config.name, 2, 2).bridge());
         assert_ne!(config.bridge(), Config::new("default", 1, 1).bridge());
-        assert!(config.cable().len() <= 15, "{}", config.cable());
     }
 
     #[test]
@@ -357,11 +297,5 @@ mod tests {
             error.contains("is damaged") && error.contains("oxikube delete --name c"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn this_process_started_some_time() {
-        let pid = i32::try_from(std::process::id()).expect("a pid");
-        assert!(start_time(pid).is_some_and(|ticks| ticks > 0));
     }
 }

@@ -7,14 +7,17 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Clusters, Config};
+use crate::member::NodeConfig;
 use crate::start::say;
+use crate::worker::control;
 use crate::{checks, kubeconfig, power};
 
-fn must_exist(cluster: &Cluster) -> anyhow::Result<()> {
+/// Fails unless there is such a cluster.
+pub(crate) fn must_exist(cluster: &Cluster) -> anyhow::Result<()> {
     match cluster.exists() {
         true => Ok(()),
         false => bail!(
@@ -29,8 +32,9 @@ pub(crate) fn stop(cluster: &Cluster) -> anyhow::Result<()> {
     checks::root()?;
     must_exist(cluster)?;
     let _lock = cluster.lock()?;
-    let ran = cluster.init().is_some();
-    power::off(cluster, &cluster.config()?)?;
+    let config = cluster.config()?;
+    let ran = cluster.runs(&config);
+    power::cluster_off(cluster, &config)?;
     match ran {
         true => say(&format!("cluster {} is off", cluster.name)),
         false => say(&format!("cluster {} was off already", cluster.name)),
@@ -50,7 +54,7 @@ pub(crate) fn delete(cluster: &Cluster) -> anyhow::Result<()> {
     let config = cluster
         .config()
         .unwrap_or_else(|_| Config::new(&cluster.name, 0, 0));
-    power::off(cluster, &config)?;
+    power::cluster_off(cluster, &config)?;
     kubeconfig::remove(&config.context())?;
     fs::remove_dir_all(&cluster.dir)
         .with_context(|| format!("cannot remove {}", cluster.dir.display()))?;
@@ -67,8 +71,8 @@ struct Status {
 }
 
 impl Status {
-    fn of(cluster: &Cluster) -> Self {
-        let running = cluster.init().is_some();
+    fn of(cluster: &Cluster, config: &Config) -> Self {
+        let running = cluster.first(config).init().is_some();
         let asked = running.then(|| ask_nodes(cluster)).transpose();
         match asked {
             Ok(nodes) => Self {
@@ -99,14 +103,19 @@ impl Status {
     fn json(&self, config: &Config) -> Value {
         let node = |node: &Node| {
             let name = node.metadata.name.clone().unwrap_or_default();
-            json!({"name": name, "ready": is_ready(node), "version": version(node)})
+            json!({
+                "name": name,
+                "address": address(node),
+                "ready": is_ready(node),
+                "version": version(node),
+            })
         };
         let mut out = json!({
             "name": config.name,
             "status": self.word(),
             "api": config.api_url(),
             "context": config.context(),
-            "nodeAddress": config.node_address(),
+            "nodeAddress": NodeConfig::first(config).address(),
             "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
         });
         if let Some(problem) = &self.problem {
@@ -116,13 +125,24 @@ impl Status {
     }
 }
 
-fn is_ready(node: &Node) -> bool {
+/// Its condition says that pods can run there.
+pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node
         .status
         .as_ref()
         .and_then(|status| status.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn address(node: &Node) -> String {
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|status| status.addresses.as_deref());
+    let internal = |a: &&NodeAddress| a.type_ == "InternalIP";
+    let found = addresses.unwrap_or_default().iter().find(internal);
+    found
+        .map(|address| address.address.clone())
+        .unwrap_or_default()
 }
 
 fn version(node: &Node) -> String {
@@ -134,7 +154,8 @@ fn version(node: &Node) -> String {
         .unwrap_or_default()
 }
 
-fn ask_nodes(cluster: &Cluster) -> anyhow::Result<Vec<Node>> {
+/// The cluster's nodes, as the API knows them.
+pub(crate) fn ask_nodes(cluster: &Cluster) -> anyhow::Result<Vec<Node>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -151,7 +172,7 @@ pub(crate) fn status(cluster: &Cluster, as_json: bool) -> anyhow::Result<ExitCod
     checks::root()?;
     must_exist(cluster)?;
     let config = cluster.config()?;
-    let status = Status::of(cluster);
+    let status = Status::of(cluster, &config);
     if as_json {
         println!("{:#}", status.json(&config));
     } else {
@@ -162,7 +183,7 @@ pub(crate) fn status(cluster: &Cluster, as_json: bool) -> anyhow::Result<ExitCod
         for node in &status.nodes {
             let ready = if is_ready(node) { "Ready" } else { "NotReady" };
             let name = node.metadata.name.as_deref().unwrap_or_default();
-            println!("node     {name} {} {ready}", config.node_address());
+            println!("node     {name} {} {ready}", address(node));
         }
         if let Some(problem) = &status.problem {
             println!("problem  {problem}");
@@ -175,18 +196,24 @@ pub(crate) fn status(cluster: &Cluster, as_json: bool) -> anyhow::Result<ExitCod
     })
 }
 
+/// Whether a node is on, for people.
+pub(crate) fn running(runs: bool) -> &'static str {
+    match runs {
+        true => "Running",
+        false => "Stopped",
+    }
+}
+
 /// Lists all clusters.
 pub(crate) fn list(clusters: &Clusters, as_json: bool) -> anyhow::Result<()> {
     checks::root()?;
     let mut rows = Vec::new();
     for cluster in clusters.all()? {
-        let running = if cluster.init().is_some() {
-            "Running"
-        } else {
-            "Stopped"
-        };
         match cluster.config() {
-            Ok(config) => rows.push((cluster.name, running, config.api_url(), config.context())),
+            Ok(config) => {
+                let word = running(cluster.first(&config).init().is_some());
+                rows.push((cluster.name, word, config.api_url(), config.context()));
+            }
             Err(_) => rows.push((cluster.name, "Damaged", String::new(), String::new())),
         }
     }
@@ -205,9 +232,10 @@ pub(crate) fn list(clusters: &Clusters, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn must_run(cluster: &Cluster) -> anyhow::Result<()> {
+/// Fails unless the cluster's control plane runs.
+pub(crate) fn must_run(cluster: &Cluster) -> anyhow::Result<()> {
     must_exist(cluster)?;
-    match cluster.init() {
+    match cluster.first(&cluster.config()?).init() {
         Some(_) => Ok(()),
         None => bail!(
             "cluster {name} is off: switch it on with `oxikube start --name {name}`",
@@ -234,19 +262,33 @@ pub(crate) fn kubectl(cluster: &Cluster, arguments: Vec<OsString>) -> anyhow::Er
     }
 }
 
-/// Loads the images of an archive into the node.
+/// Loads the images of an archive into all nodes that run.
 pub(crate) fn image_load(cluster: &Cluster, file: &Path) -> anyhow::Result<()> {
     must_run(cluster)?;
-    for name in crate::worker::control::load(cluster, file)? {
+    let archive = control::Archive::open(file, &cluster.path("run"))?;
+    let mut nodes = cluster.members(&cluster.config()?);
+    nodes.retain(|node| node.init().is_some());
+    let loaded = std::thread::scope(|scope| {
+        let archive = &archive;
+        let load = |node| scope.spawn(move || control::load(node, archive));
+        let all: Vec<_> = nodes.iter().map(load).collect();
+        all.into_iter()
+            .map(|load| match load.join() {
+                Ok(names) => names,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    for name in loaded.into_iter().next().unwrap_or_default() {
         println!("loaded {name}");
     }
     Ok(())
 }
 
-/// Lists the node's images.
+/// Lists the images of the first node.
 pub(crate) fn image_list(cluster: &Cluster, as_json: bool) -> anyhow::Result<()> {
     must_run(cluster)?;
-    let images = crate::worker::control::list(cluster)?;
+    let images = control::list(&cluster.first(&cluster.config()?))?;
     if as_json {
         println!("{:#}", json!(images));
         return Ok(());

@@ -25,7 +25,8 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 
 struct Init {
-    listener: OwnedFd,
+    /// Only of the first node.
+    listener: Option<OwnedFd>,
     host_network: OwnedFd,
     /// Only for the first server.
     progress: Option<OwnedFd>,
@@ -48,7 +49,7 @@ pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
         );
     }
     let mut init = Init {
-        listener: process::inherited(descriptors.listener)?,
+        listener: descriptors.listener.map(process::inherited).transpose()?,
         host_network: process::inherited(descriptors.host_network)?,
         progress: descriptors.progress.map(process::inherited).transpose()?,
         server: None,
@@ -122,8 +123,8 @@ impl Init {
         }
         let progress = progress.map(AsFd::as_fd);
         exec(
-            "node",
-            self.listener.as_fd(),
+            "node-server",
+            self.listener.as_ref().map(AsFd::as_fd),
             self.host_network.as_fd(),
             progress,
         )
@@ -160,14 +161,14 @@ impl Init {
 /// Replaces this process by another role of this program, with the descriptors handed on. Returns only when it failed.
 pub(crate) fn exec(
     role: &str,
-    listener: BorrowedFd<'_>,
+    listener: Option<BorrowedFd<'_>>,
     host_network: BorrowedFd<'_>,
     progress: Option<BorrowedFd<'_>>,
 ) -> anyhow::Error {
     use std::os::fd::AsRawFd;
     let mut arguments = vec!["oxikube".to_owned(), role.to_owned()];
     let given = [
-        ("--listener", Some(listener)),
+        ("--listener", listener),
         ("--host-network", Some(host_network)),
         ("--progress", progress),
     ];

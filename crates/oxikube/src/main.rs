@@ -1,7 +1,7 @@
 //! The oxikube binary: makes clusters on this machine, and is everything that runs inside them.
 //!
-//! On the outside: `start`, `stop`, `delete`, `status`, `list`, `image`, `kubectl`, `why`. On the inside, started by those and
-//! not by people: `init`, process 1 of a node, and `node`, the process with the API server, the controllers, the
+//! On the outside: `start`, `stop`, `delete`, `status`, `list`, `node`, `image`, `kubectl`, `why`. On the inside, started by those and
+//! not by people: `init`, process 1 of a node, and `node-server`, the process with the API server, the controllers, the
 //! scheduler and the kubelet in it. Only this crate knows all components; it decides nothing that they could decide.
 //!
 //! Start with [`cli`], then [`start`], [`root`] (what a node sees), [`init`] and [`node`].
@@ -12,12 +12,15 @@ mod cluster;
 mod commands;
 mod init;
 mod kubeconfig;
+mod member;
 mod network;
 mod node;
+mod nodes;
 mod pki;
 mod power;
 mod progress;
 mod root;
+mod shell;
 mod start;
 mod why;
 mod worker;

@@ -1,4 +1,4 @@
-//! The cluster's network on this machine: a bridge, a cable into the node's namespace, one nftables table.
+//! The cluster's network on this machine: a bridge, a cable into each node's namespace, one nftables table.
 //!
 //! Everything put on the machine is named after the cluster and goes away with [`remove`]; making it again first
 //! removes what an earlier crash may have left.
@@ -18,6 +18,7 @@ use rtnetlink::{
 };
 
 use crate::cluster::{Config, INTERFACES};
+use crate::member::NodeConfig;
 
 const NODE_INTERFACE: &str = "eth0";
 const ENODEV: i32 = -19;
@@ -139,8 +140,8 @@ fn overlapping(to: Ipv4Addr, prefix: u8) -> Vec<u8> {
         .collect()
 }
 
-/// Makes everything and returns the node's network namespace, ready for use.
-pub(crate) fn create(config: &Config) -> anyhow::Result<Namespace> {
+/// Makes what all nodes share: the bridge and the table.
+pub(crate) fn create(config: &Config) -> anyhow::Result<()> {
     remove(config)?;
     let made = build(config);
     if made.is_err() {
@@ -150,37 +151,53 @@ pub(crate) fn create(config: &Config) -> anyhow::Result<Namespace> {
     made.context("cannot make the cluster's network on this machine")
 }
 
-fn build(config: &Config) -> anyhow::Result<Namespace> {
+fn build(config: &Config) -> anyhow::Result<()> {
     start_forwarding()?;
-    let node = new_namespace()?;
     with_netlink(async |handle| {
         let bridge = config.bridge();
         handle
             .link()
-            .add(LinkBridge::new(&bridge).build())
+            .add(LinkBridge::new(&bridge).up().build())
             .execute()
             .await?;
-        let bridge_index = must_find(handle, &bridge).await?;
+        let index = must_find(handle, &bridge).await?;
         // No IPv6 on the bridge: nobody on it may advertise himself as a router (CVE-2020-10749).
         let no_ipv6 = format!("/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6");
         if Path::new(&no_ipv6).exists() {
             std::fs::write(&no_ipv6, "1").with_context(|| format!("cannot write {no_ipv6}"))?;
         }
         let address = config.host_address().into();
-        handle
-            .address()
-            .add(bridge_index, address, 24)
-            .execute()
-            .await?;
-        handle.link().add(cable(config, &node)).execute().await?;
-        let cable = must_find(handle, &config.cable()).await?;
-        let plug = LinkMessageBuilder::<LinkUnspec>::new();
-        let plug = plug.index(cable).controller(bridge_index).up().build();
-        Ok(handle.link().set(plug).execute().await?)
+        Ok(handle.address().add(index, address, 24).execute().await?)
     })?;
-    namespace::run_in(&node, || prepare_inside(config))??;
-    nft::commit(&table(config))?;
-    Ok(node)
+    Ok(nft::commit(&table(config))?)
+}
+
+/// Makes a node's network namespace, with a cable to the bridge.
+pub(crate) fn plug(node: &NodeConfig) -> anyhow::Result<Namespace> {
+    unplug(node)?;
+    let plugged = (|| {
+        let namespace = new_namespace()?;
+        with_netlink(async |handle| {
+            let bridge = must_find(handle, &node.cluster.bridge()).await?;
+            handle.link().add(cable(node, &namespace)).execute().await?;
+            let cable = must_find(handle, &node.cable()).await?;
+            let plug = LinkMessageBuilder::<LinkUnspec>::new();
+            let plug = plug.index(cable).controller(bridge).up().build();
+            Ok(handle.link().set(plug).execute().await?)
+        })?;
+        namespace::run_in(&namespace, || prepare_inside(node))??;
+        anyhow::Ok(namespace)
+    })();
+    if plugged.is_err() {
+        // The first error is the one to tell.
+        let _ = unplug(node);
+    }
+    plugged.with_context(|| format!("cannot connect the node {} to its cluster", node.name()))
+}
+
+/// Removes a node's cable; one that is not there is fine.
+pub(crate) fn unplug(node: &NodeConfig) -> anyhow::Result<()> {
+    with_netlink(async |handle| delete_link(handle, &node.cable()).await)
 }
 
 fn new_namespace() -> anyhow::Result<Namespace> {
@@ -195,7 +212,7 @@ fn new_namespace() -> anyhow::Result<Namespace> {
 }
 
 /// A veth pair: one end here, the other one is the node's `eth0`.
-fn cable(config: &Config, node: &Namespace) -> LinkMessage {
+fn cable(config: &NodeConfig, node: &Namespace) -> LinkMessage {
     let mut peer = LinkMessage::default();
     peer.attributes
         .push(LinkAttribute::IfName(NODE_INTERFACE.to_owned()));
@@ -207,22 +224,22 @@ fn cable(config: &Config, node: &Namespace) -> LinkMessage {
         .build()
 }
 
-fn prepare_inside(config: &Config) -> anyhow::Result<()> {
+fn prepare_inside(node: &NodeConfig) -> anyhow::Result<()> {
     with_netlink(async |handle| {
         let loopback = must_find(handle, "lo").await?;
         set_up(handle, loopback).await?;
         let index = must_find(handle, NODE_INTERFACE).await?;
-        let address = config.node_address().into();
+        let address = node.address().into();
         handle.address().add(index, address, 24).execute().await?;
         set_up(handle, index).await?;
         let default = RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(config.host_address())
+            .gateway(node.cluster.host_address())
             .build();
         Ok(handle.route().add(default).execute().await?)
     })
 }
 
-/// What comes from the node and goes elsewhere does so under the machine's address.
+/// What comes from a node and goes elsewhere does so under the machine's address.
 fn table(config: &Config) -> Batch {
     let mut batch = Batch::new(&config.table());
     let mask = || vec![255, 255, 255, 0];
@@ -258,10 +275,9 @@ fn table(config: &Config) -> Batch {
     batch
 }
 
-/// Removes everything of the cluster from this machine; what is not there is fine.
+/// Removes what all nodes share, when their cables are gone; what is not there is fine.
 pub(crate) fn remove(config: &Config) -> anyhow::Result<()> {
     with_netlink(async |handle| {
-        delete_link(handle, &config.cable()).await?;
         delete_link(handle, &config.bridge()).await?;
         match has_clusters(handle).await? {
             true => Ok(()),
@@ -330,15 +346,18 @@ mod tests {
     fn a_network_comes_and_goes() {
         let subnet = free_subnet(&[]).expect("a subnet");
         let config = Config::new("network-test", subnet, 1);
-        let node = create(&config).expect("made");
+        create(&config).expect("made");
+        let first = NodeConfig::first(&config);
+        let node = plug(&first).expect("connected");
         assert!(taken_subnets().expect("routes").contains(&subnet));
         let server = namespace::run_in(&node, || {
-            std::net::TcpListener::bind((config.node_address(), 7000)).expect("the node's address")
+            std::net::TcpListener::bind((first.address(), 7000)).expect("the node's address")
         })
         .expect("inside");
-        let address = (config.node_address(), 7000);
+        let address = (first.address(), 7000);
         std::net::TcpStream::connect(address).expect("the node is reached from the machine");
         drop(server);
+        unplug(&first).expect("removed");
         remove(&config).expect("removed");
         remove(&config).expect("removed twice");
         assert!(!taken_subnets().expect("routes").contains(&subnet));

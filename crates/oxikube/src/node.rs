@@ -1,4 +1,4 @@
-//! The server of a node: API server, controllers, scheduler, kubelet, network and DNS in one process.
+//! The server of a node; of the first one: API server, controllers, scheduler, kubelet, network and DNS in one process.
 //!
 //! Each component gets a client of its own over the in-process transport, under its own identity; none of them sees the
 //! store. When this process is killed containers run on, and the next one picks them up.
@@ -6,6 +6,7 @@
 mod api;
 mod components;
 mod dns;
+mod extra;
 pub(crate) mod ready;
 
 use std::net::TcpListener;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Descriptors;
-use crate::cluster::read_config;
+use crate::member::NodeConfig;
 use crate::progress::{Message, Progress};
 use crate::root::STATE;
 use components::Components;
@@ -31,7 +32,7 @@ const WORKERS: usize = 2;
 
 /// Runs until the process is told to end.
 pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
-    let listener = TcpListener::from(process::inherited(descriptors.listener)?);
+    let listener = descriptors.listener.map(process::inherited).transpose()?;
     let host_network = process::inherited(descriptors.host_network)?;
     let host_network = Namespace::from_fd(host_network, Kind::Network);
     let progress = descriptors.progress.map(process::inherited).transpose()?;
@@ -46,7 +47,13 @@ pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(serve(listener, host_network, &mut progress));
+    let config = NodeConfig::read(Path::new(STATE))?;
+    let result = runtime.block_on(async {
+        match listener {
+            Some(listener) => serve(config, listener.into(), host_network, &mut progress).await,
+            None => extra::serve(config, host_network, &mut progress).await,
+        }
+    });
     if let Err(error) = &result {
         progress.tell(&Message::Failed(format!("{error:#}")));
     }
@@ -54,24 +61,25 @@ pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(
+    config: NodeConfig,
     listener: TcpListener,
     host_network: Namespace,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let state = Path::new(STATE);
-    let config = read_config(&state.join("cluster.json"))?;
     let store = Engine::open(&state.join("store"), Options::default())
         .context("the data of the cluster cannot be used")?;
     let shutdown = CancellationToken::new();
     let pki = api::Pki::read(&state.join("pki"))?;
-    let server = api::server(&config, store.clone(), &pki).await?;
+    let server = api::server(&config.cluster, store.clone(), &pki).await?;
     let mut components = Components::new(server.clone(), config, shutdown.clone());
     let tls = pki.serving()?;
     components.serve_api(listener, tls).await?;
     progress.step("the API is up");
     components.start(&pki, host_network).await?;
     let mut end = signal(SignalKind::terminate())?;
-    let ready = ready::wait(&components);
+    let parts = vec![components.proxy_ready.clone(), components.dns_ready.clone()];
+    let ready = ready::wait(components.admin(), components.config.name(), parts);
     tokio::pin!(ready);
     let mut is_ready = false;
     let result = loop {

@@ -15,9 +15,13 @@ use rcgen::{
 };
 
 use crate::cluster::{API_SERVICE, CLUSTER_DOMAIN, Config, make_private_dir, write_private};
+use crate::member::NodeConfig;
 
 /// How long everything is good for.
 const YEARS: i32 = 10;
+
+/// The name of the authority of all certificates but the front proxy's.
+const AUTHORITY: &str = "kubernetes";
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -38,9 +42,8 @@ pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
         fs::remove_dir_all(&new)?;
     }
     make_private_dir(&new)?;
-    let ca = Authority::create(&new, "ca", "kubernetes")?;
+    let ca = Authority::create(&new, "ca", AUTHORITY)?;
     let front_proxy = Authority::create(&new, "front-proxy-ca", "front-proxy-ca")?;
-    let node = config.node_name();
     ca.issue(
         &new,
         "apiserver",
@@ -48,11 +51,8 @@ pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
         &[],
         Purpose::Server(api_names(config)?),
     )?;
-    let names = vec![dns(&node)?, ip(config.node_address()), ip([127, 0, 0, 1])];
-    ca.issue(&new, "kubelet-server", &node, &[], Purpose::Server(names))?;
-    let kubelet = format!("{}{node}", user::NODE_USER_PREFIX);
+    node_identities(&ca, &new, &NodeConfig::first(config))?;
     let masters: &[&str] = &[user::SYSTEM_MASTERS];
-    let nodes: &[&str] = &[user::SYSTEM_NODES];
     for (file, name, groups) in [
         ("admin", "kubernetes-admin", masters),
         (
@@ -62,8 +62,6 @@ pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
         ),
         ("controller-manager", user::KUBE_CONTROLLER_MANAGER, &[]),
         ("scheduler", user::KUBE_SCHEDULER, &[]),
-        ("kube-proxy", user::KUBE_PROXY, &[]),
-        ("kubelet", kubelet.as_str(), nodes),
     ] {
         ca.issue(&new, file, name, groups, Purpose::Client)?;
     }
@@ -82,10 +80,32 @@ pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
     fs::rename(&new, dir).with_context(|| format!("cannot put {} in place", dir.display()))
 }
 
+/// Makes the files of a node other than the first under `dir`; the cluster's own are in `cluster`.
+pub(crate) fn create_for_node(cluster: &Path, dir: &Path, node: &NodeConfig) -> anyhow::Result<()> {
+    make_private_dir(dir)?;
+    let certificate = cluster.join("ca.crt");
+    let text =
+        fs::read(&certificate).with_context(|| format!("cannot read {}", certificate.display()))?;
+    write_private(&dir.join("ca.crt"), &text)?;
+    node_identities(&Authority::read(cluster, "ca", AUTHORITY)?, dir, node)
+}
+
+/// What every node has: who it is, and who its service proxy is.
+fn node_identities(ca: &Authority, dir: &Path, node: &NodeConfig) -> anyhow::Result<()> {
+    let name = node.name();
+    let names = vec![dns(&name)?, ip(node.address()), ip([127, 0, 0, 1])];
+    ca.issue(dir, "kubelet-server", &name, &[], Purpose::Server(names))?;
+    let kubelet = format!("{}{name}", user::NODE_USER_PREFIX);
+    let nodes = &[user::SYSTEM_NODES];
+    ca.issue(dir, "kubelet", &kubelet, nodes, Purpose::Client)?;
+    ca.issue(dir, "kube-proxy", user::KUBE_PROXY, &[], Purpose::Client)
+}
+
 /// Every name and address under which the API is reached.
 fn api_names(config: &Config) -> anyhow::Result<Vec<SanType>> {
     let service = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
-    let node = config.node_name();
+    let first = NodeConfig::first(config);
+    let node = first.name();
     let names = [
         "kubernetes",
         "kubernetes.default",
@@ -98,11 +118,7 @@ fn api_names(config: &Config) -> anyhow::Result<Vec<SanType>> {
         .into_iter()
         .map(dns)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    all.extend([
-        ip([127, 0, 0, 1]),
-        ip(API_SERVICE),
-        ip(config.node_address()),
-    ]);
+    all.extend([ip([127, 0, 0, 1]), ip(API_SERVICE), ip(first.address())]);
     Ok(all)
 }
 
@@ -161,6 +177,17 @@ impl Authority {
         write_pair(dir, file, &certificate.pem(), &key)?;
         Ok(Self {
             issuer: Issuer::new(parameters, key),
+        })
+    }
+
+    /// An authority of before: what it signs depends on its name and its key only.
+    fn read(dir: &Path, file: &str, common_name: &str) -> anyhow::Result<Self> {
+        let path = dir.join(format!("{file}.key"));
+        let what = || format!("cannot use {}", path.display());
+        let key = fs::read_to_string(&path).with_context(what)?;
+        let key = KeyPair::from_pem(&key).with_context(what)?;
+        Ok(Self {
+            issuer: Issuer::new(parameters(common_name, &[]), key),
         })
     }
 
@@ -226,6 +253,44 @@ mod tests {
         }
         let key = fs::read_to_string(dir.join("sa.key")).expect("a key");
         assert!(access::tokens::SigningKey::from_pem(&key).is_ok());
+    }
+
+    #[test]
+    fn a_node_added_later_is_signed_by_the_same_authority() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let (dir, node) = (temporary.path().join("pki"), temporary.path().join("node"));
+        let config = Config::new("c", 7, 6443);
+        create(&dir, &config).expect("made");
+        create_for_node(&dir, &node, &NodeConfig::first(&config)).expect("made");
+        let (ca, kubelet) = (read(&dir, "ca.crt"), read(&node, "kubelet.crt"));
+        let (_, ca) = X509Certificate::from_der(&ca).expect("a certificate");
+        let (_, kubelet) = X509Certificate::from_der(&kubelet).expect("a certificate");
+        assert!(kubelet.verify_signature(Some(ca.public_key())).is_ok());
+        assert_eq!(kubelet.issuer(), ca.subject());
+        let first = read(&dir, "kubelet.crt");
+        let (_, first) = X509Certificate::from_der(&first).expect("a certificate");
+        let authority = |certificate: &X509Certificate<'_>| {
+            let extensions = certificate.extensions().iter();
+            let mut found = extensions.filter_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    Some(id.key_identifier.as_ref()?.0.to_vec())
+                }
+                _ => None,
+            });
+            found.next()
+        };
+        assert!(authority(&kubelet).is_some() && authority(&kubelet) == authority(&first));
+        let mut files: Vec<_> = fs::read_dir(&node)
+            .expect("a directory")
+            .flatten()
+            .map(|entry| entry.file_name().into_string().expect("text"))
+            .collect();
+        files.sort();
+        let files = files.join(" ");
+        assert_eq!(
+            files,
+            "ca.crt kube-proxy.crt kube-proxy.key kubelet-server.crt kubelet-server.key kubelet.crt kubelet.key"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a node sees as its machine: programs of the host, read-only; everything else its own.
 //!
-//! The node's root is a directory of the cluster. A hostPath volume is therefore a path of the node and not of the
+//! The node's root is one of its directories. A hostPath volume is therefore a path of the node and not of the
 //! machine, side by side clusters do not meet, and `delete` removes all that a node ever wrote.
 
 use std::fs;
@@ -12,13 +12,13 @@ use linux::cgroup::{self, Cgroup, Hierarchies};
 use linux::mount::{self, Attributes, Propagation};
 use linux::path::open_dir;
 
-use crate::cluster::{Cluster, Config};
+use crate::member::{Member, NodeConfig};
 
 /// Where the running program is, inside.
 pub(crate) const PROGRAM: &str = "/opt/oxikube/oxikube";
-/// Where the cluster's directory is, inside.
+/// Where the node's directory is, inside.
 pub(crate) const STATE: &str = "/var/lib/oxikube";
-/// Sockets and the like, inside; `run` of the cluster's directory outside.
+/// Sockets and the like, inside; `run` of the node's directory outside.
 pub(crate) const RUN: &str = "/run/oxikube";
 
 const PROGRAM_DIRS: [&str; 7] = ["bin", "lib", "lib32", "lib64", "libx32", "sbin", "usr"];
@@ -44,11 +44,11 @@ const SHARED_ETC: [&str; 4] = ["ssl", "pki", "ca-certificates", "localtime"];
 /// Replaces the calling process's view of the machine by the node's.
 ///
 /// The process must be process 1 of new PID, mount, UTS, IPC and cgroup namespaces, and in the node's network namespace.
-pub(crate) fn enter(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
+pub(crate) fn enter(node: &Member) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let hierarchies = cgroup::detect()?;
     mount::set_root_propagation(Propagation::Private)?;
-    let root = cluster.path("root");
+    let root = node.path("root");
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
     let own = mount::clone_tree(open_dir(Path::new("/"))?, &root, false)?;
     mount::attach_at(&own, &root)?;
@@ -57,7 +57,7 @@ pub(crate) fn enter(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
     host_programs(&root)?;
-    etc(&root, config)?;
+    etc(&root, &node.config)?;
     devices(&root)?;
     attach(
         mount::new_filesystem("proc", &[], hardened())?,
@@ -68,11 +68,11 @@ pub(crate) fn enter(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
         &root.join("sys"),
     )?;
     control_groups(&root, &hierarchies)?;
-    own_files(&root, cluster, &program)?;
+    own_files(&root, node, &program)?;
     mount::change_root(&own)?;
     // Volumes with bidirectional propagation need a shared tree; it is shared inside the node only.
     mount::set_root_propagation(Propagation::Shared)?;
-    linux::namespace::set_hostname(&config.node_name())?;
+    linux::namespace::set_hostname(&node.config.name())?;
     Ok(())
 }
 
@@ -117,9 +117,9 @@ fn host_programs(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn etc(root: &Path, config: &Config) -> anyhow::Result<()> {
-    let node = config.node_name();
-    let address = config.node_address();
+fn etc(root: &Path, config: &NodeConfig) -> anyhow::Result<()> {
+    let node = config.name();
+    let address = config.address();
     let files = [
         ("hostname", format!("{node}\n")),
         (
@@ -236,7 +236,7 @@ fn control_groups(root: &Path, hierarchies: &Hierarchies) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn own_files(root: &Path, cluster: &Cluster, program: &Path) -> anyhow::Result<()> {
+fn own_files(root: &Path, node: &Member, program: &Path) -> anyhow::Result<()> {
     let mode = [("mode", Some("0755"))];
     let no_suid = Attributes {
         no_suid: true,
@@ -251,9 +251,9 @@ fn own_files(root: &Path, cluster: &Cluster, program: &Path) -> anyhow::Result<(
     if fs::symlink_metadata(&var_run).is_err() {
         symlink("/run", &var_run)?;
     }
-    bind(&cluster.dir, &inside(root, STATE), false)?;
+    bind(&node.dir, &inside(root, STATE), false)?;
     fs::create_dir_all(inside(root, RUN))?;
-    bind(&cluster.path("run"), &inside(root, RUN), false)?;
+    bind(&node.path("run"), &inside(root, RUN), false)?;
     let at = inside(root, PROGRAM);
     fs::OpenOptions::new().create(true).append(true).open(&at)?;
     // Read-only, so that nothing in the node can change the program that runs it (CVE-2019-5736).
@@ -264,8 +264,8 @@ fn inside(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// Makes the control group of the whole cluster.
-pub(crate) fn cgroup(config: &Config) -> anyhow::Result<Cgroup> {
+/// The control group of a whole node.
+pub(crate) fn cgroup(config: &NodeConfig) -> anyhow::Result<Cgroup> {
     Ok(cgroup::detect()?.group(&config.cgroup()))
 }
 

@@ -8,56 +8,203 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::cluster::{Cluster, Clusters, Config};
+use crate::member::Member;
 use crate::node::ready::node_ready;
 use crate::progress::{self, Message};
 use crate::root::STATE;
-use crate::{checks, kubeconfig, network, pki, power};
+use crate::{checks, commands, kubeconfig, network, pki, power};
 
 /// Where ports for APIs begin.
 const FIRST_API_PORT: u16 = 6443;
 /// How long a node that runs already may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts the cluster and returns when it is ready.
-pub(crate) fn start(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<()> {
+/// What is asked of a cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Port of the API on this machine.
+    pub(crate) api_port: Option<u16>,
+    /// How many nodes.
+    pub(crate) nodes: Option<u8>,
+}
+
+/// Starts the cluster and returns when all of its nodes are ready.
+pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     let began = Instant::now();
     checks::root()?;
     let lock = cluster.lock()?;
     let is_new = !cluster.exists();
-    if cluster.init().is_some() {
+    if !is_new {
         let config = cluster.config()?;
-        drop(lock);
-        say(&format!("cluster {} is running already", cluster.name));
-        wait_running(cluster, &config)?;
-        return finish(cluster, &config);
+        enough(cluster, &config, wanted.nodes)?;
+        let all = cluster.members(&config);
+        if all.iter().all(|node| node.init().is_some()) {
+            say(&format!("cluster {} is running already", cluster.name));
+            drop(lock);
+            wait_running(cluster, &config)?;
+            others(cluster, &config, wanted.nodes)?;
+            return finish(cluster, &config);
+        }
     }
     checks::kernel()?;
-    let (config, listener) = match is_new {
-        true => create(cluster, api_port)?,
-        false => wake(cluster, api_port)?,
-    };
-    let ready = power::on(cluster, &config, listener).and_then(|(_, progress)| {
-        // Others may start and stop clusters while this one gets ready.
-        drop(lock);
-        wait(cluster, progress)
-    });
-    if let Err(error) = ready {
-        let _lock = cluster.lock()?;
-        power::off(cluster, &config)?;
-        if is_new {
-            let log = last_lines(cluster);
-            fs::remove_dir_all(&cluster.dir)
-                .with_context(|| format!("cannot remove {}", cluster.dir.display()))?;
-            eprint!("{log}");
+    let config = match is_new {
+        true => {
+            let (config, listener) = create(cluster, wanted.api_port)?;
+            network::create(&config)?;
+            first(cluster, &config, listener, lock)?;
+            config
         }
-        return Err(error);
+        false => wake(cluster, wanted.api_port, lock)?,
+    };
+    let joined = others(cluster, &config, wanted.nodes);
+    if let (true, Err(error)) = (is_new, joined.as_ref().map_err(ToString::to_string)) {
+        let _lock = cluster.lock()?;
+        say(&format!("the cluster is removed again: {error}"));
+        power::cluster_off(cluster, &config)?;
+        remove_files(cluster)?;
     }
+    joined?;
     finish(cluster, &config)?;
     say(&format!(
         "ready after {:.1} s",
         began.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// Adds a node to a running cluster.
+pub(crate) fn add(cluster: &Cluster) -> anyhow::Result<()> {
+    checks::root()?;
+    let config = running(cluster)?;
+    let count = cluster.members(&config).len() + 1;
+    others(cluster, &config, Some(u8::try_from(count)?))
+}
+
+/// Switches one node on.
+pub(crate) fn node(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    checks::root()?;
+    let config = commands::must_exist(cluster).and_then(|()| cluster.config())?;
+    let node = cluster.member_named(&config, name)?;
+    if node.init().is_some() {
+        say(&format!("node {} is running already", node.config.name()));
+        return Ok(());
+    }
+    if node.config.is_first() {
+        return wake(cluster, None, cluster.lock()?).map(drop);
+    }
+    running(cluster)?;
+    let lock = cluster.lock()?;
+    join(&[node], lock)
+}
+
+/// What a cluster is whose control plane runs.
+fn running(cluster: &Cluster) -> anyhow::Result<Config> {
+    commands::must_run(cluster)?;
+    cluster.config()
+}
+
+/// Fails when the cluster has more nodes than it is to have.
+fn enough(cluster: &Cluster, config: &Config, nodes: Option<u8>) -> anyhow::Result<()> {
+    let there = cluster.members(config).len();
+    match nodes {
+        Some(nodes) if usize::from(nodes) < there => bail!(
+            "cluster {name} has {there} nodes: remove some with `oxikube node rm --name {name} NODE`",
+            name = cluster.name
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Switches the first node on and waits until it is ready. A cluster that has never been ready is removed again.
+fn first(
+    cluster: &Cluster,
+    config: &Config,
+    listener: OwnedFd,
+    lock: fs::File,
+) -> anyhow::Result<()> {
+    let node = cluster.first(config);
+    let is_new = !cluster.path("root").exists();
+    let ready = power::on(&node, Some(listener)).and_then(|(_, progress)| {
+        // Others may start and stop clusters while this one gets ready.
+        drop(lock);
+        wait(&node, progress, say)
+    });
+    let Err(error) = ready else { return Ok(()) };
+    let _lock = cluster.lock()?;
+    power::off(&node)?;
+    if !cluster.runs(config) {
+        power::cluster_off(cluster, config)?;
+    }
+    if is_new {
+        let log = last_lines(&node);
+        remove_files(cluster)?;
+        eprint!("{log}");
+    }
+    Err(error)
+}
+
+fn remove_files(cluster: &Cluster) -> anyhow::Result<()> {
+    fs::remove_dir_all(&cluster.dir)
+        .with_context(|| format!("cannot remove {}", cluster.dir.display()))
+}
+
+/// Switches on what is off beside the first node, and adds nodes until there are as many as wanted.
+fn others(cluster: &Cluster, config: &Config, nodes: Option<u8>) -> anyhow::Result<()> {
+    let lock = cluster.lock()?;
+    let mut off = cluster.members(config);
+    off.retain(|node| !node.config.is_first() && node.init().is_none());
+    let mut made = Vec::new();
+    while cluster.members(config).len() < usize::from(nodes.unwrap_or(0)) {
+        made.push(make(cluster, config)?);
+    }
+    off.extend(made.iter().cloned());
+    let joined = join(&off, lock);
+    if joined.is_err() {
+        let _lock = cluster.lock()?;
+        for node in made {
+            power::off(&node)?;
+            fs::remove_dir_all(&node.dir)
+                .with_context(|| format!("cannot remove {}", node.dir.display()))?;
+        }
+    }
+    joined
+}
+
+/// Makes the files of a new node.
+fn make(cluster: &Cluster, config: &Config) -> anyhow::Result<Member> {
+    let node = cluster.next_member(config)?;
+    let made = node
+        .create()
+        .and_then(|()| pki::create_for_node(&cluster.path("pki"), &node.path("pki"), &node.config));
+    if made.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_dir_all(&node.dir);
+    }
+    made.map(|()| node)
+}
+
+/// Switches nodes on, all at once, and waits until they are ready.
+fn join(nodes: &[Member], lock: fs::File) -> anyhow::Result<()> {
+    let mut coming = Vec::new();
+    for node in nodes {
+        // What a power cut of the machine itself has left.
+        power::off(node)?;
+        coming.push((node, power::on(node, None)?.1));
+    }
+    drop(lock);
+    let mut result = Ok(());
+    for (node, progress) in coming {
+        let name = node.config.name();
+        match wait(node, progress, |_| {}) {
+            Ok(()) => say(&format!("node {name} is ready")),
+            Err(error) if result.is_ok() => {
+                eprint!("{}", last_lines(node));
+                result = Err(error.context(format!("node {name} does not get ready")));
+            }
+            Err(_) => {}
+        }
+    }
+    result
 }
 
 /// Tells people how it goes. Whether anybody listens makes no difference: a cluster is not left half-made.
@@ -88,7 +235,7 @@ fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, O
         cluster.name,
         cluster.dir.display()
     ));
-    power::off(cluster, &config)?;
+    power::cluster_off(cluster, &config)?;
     let made = cluster
         .create(&config)
         .and_then(|()| pki::create(&cluster.path("pki"), &config))
@@ -102,8 +249,8 @@ fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, O
     Ok((config, listener.into()))
 }
 
-/// Opens what there is of a stopped cluster.
-fn wake(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, OwnedFd)> {
+/// Switches the first node of a stopped cluster on, if it is off.
+fn wake(cluster: &Cluster, api_port: Option<u16>, lock: fs::File) -> anyhow::Result<Config> {
     let config = cluster.config()?;
     if api_port.is_some_and(|port| port != config.api_port) {
         let (name, port) = (&cluster.name, config.api_port);
@@ -117,33 +264,45 @@ fn wake(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, Own
             name = cluster.name
         );
     }
-    // What a power cut of the machine itself has left.
-    power::off(cluster, &config)?;
-    let taken = network::taken_subnets()?;
-    if taken.contains(&config.subnet) {
-        bail!(
-            "the network {}/24 of the cluster is used by something else now",
-            config.network()
-        );
+    if cluster.first(&config).init().is_some() {
+        return Ok(config);
+    }
+    let alone = !cluster.runs(&config);
+    if alone {
+        // What a power cut of the machine itself has left.
+        power::cluster_off(cluster, &config)?;
+        let taken = network::taken_subnets()?;
+        if taken.contains(&config.subnet) {
+            bail!(
+                "the network {}/24 of the cluster is used by something else now",
+                config.network()
+            );
+        }
+    } else {
+        power::off(&cluster.first(&config))?;
     }
     let listener = checks::listen(Some(config.api_port), 0)?;
     say(&format!("switching cluster {} on", cluster.name));
-    Ok((config, listener.into()))
+    if alone {
+        network::create(&config)?;
+    }
+    first(cluster, &config, listener.into(), lock)?;
+    Ok(config)
 }
 
 /// Hears what the inside tells until it is ready.
-fn wait(cluster: &Cluster, progress: OwnedFd) -> anyhow::Result<()> {
+fn wait(node: &Member, progress: OwnedFd, tell: impl Fn(&str)) -> anyhow::Result<()> {
     for message in progress::messages(progress) {
         match message {
-            Message::Step(what) => say(&what),
+            Message::Step(what) => tell(&what),
             Message::Ready => return Ok(()),
-            // The inside knows the cluster's directory under another name.
-            Message::Failed(why) => bail!(why.replace(STATE, &cluster.dir.to_string_lossy())),
+            // The inside knows the node's directory under another name.
+            Message::Failed(why) => bail!(why.replace(STATE, &node.dir.to_string_lossy())),
         }
     }
     bail!(
         "the node ended before it was ready; its log is {}",
-        cluster.path("log/node.log").display()
+        node.path("log/node.log").display()
     )
 }
 
@@ -152,10 +311,11 @@ fn wait_running(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let name = cluster.first(config).config.name();
     let ready = async {
         let file = kubeconfig::own_file(cluster);
         let client = client::connect::from_kubeconfig(&file, None).await?;
-        node_ready(client::Api::all(client), &config.node_name()).await
+        node_ready(client::Api::all(client), &name).await
     };
     match runtime.block_on(async { tokio::time::timeout(PATIENCE, ready).await }) {
         Ok(result) => result,
@@ -168,8 +328,8 @@ fn wait_running(cluster: &Cluster, config: &Config) -> anyhow::Result<()> {
 }
 
 /// The end of the node's log, for a cluster whose log is about to be removed.
-fn last_lines(cluster: &Cluster) -> String {
-    let Ok(log) = fs::File::open(cluster.path("log/node.log")) else {
+fn last_lines(node: &Member) -> String {
+    let Ok(log) = fs::File::open(node.path("log/node.log")) else {
         return String::new();
     };
     let lines: Vec<String> = BufReader::new(log).lines().map_while(Result::ok).collect();

@@ -141,12 +141,12 @@ fn power_off_and_on_keeps_objects_uids_and_volumes() {
     assert!(starts.starts_with("2 "), "{starts}");
 }
 
-/// The cluster's server: the process `oxikube node` in the cluster's control group.
+/// The cluster's server: the process `oxikube node-server` in the cluster's control group.
 fn server_of(cluster: &Cluster) -> String {
     let group = format!("/oxikube/{}/", cluster.name());
     let is_server = |pid: &String| {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
-        read("cmdline").is_ok_and(|words| words.split('\0').nth(1) == Some("node"))
+        read("cmdline").is_ok_and(|words| words.split('\0').nth(1) == Some("node-server"))
             && read("cgroup").is_ok_and(|groups| groups.contains(&group))
     };
     let entries = std::fs::read_dir("/proc").expect("processes");

@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::embedded::Engine;
 
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, SERVICE_CIDR};
+use crate::member::NodeConfig;
 
 /// The directory of certificates and keys.
 pub(super) struct Pki(PathBuf);
@@ -81,7 +82,7 @@ pub(super) async fn server(
         tokens: pki.tokens()?,
         service_cidr: SERVICE_CIDR.parse().context("the service network")?,
         node_ports: 30000..=32767,
-        advertise_address: config.node_address().into(),
+        advertise_address: NodeConfig::first(config).address().into(),
         advertise_port: API_PORT,
         kubelet_client: Some(kubelet_client),
     };

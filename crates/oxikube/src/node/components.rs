@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Pki;
 use super::dns;
-use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
+use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
+use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
 use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 
@@ -27,7 +28,7 @@ const NODE_PREFIX: u8 = 24;
 /// What runs in this process; none of it ends by itself.
 pub(super) struct Components {
     server: Arc<Server>,
-    pub(super) config: Config,
+    pub(super) config: NodeConfig,
     pub(super) tasks: Tasks,
     shutdown: CancellationToken,
     /// The rules of all services that existed at the start are in the kernel.
@@ -51,7 +52,11 @@ fn client(server: &Arc<Server>, user: User) -> Client {
 }
 
 impl Components {
-    pub(super) fn new(server: Arc<Server>, config: Config, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        config: NodeConfig,
+        shutdown: CancellationToken,
+    ) -> Self {
         let (proxy_ready, dns_ready) = (watch::channel(false).1, watch::channel(false).1);
         Self {
             server,
@@ -138,7 +143,7 @@ impl Components {
         let (ready, dns_ready) = watch::channel(false);
         self.dns_ready = dns_ready;
         let client = self.client(dns::USER);
-        let address = SocketAddr::new(self.config.node_address().into(), dns::PORT);
+        let address = SocketAddr::new(self.config.address().into(), dns::PORT);
         let serving = dns::serve(client, address, ready).await?;
         self.tasks.spawn(async move {
             serving.await;
@@ -149,14 +154,14 @@ impl Components {
 }
 
 /// This node, as one of the nodes of its cluster.
-fn worker(
-    config: &Config,
+pub(super) fn worker(
+    config: &NodeConfig,
     pki: &Pki,
     registry_network: Option<Namespace>,
 ) -> anyhow::Result<Worker> {
     Ok(Worker {
-        name: config.node_name(),
-        address: config.node_address(),
+        name: config.name(),
+        address: config.address(),
         networks: Networks {
             pods: POD_CIDR.parse().context("the pod network")?,
             services: SERVICE_CIDR.parse().context("the service network")?,

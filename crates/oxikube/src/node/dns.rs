@@ -10,7 +10,8 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::cluster::{CLUSTER_DOMAIN, Config, DNS_SERVICE};
+use crate::cluster::{CLUSTER_DOMAIN, DNS_SERVICE};
+use crate::member::NodeConfig;
 
 /// Who the DNS server is; the name is the usual one of its service account.
 pub(super) const USER: &str = "system:serviceaccount:kube-system:coredns";
@@ -21,7 +22,7 @@ const NAMESPACE: &str = "kube-system";
 const ROLE: &str = "system:coredns";
 
 /// Makes the objects, or brings them back to what they must be.
-pub(super) async fn settle(client: Client, config: &Config) -> Result<(), kube::Error> {
+pub(super) async fn settle(client: Client, config: &NodeConfig) -> Result<(), kube::Error> {
     for object in objects(config) {
         apply(&client, object).await?;
     }
@@ -46,7 +47,7 @@ async fn apply(client: &Client, object: Value) -> Result<(), kube::Error> {
         .map(drop)
 }
 
-fn objects(config: &Config) -> Vec<Value> {
+fn objects(config: &NodeConfig) -> Vec<Value> {
     let rbac = "rbac.authorization.k8s.io";
     let labels = json!({
         "k8s-app": "kube-dns",
@@ -97,9 +98,9 @@ fn objects(config: &Config) -> Vec<Value> {
             },
             "addressType": "IPv4",
             "endpoints": [{
-                "addresses": [config.node_address()],
+                "addresses": [config.address()],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
-                "nodeName": config.node_name(),
+                "nodeName": config.name(),
             }],
             "ports": ports(PORT, "port"),
         }),

@@ -7,12 +7,12 @@ use anyhow::{Context, bail};
 use client::watch::{Change, store};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
 use kube::runtime::watcher;
+use kube::{Api, Client};
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::components::Components;
 use crate::cluster::{CLUSTER_DOMAIN, DNS_SERVICE};
 
 /// How long a node may take; what then keeps it from being ready does not go away by itself.
@@ -24,11 +24,13 @@ const QUERIES: u32 = 25;
 const IS_RESPONSE: u8 = 0x80;
 
 /// Completes when the node is Ready and the cluster DNS answers.
+///
+/// `parts` turn true when they know all that existed at the start.
 pub(in crate::node) fn wait(
-    components: &Components,
-) -> impl Future<Output = anyhow::Result<()>> + use<> {
-    let (client, name) = (components.admin(), components.config.node_name());
-    let (mut proxy, mut dns) = (components.proxy_ready.clone(), components.dns_ready.clone());
+    client: Client,
+    name: String,
+    parts: Vec<watch::Receiver<bool>>,
+) -> impl Future<Output = anyhow::Result<()>> {
     async move {
         let node = async {
             let ready = node_ready(Api::all(client.clone()), &name);
@@ -39,8 +41,10 @@ pub(in crate::node) fn wait(
         };
         let names = async {
             // A sender that is gone means a component that ended, which is told elsewhere.
-            let known = tokio::try_join!(proxy.wait_for(|r| *r), dns.wait_for(|r| *r));
-            known.context("a component ended early")?;
+            for mut part in parts {
+                let known = part.wait_for(|ready| *ready).await;
+                known.context("a component ended early")?;
+            }
             dns_answers().await
         };
         tokio::try_join!(node, names).map(drop)

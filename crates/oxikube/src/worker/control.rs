@@ -1,11 +1,11 @@
 //! What `oxikube` outside asks of the node inside, beyond the API: loading and listing images.
 //!
-//! A socket in the cluster's own directory, which only root may enter. One request a connection; an archive comes as an
+//! A socket in the node's own directory, which only root may enter. One request a connection; an archive comes as an
 //! open descriptor, so that it may lie anywhere on the machine. The answer is a message an item, then the end.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use linux::socket;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Cluster;
+use crate::member::Member;
 
 const SOCKET: &str = "control.sock";
 const EAGAIN: i32 = 11;
@@ -138,14 +138,10 @@ fn answer(connection: &OwnedFd, images: &Store) -> anyhow::Result<()> {
 }
 
 /// Asks and collects what comes back.
-fn ask(
-    cluster: &Cluster,
-    request: &Request,
-    along: Option<&OwnedFd>,
-) -> anyhow::Result<Vec<Reply>> {
-    let path: PathBuf = cluster.path("run").join(SOCKET);
+fn ask(node: &Member, request: &Request, along: Option<&OwnedFd>) -> anyhow::Result<Vec<Reply>> {
+    let path: PathBuf = node.path("run").join(SOCKET);
     let connection = socket::connect(&path)
-        .with_context(|| format!("the node of cluster {} does not listen", cluster.name))?;
+        .with_context(|| format!("the node {} does not listen", node.config.name()))?;
     send(&connection, request, along)?;
     let mut replies = Vec::new();
     while let Some(message) = receive(&connection)? {
@@ -157,15 +153,45 @@ fn ask(
     Ok(replies)
 }
 
-/// Loads an archive (`-` is the standard input) and returns the names of its images.
-pub(crate) fn load(cluster: &Cluster, file: &Path) -> anyhow::Result<Vec<String>> {
-    let archive: OwnedFd = match file.to_str() {
-        Some("-") => std::io::stdin().as_fd().try_clone_to_owned()?,
-        _ => File::open(file)
-            .with_context(|| format!("cannot open {}", file.display()))?
-            .into(),
-    };
-    let replies = ask(cluster, &Request::Load, Some(&archive))?;
+/// An open archive that several nodes can load side by side: each opens it for itself, from its beginning.
+pub(crate) struct Archive(File);
+
+impl Archive {
+    /// `-` is the standard input; what cannot be read twice is copied first, into a file of `scratch` without a name.
+    pub(crate) fn open(file: &Path, scratch: &Path) -> anyhow::Result<Self> {
+        let mut given: File = match file.to_str() {
+            Some("-") => std::io::stdin().as_fd().try_clone_to_owned()?.into(),
+            _ => File::open(file).with_context(|| format!("cannot open {}", file.display()))?,
+        };
+        if given.metadata()?.is_file() {
+            return Ok(Self(given));
+        }
+        let path = scratch.join(format!("archive.{}", std::process::id()));
+        let what = || format!("cannot write {}", path.display());
+        let mut options = File::options();
+        let mut copy = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .with_context(what)?;
+        std::fs::remove_file(&path).with_context(what)?;
+        std::io::copy(&mut given, &mut copy).with_context(what)?;
+        Ok(Self(copy))
+    }
+
+    fn opened_anew(&self) -> anyhow::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        Ok(File::open(path)
+            .context("cannot open the archive again")?
+            .into())
+    }
+}
+
+/// Loads an archive into a node and returns the names of its images.
+pub(crate) fn load(node: &Member, archive: &Archive) -> anyhow::Result<Vec<String>> {
+    let archive = archive.opened_anew()?;
+    let replies = ask(node, &Request::Load, Some(&archive))?;
     let name = |reply| match reply {
         Reply::Loaded(name) => Some(name),
         _ => None,
@@ -174,8 +200,8 @@ pub(crate) fn load(cluster: &Cluster, file: &Path) -> anyhow::Result<Vec<String>
 }
 
 /// The images of the node.
-pub(crate) fn list(cluster: &Cluster) -> anyhow::Result<Vec<ImageRow>> {
-    let replies = ask(cluster, &Request::List, None)?;
+pub(crate) fn list(node: &Member) -> anyhow::Result<Vec<ImageRow>> {
+    let replies = ask(node, &Request::List, None)?;
     let row = |reply| match reply {
         Reply::Image(row) => Some(row),
         _ => None,
