@@ -311,6 +311,8 @@ pub trait Kind: Send + Sync + 'static {
         let _ = object;
         name_and_age(tree, now)
     }
+    /// Marks in the rows of a list what only all of them together say (which class is the default one).
+    fn mark_rows(_objects: &[Object], _rows: &mut [Row]) {}
 }
 
 /// The object-safe face of a [`Kind`].
@@ -388,6 +390,8 @@ pub trait AnyKind: Send + Sync {
     fn selectable(&self) -> &'static [&'static str];
     /// See [`Kind::row`]; an object without the kind's shape shows its name and age.
     fn row(&self, object: &Object, now: Timestamp) -> Row;
+    /// See [`Kind::mark_rows`].
+    fn mark_rows(&self, objects: &[Object], rows: &mut [Row]);
     /// The name of the kind's schema definition, for example `io.k8s.api.apps.v1.Deployment`.
     fn schema_name(&self) -> String;
     /// Adds the kind's JSON schema (and all it refers to) to the generator.

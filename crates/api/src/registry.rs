@@ -3,7 +3,7 @@
 use crate::kind::{AnyKind, Erased};
 use crate::{
     apps, authentication, authorization, autoscaling, batch, coordination, core, discovery, events,
-    policy, rbac, scheduling,
+    policy, rbac, scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -14,6 +14,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::event::Event>::new(),
     &Erased::<core::namespace::Namespace>::new(),
     &Erased::<core::node::Node>::new(),
+    &Erased::<core::persistentvolumeclaim::PersistentVolumeClaim>::new(),
+    &Erased::<core::persistentvolume::PersistentVolume>::new(),
     &Erased::<core::pod::Pod>::new(),
     &Erased::<core::podtemplate::PodTemplate>::new(),
     &Erased::<core::replicationcontroller::ReplicationController>::new(),
@@ -38,6 +40,12 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<rbac::role::ClusterRole>::new(),
     &Erased::<rbac::binding::RoleBinding>::new(),
     &Erased::<rbac::role::Role>::new(),
+    &Erased::<storage::csidriver::CSIDriver>::new(),
+    &Erased::<storage::csinode::CSINode>::new(),
+    &Erased::<storage::csistoragecapacity::CSIStorageCapacity>::new(),
+    &Erased::<storage::storageclass::StorageClass>::new(),
+    &Erased::<storage::volumeattachment::VolumeAttachment>::new(),
+    &Erased::<storage::volumeattributesclass::VolumeAttributesClass>::new(),
     &Erased::<coordination::lease::Lease>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),
     &Erased::<scheduling::priorityclass::PriorityClass>::new(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::AnyKind;
 use jiff::Timestamp;
+use machinery::table::Row;
 use machinery::{ApiError, Object};
 use serde_json::{Map, Value, json};
 
@@ -79,7 +80,8 @@ impl Shaper {
             Shape::Partial(version) => partial(&object, version),
             Shape::Table(version) => {
                 let metadata = json!({"resourceVersion": object.resource_version()});
-                self.table(version, metadata, std::iter::once(object), true)
+                let rows = self.rows(std::slice::from_ref(&object));
+                self.table(version, metadata, vec![object], rows, true)
             }
         }
     }
@@ -90,7 +92,8 @@ impl Shaper {
             Shape::Table(version) => {
                 let object = self.resource.present(stored);
                 let metadata = json!({"resourceVersion": object.resource_version()});
-                self.table(version, metadata, std::iter::once(object), first)
+                let rows = self.rows(std::slice::from_ref(&object));
+                self.table(version, metadata, vec![object], rows, first)
             }
             _ => self.one(stored),
         }
@@ -103,7 +106,12 @@ impl Shaper {
             .filter_map(|e| e.decode())
             .map(|o| self.resource.present(o));
         match &self.form.shape {
-            Shape::Table(version) => self.table(version, metadata, objects, true),
+            Shape::Table(version) => {
+                let objects: Vec<Object> = objects.collect();
+                let mut rows = self.rows(&objects);
+                self.kind().mark_rows(&objects, &mut rows);
+                self.table(version, metadata, objects, rows, true)
+            }
             Shape::Partial(version) => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata,
@@ -128,7 +136,8 @@ impl Shaper {
         &self,
         version: &str,
         metadata: Value,
-        objects: impl Iterator<Item = Object>,
+        objects: Vec<Object>,
+        rows: Vec<Row>,
         with_columns: bool,
     ) -> Value {
         let kind = self.kind();
@@ -140,15 +149,20 @@ impl Shaper {
                 .collect(),
             false => Value::Null,
         };
-        let rows: Vec<Value> = objects.map(|object| self.row(version, object)).collect();
+        let rows = objects.into_iter().zip(rows);
+        let rows: Vec<Value> = rows.map(|(o, row)| self.row(version, o, row)).collect();
         json!({
             "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
             "columnDefinitions": columns, "rows": rows,
         })
     }
 
-    fn row(&self, version: &str, object: Object) -> Value {
-        let cells = self.kind().row(&object, self.now);
+    fn rows(&self, objects: &[Object]) -> Vec<Row> {
+        let row = |object: &Object| self.kind().row(object, self.now);
+        objects.iter().map(row).collect()
+    }
+
+    fn row(&self, version: &str, object: Object, cells: Row) -> Value {
         let mut row = Map::new();
         row.insert("cells".into(), cells.cells.into());
         if !cells.conditions.is_empty() {

@@ -6,6 +6,8 @@ pub mod endpoints;
 pub mod event;
 pub mod namespace;
 pub mod node;
+pub mod persistentvolume;
+pub mod persistentvolumeclaim;
 pub mod pod;
 pub mod podtemplate;
 pub mod replicationcontroller;
@@ -13,6 +15,7 @@ pub mod resources;
 pub mod secret;
 pub mod service;
 pub mod serviceaccount;
+pub mod volumes;
 
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,15 @@ pub fn amount(errors: &mut ErrorList, path: &Path, name: &str, text: &Text) {
     }
 }
 
+/// An amount of what is there: a quantity that is not negative.
+pub fn basic(errors: &mut ErrorList, path: &Path, text: &Text) {
+    if let Some(quantity) = parse(errors, path, text)
+        && quantity.value() < 0
+    {
+        errors.invalid(path, quantity.value(), "must be a valid resource quantity");
+    }
+}
+
 /// The number, or an error about the text.
 pub fn parse(errors: &mut ErrorList, path: &Path, text: &Text) -> Option<Quantity> {
     match Quantity::of(text) {

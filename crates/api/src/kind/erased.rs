@@ -127,6 +127,9 @@ impl<K: Kind> AnyKind for Erased<K> {
             Err(_) => name_and_age(object, now),
         }
     }
+    fn mark_rows(&self, objects: &[Object], rows: &mut [Row]) {
+        K::mark_rows(objects, rows);
+    }
     fn schema_name(&self) -> String {
         <K::Object as schemars::JsonSchema>::schema_name().into_owned()
     }

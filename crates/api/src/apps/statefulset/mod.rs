@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::selector;
 use crate::columns;
+use crate::core::persistentvolumeclaim;
 use crate::core::pod::defaults;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::{OrEmpty, fill, fill_with};
@@ -61,7 +62,7 @@ impl Kind for StatefulSet {
         fill_with(&mut spec.replicas, 1);
         fill_with(&mut spec.revision_history_limit, 10);
         for claim in spec.volume_claim_templates.iter_mut().flatten() {
-            defaults::claim_spec(claim.spec.get_or_insert_default());
+            persistentvolumeclaim::default_spec(claim.spec.get_or_insert_default());
             fill(&mut claim.status.get_or_insert_default().phase, "Pending");
         }
     }

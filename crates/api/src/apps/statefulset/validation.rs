@@ -12,6 +12,7 @@ use machinery::{ErrorList, Path, names};
 
 use super::selector;
 use crate::check::{self, ErrorListExt};
+use crate::core::persistentvolumeclaim;
 use crate::core::pod::validation;
 use crate::view::{Items, OrEmpty};
 use crate::workload;
@@ -92,7 +93,7 @@ fn spec(errors: &mut ErrorList, spec: &StatefulSetSpec, leniency: Leniency<'_>) 
         let path = path.child("volumeClaimTemplates");
         for (i, claim) in spec.volume_claim_templates.items().iter().enumerate() {
             let claim = claim.spec.clone().unwrap_or_default();
-            validation::claim_spec(errors, &path.index(i).child("spec"), &claim);
+            persistentvolumeclaim::spec(errors, &path.index(i).child("spec"), &claim);
         }
     }
     let start = spec.ordinals.as_ref().and_then(|o| o.start);

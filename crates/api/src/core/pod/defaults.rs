@@ -4,8 +4,8 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, GRPCAction, HTTPGetAction, Lifecycle,
-    PersistentVolumeClaimSpec, Pod, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe,
-    ResourceRequirements, Volume, VolumeProjection,
+    Pod, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, ResourceRequirements, Volume,
+    VolumeProjection,
 };
 
 use crate::core::resources;
@@ -271,24 +271,32 @@ fn volume(volume: &mut Volume) {
         let policy = pull_policy(image.reference.text());
         fill(&mut image.pull_policy, policy);
     }
-    if let Some(iscsi) = &mut volume.iscsi {
-        fill(&mut iscsi.iscsi_interface, "default");
-    }
+    remote_volume(volume);
     let claim = volume
         .ephemeral
         .as_mut()
         .and_then(|e| e.volume_claim_template.as_mut());
     if let Some(claim) = claim {
-        claim_spec(&mut claim.spec);
+        crate::core::persistentvolumeclaim::default_spec(&mut claim.spec);
     }
 }
 
-/// Defaults of the specification of a claim.
-pub(crate) fn claim_spec(spec: &mut PersistentVolumeClaimSpec) {
-    fill_with(&mut spec.volume_mode, "Filesystem".to_owned());
-    if let Some(wanted) = &mut spec.resources {
-        resources::canonical(wanted.limits.as_mut());
-        resources::canonical(wanted.requests.as_mut());
+/// Sources that a driver of some storage system serves.
+fn remote_volume(volume: &mut Volume) {
+    if let Some(iscsi) = &mut volume.iscsi {
+        fill(&mut iscsi.iscsi_interface, "default");
+    }
+    if let Some(rbd) = &mut volume.rbd {
+        fill(&mut rbd.pool, "rbd");
+        fill(&mut rbd.user, "admin");
+        fill(&mut rbd.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(disk) = &mut volume.azure_disk {
+        crate::core::persistentvolume::default_azure_disk(disk);
+    }
+    if let Some(scale_io) = &mut volume.scale_io {
+        fill(&mut scale_io.storage_mode, "ThinProvisioned");
+        fill(&mut scale_io.fs_type, "xfs");
     }
 }
 

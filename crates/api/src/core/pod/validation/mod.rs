@@ -19,12 +19,12 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Volume};
 use machinery::{ErrorList, Path, names};
 
 use crate::check::{self, ErrorListExt};
+use crate::core::volumes::{local_descending_path, no_backsteps};
 use crate::meta;
 use crate::view::{Items, OrEmpty};
 
 pub(crate) use requirements::overhead;
 pub use scheduling::{node_selector, node_selector_term, tolerations};
-pub(crate) use volumes::claim_spec;
 
 /// What the checks of one pod specification share.
 struct Scope<'a> {
@@ -190,21 +190,6 @@ fn policies(errors: &mut ErrorList, path: &Path, spec: &PodSpec) {
         if errors.required_text(&at, value, "") {
             errors.one_of(&at, value, supported);
         }
-    }
-}
-
-/// A path inside something: relative, without `..`.
-fn local_descending_path(errors: &mut ErrorList, path: &Path, target: &str) {
-    if target.starts_with('/') {
-        errors.invalid(path, target, "must be a relative path");
-    }
-    no_backsteps(errors, path, target);
-}
-
-/// A path without `..`.
-fn no_backsteps(errors: &mut ErrorList, path: &Path, target: &str) {
-    if target.split('/').any(|part| part == "..") {
-        errors.invalid(path, target, "must not contain '..'");
     }
 }
 

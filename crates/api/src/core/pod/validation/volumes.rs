@@ -1,14 +1,12 @@
 //! Volumes: names, exactly one source each, and what each source needs.
 
-use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, PersistentVolumeClaimSpec, Volume,
-};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EphemeralVolumeSource, KeyToPath, Volume};
 use machinery::{ErrorList, Path, names};
 
 use super::projected::projected;
-use super::{Scope, env, local_non_reserved_path, no_backsteps};
+use super::{Scope, env, local_non_reserved_path};
 use crate::check::{self, ErrorListExt};
-use crate::core::resources;
+use crate::core::{persistentvolumeclaim, resources, volumes};
 use crate::meta;
 use crate::view::{Items, OrEmpty};
 use crate::visit;
@@ -26,9 +24,9 @@ const FIELDS: &[&str] = &[
 
 /// Returns the volumes without faults.
 pub(super) fn all<'a>(errors: &mut ErrorList, path: &Path, scope: &Scope<'a>) -> Vec<&'a Volume> {
-    let volumes = scope.spec.volumes.items();
+    let all = scope.spec.volumes.items();
     let mut good: Vec<&Volume> = Vec::new();
-    for (i, volume) in volumes.iter().enumerate() {
+    for (i, volume) in all.iter().enumerate() {
         let at = path.index(i);
         let before = errors.0.len();
         source(errors, &at, volume, scope);
@@ -50,7 +48,7 @@ pub(super) fn all<'a>(errors: &mut ErrorList, path: &Path, scope: &Scope<'a>) ->
             v.ephemeral.is_some()
                 && Some(format!("{}-{}", scope.pod_name, v.name).as_str()) == claim
         };
-        if !scope.pod_name.is_empty() && volumes.iter().any(made) {
+        if !scope.pod_name.is_empty() && all.iter().any(made) {
             let at = at.child("persistentVolumeClaim").child("claimName");
             let detail = "must not reference a PVC that gets created for an ephemeral volume";
             errors.invalid(&at, claim.unwrap_or(""), detail);
@@ -122,7 +120,13 @@ fn source(errors: &mut ErrorList, path: &Path, volume: &Volume, scope: &Scope<'_
                 errors.one_of(&at.child("pullPolicy"), policy, &known);
             }
         }
-        _ => remote(errors, &at, volume),
+        _ => {
+            let key = if first == "cephFS" { "cephfs" } else { first };
+            let tree = check::json(volume);
+            let Some(source) = tree.get(key) else { return };
+            let owner = volumes::Owner::Pod(&volume.name);
+            volumes::source(errors, path, first, source, owner);
+        }
     }
 }
 
@@ -156,22 +160,8 @@ fn empty_dir(errors: &mut ErrorList, path: &Path, volume: &Volume) {
 }
 
 fn host_path(errors: &mut ErrorList, path: &Path, volume: &Volume) {
-    let Some(source) = &volume.host_path else {
-        return;
-    };
-    if errors.required_text(&path.child("path"), &source.path, "") {
-        no_backsteps(errors, &path.child("path"), &source.path);
-        let known = [
-            "",
-            "BlockDevice",
-            "CharDevice",
-            "Directory",
-            "DirectoryOrCreate",
-            "File",
-            "FileOrCreate",
-            "Socket",
-        ];
-        errors.one_of(&path.child("type"), source.type_.text(), &known);
+    if let Some(source) = &volume.host_path {
+        volumes::host_path(errors, path, &source.path, source.type_.text());
     }
 }
 
@@ -263,90 +253,5 @@ fn ephemeral(errors: &mut ErrorList, path: &Path, source: &EphemeralVolumeSource
             }
         }
     }
-    claim_spec(errors, &path.child("spec"), &template.spec);
-}
-
-/// The specification of a claim, as far as a template may carry one.
-pub(crate) fn claim_spec(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeClaimSpec) {
-    const MODES: &[&str] = &[
-        "ReadOnlyMany",
-        "ReadWriteMany",
-        "ReadWriteOnce",
-        "ReadWriteOncePod",
-    ];
-    let at = path.child("accessModes");
-    let modes = spec.access_modes.items();
-    if modes.is_empty() {
-        errors.required(&at, "at least 1 access mode is required");
-    }
-    check::label_selector(errors, &path.child("selector"), spec.selector.as_ref());
-    for mode in modes {
-        errors.one_of(&at, mode, MODES);
-    }
-    if modes.iter().any(|m| m == "ReadWriteOncePod")
-        && modes.iter().any(|m| m != "ReadWriteOncePod")
-    {
-        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
-    }
-    let at = path.child("resources").key("storage");
-    let requests = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
-    match requests.and_then(|r| r.get("storage")) {
-        None => errors.required(&at, ""),
-        Some(text) => {
-            if resources::parse(errors, &at, text).is_some_and(|q| q.signum() <= 0) {
-                errors.invalid(&at, text.0.as_str(), "must be greater than zero");
-            }
-        }
-    }
-    let class = spec.storage_class_name.text();
-    if !class.is_empty() {
-        super::object_name(errors, &path.child("storageClassName"), class);
-    }
-    if let Some(mode) = &spec.volume_mode {
-        errors.one_of(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
-    }
-}
-
-/// Sources that a driver of some storage system serves.
-fn remote(errors: &mut ErrorList, path: &Path, volume: &Volume) {
-    if let Some(nfs) = &volume.nfs {
-        errors.required_text(&path.child("server"), &nfs.server, "");
-        errors.required_text(&path.child("path"), &nfs.path, "");
-        if !nfs.path.starts_with('/') {
-            errors.invalid(
-                &path.child("path"),
-                nfs.path.as_str(),
-                "must be an absolute path",
-            );
-        }
-    }
-    if let Some(csi) = &volume.csi {
-        let at = path.child("driver");
-        if errors.required_text(&at, &csi.driver, "") {
-            if csi.driver.len() > 63 {
-                errors.too_long(&at, 63);
-            }
-            let messages = names::dns1123_subdomain(&csi.driver.to_lowercase());
-            errors.invalid_each(&at, &csi.driver, messages);
-        }
-        if let Some(secret) = &csi.node_publish_secret_ref {
-            let at = path.child("nodePublishSecretRef").child("name");
-            if errors.required_text(&at, &secret.name, "") {
-                super::object_name(errors, &path.child("name"), &secret.name);
-            }
-        }
-    }
-    if let Some(iscsi) = &volume.iscsi {
-        errors.required_text(&path.child("targetPortal"), &iscsi.target_portal, "");
-        errors.required_text(&path.child("iqn"), &iscsi.iqn, "");
-        if !(0..=255).contains(&iscsi.lun) {
-            let detail = names::range_message(0, 255);
-            errors.invalid(&path.child("lun"), iscsi.lun, detail);
-        }
-    }
-    if let Some(repository) = &volume.git_repo {
-        errors.required_text(&path.child("repository"), &repository.repository, "");
-        let directory = repository.directory.text();
-        super::local_descending_path(errors, &path.child("directory"), directory);
-    }
+    persistentvolumeclaim::spec(errors, &path.child("spec"), &template.spec);
 }

@@ -14,7 +14,7 @@ use crate::view::{Items, OrEmpty};
 use crate::visit;
 
 /// Labels with a successor, as node selectors still name them.
-const OLD_LABELS: &[(&str, &str)] = &[
+pub(crate) const OLD_LABELS: &[(&str, &str)] = &[
     (
         "failure-domain.beta.kubernetes.io/region",
         "topology.kubernetes.io/region",

@@ -1,6 +1,5 @@
 //! What may change in a pod, through which door.
 
-mod diff;
 mod resize;
 mod status;
 
@@ -10,9 +9,9 @@ use k8s_openapi::api::core::v1::{
 use machinery::{ErrorList, Path, names};
 use serde_json::Value;
 
-use self::diff::diff;
 use super::identity::MIRROR;
 use crate::check::{self, ErrorListExt, same};
+use crate::diff::diff;
 use crate::view::{Items, OrEmpty};
 
 pub(crate) use self::resize::resize;

@@ -18,7 +18,7 @@ enum Line<'a> {
 }
 
 /// The lines in which two trees differ, each with three lines around it, as `diff -u` shows them.
-pub(super) fn diff(old: &Value, new: &Value) -> String {
+pub(crate) fn diff(old: &Value, new: &Value) -> String {
     let (old, new) = (pretty(old), pretty(new));
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let lines = compare(&old, &new);

@@ -1,0 +1,112 @@
+//! CSIStorageCapacity: how much room a CSI driver has left for a class in a part of the cluster.
+//!
+//! Upstream: `pkg/registry/storage/csistoragecapacity`, `pkg/apis/storage/validation`.
+
+use jiff::Timestamp;
+use k8s_openapi::api::storage::v1::CSIStorageCapacity as Typed;
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object, Path};
+
+use crate::check::{self, ErrorListExt};
+use crate::columns;
+use crate::core::persistentvolume::class_name;
+use crate::core::pod::validation::warnings::OLD_LABELS;
+use crate::core::resources;
+use crate::kind::{Context, Kind, Names, Part, Scope};
+use crate::view::Items;
+
+/// The kind `CSIStorageCapacity`.
+pub struct CSIStorageCapacity;
+
+impl Kind for CSIStorageCapacity {
+    type Object = Typed;
+    const NAMES: Names = Names::new(
+        super::GROUP,
+        "v1",
+        "CSIStorageCapacity",
+        "csistoragecapacities",
+        "csistoragecapacity",
+    );
+    const SCOPE: Scope = Scope::Namespaced;
+    const UNCONDITIONAL_UPDATE: bool = false;
+    const RETURNS_DELETED: bool = true;
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::text(
+            "StorageClassName",
+            "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must \
+             meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that \
+             object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. \
+             This field is immutable.",
+        ),
+        columns::text(
+            "Capacity",
+            "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest \
+             with topology and parameters that match the previous fields.\n\nThe semantic is currently (CSI spec 1.2) \
+             defined as: The available capacity, in bytes, of the storage that can be used to provision volumes. If \
+             not set, that information is currently unavailable.",
+        ),
+    ];
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let at = Path::new("nodeTopology");
+        check::label_selector(&mut errors, &at, new.node_topology.as_ref());
+        let class = new.storage_class_name.as_str();
+        class_name(&mut errors, &Path::new("storageClassName"), class);
+        if let Some(capacity) = &new.capacity {
+            let at = Path::new("capacity");
+            if resources::parse(&mut errors, &at, capacity).is_some_and(|q| q.signum() < 0) {
+                errors.invalid(&at, capacity.0.as_str(), check::NOT_NEGATIVE);
+            }
+        }
+        errors
+    }
+
+    fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        let mut errors = Self::validate_create(context, new);
+        errors.immutable(
+            &Path::new("nodeTopology"),
+            &new.node_topology,
+            &old.node_topology,
+        );
+        let at = Path::new("storageClassName");
+        errors.immutable(&at, &new.storage_class_name, &old.storage_class_name);
+        errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        let Some(topology) = &new.node_topology else {
+            return Vec::new();
+        };
+        let path = Path::new("nodeTopology");
+        let old = |key: &str| OLD_LABELS.iter().find(|(old, _)| *old == key);
+        let mut warnings = Vec::new();
+        for (i, expression) in topology.match_expressions.items().iter().enumerate() {
+            if let Some((_, new)) = old(&expression.key) {
+                let path = path.child("matchExpressions").index(i).child("key");
+                warnings.push(format!(
+                    "{path}: deprecated since v1.14; use \"{new}\" instead"
+                ));
+            }
+        }
+        for key in topology.match_labels.iter().flatten().map(|(key, _)| key) {
+            if let Some((_, new)) = old(key) {
+                let path = path.child("matchLabels").key(key);
+                warnings.push(format!(
+                    "{path}: deprecated since v1.14; use \"{new}\" instead"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn row(object: &Typed, tree: &Object, _now: Timestamp) -> Row {
+        let capacity = object.capacity.as_ref().map_or("<unset>", |c| &c.0);
+        Row::from(vec![
+            tree.name().into(),
+            object.storage_class_name.as_str().into(),
+            capacity.into(),
+        ])
+    }
+}
