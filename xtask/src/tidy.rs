@@ -15,13 +15,15 @@ const LAYERS: &[&[&str]] = &[
     &[
         "machinery",
         "store",
+        "store-reader",
+        "etcd-api",
         "linux",
         "oci",
         "nft",
         "streaming",
         "cri",
     ],
-    &["api", "images"],
+    &["api", "images", "etcd-store", "etcd-serve"],
     // Brains.
     &[
         "access",

@@ -3,7 +3,7 @@
 use http::{Method, Response};
 use machinery::ApiError;
 use serde_json::{Value, json};
-use store::Range;
+use store::{Condition, Range};
 
 use crate::body::Body;
 use crate::call::Call;
@@ -131,6 +131,17 @@ async fn health(call: &Call, path: &str) -> Response<Body> {
                 tracing::warn!(check = name, why, "a health check failed");
                 failed = true;
                 lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+            }
+        }
+    }
+    if path == "readyz" {
+        // A store that takes no writes is no reason to restart the server, so this is no liveness.
+        let condition = call.server.store().condition();
+        match condition {
+            Condition::Serving => lines.push_str("[+]store-writable ok\n"),
+            _ => {
+                failed = true;
+                lines.push_str(&format!("[-]store-writable failed: {condition}\n"));
             }
         }
     }

@@ -311,6 +311,7 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
             ApiError::too_large(format!("etcdserver: request is too large: {error}"))
         }
         StoreError::Closed => ApiError::unavailable("the server is shutting down"),
+        StoreError::Unavailable { .. } => ApiError::unavailable(error.to_string()),
         other => ApiError::internal(other),
     }
 }

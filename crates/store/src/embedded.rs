@@ -14,19 +14,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::checkpoint::{self, Done};
 use crate::disk::{Disk, RealDisk, TakeError};
 use crate::published::Published;
 use crate::watch::watch;
 use crate::writer::{Writer, size_of};
 use crate::{
-    Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult, WatchStream,
+    Condition, Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult,
+    WatchStream, backup,
 };
 
 /// What can be set. The defaults fit a cluster of any size on one server.
@@ -34,6 +36,9 @@ use crate::{
 pub struct Options {
     /// The log goes on in a new file after so many bytes.
     pub segment_bytes: u64,
+    /// A checkpoint is written and synced in chunks of about so many bytes, with a rest as long
+    /// as each one took.
+    pub checkpoint_chunk_bytes: usize,
     /// A checkpoint is written when it makes at least so many bytes of the log superfluous.
     pub checkpoint_bytes: u64,
     /// History is kept for at least this time, as long as the other two bounds allow it.
@@ -49,14 +54,36 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            segment_bytes: 16 << 20,
-            checkpoint_bytes: 32 << 20,
+            segment_bytes: 8 << 20,
+            checkpoint_chunk_bytes: 1 << 20,
+            checkpoint_bytes: 16 << 20,
             history_age: Duration::from_secs(5 * 60),
             history_revisions: 100_000,
             history_bytes: 64 << 20,
             max_txn_bytes: 8 << 20,
         }
     }
+}
+
+/// What a store holds, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// The current revision.
+    pub revision: Revision,
+    /// The oldest state that can be read.
+    pub compacted: Revision,
+    /// Keys, those deleted within the history included.
+    pub keys: usize,
+    /// Bytes of keys and values, all kept versions together.
+    pub live_bytes: usize,
+    /// Transactions in the history.
+    pub history_revisions: usize,
+    /// Roughly the memory that they take.
+    pub history_bytes: usize,
+    /// Bytes of the write-ahead log.
+    pub log_bytes: u64,
+    /// Watches that are open.
+    pub watches: usize,
 }
 
 /// Why a data directory could not be opened. Nothing in it was changed.
@@ -83,6 +110,21 @@ pub enum OpenError {
         file: String,
         /// What it says.
         found: String,
+    },
+    /// A backup that is none, or not whole.
+    #[error("the backup is not sound: {what}")]
+    Backup {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Data would be mixed or overwritten.
+    #[error(
+        "the data directory {dir} holds a store already; say that it is to be replaced, or restore \
+         to another directory"
+    )]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
     },
     /// Acknowledged data cannot be read back.
     #[error(
@@ -121,12 +163,18 @@ const BATCH: usize = 1024;
 /// Bytes in one batch, give or take one transaction.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// A checkpoint rests no longer than this between its chunks.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Job {
     Txn(Txn, Answer<TxnResult>, OwnedSemaphorePermit),
     Compact(Revision, Answer<()>),
-    CheckpointDone(Revision, io::Result<()>),
+    /// A checkpoint now; the answer comes when it is done.
+    Checkpoint(Answer<()>),
+    CheckpointDone(Done),
+    LogBytes(oneshot::Sender<u64>),
 }
 
 #[derive(Default)]
@@ -212,6 +260,8 @@ impl Engine {
             writer,
             queue: queue.clone(),
             checkpoint: None,
+            checkpoint_wanted: Vec::new(),
+            checkpoint_waits: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("store".into())
@@ -235,6 +285,44 @@ impl Engine {
             // A panic of the writer has been logged by its hook; there is nothing to add.
             let _ = thread.join();
         }
+    }
+
+    /// Forgets the history and writes a checkpoint, so that the files are as small as they get.
+    pub async fn shrink(&self) -> Result<(), StoreError> {
+        self.compact(self.revision()).await?;
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Job::Checkpoint(answer))?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes a backup of the present state, beside everything else that goes on. Blocks for as
+    /// long as `out` takes; the caller syncs it.
+    pub fn backup(&self, out: &mut dyn io::Write) -> io::Result<Revision> {
+        let pin = {
+            let inner = self.published.read();
+            self.published.pin(inner.history.revision())
+        };
+        backup::write(self.published.clone(), pin, out)
+    }
+
+    /// What the store holds.
+    pub async fn stats(&self) -> Result<Stats, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Job::LogBytes(answer))?;
+        let log_bytes = answered.await.map_err(|_| StoreError::Closed)?;
+        let inner = self.published.open()?;
+        let history = &inner.history;
+        let (history_revisions, history_bytes) = history.log_size();
+        Ok(Stats {
+            revision: history.revision(),
+            compacted: history.compacted(),
+            keys: history.key_count(),
+            live_bytes: history.state_bytes(),
+            history_revisions,
+            history_bytes,
+            log_bytes,
+            watches: inner.cursors.len(),
+        })
     }
 
     /// The error that made the engine refuse writes, if it does.
@@ -282,6 +370,10 @@ impl Store for Engine {
     fn revision(&self) -> Revision {
         self.published.revision()
     }
+
+    fn condition(&self) -> Condition {
+        self.published.condition()
+    }
 }
 
 /// What runs on the writer thread.
@@ -289,6 +381,10 @@ struct Worker {
     writer: Writer,
     queue: Arc<Queue>,
     checkpoint: Option<JoinHandle<()>>,
+    /// Who asked for a checkpoint that has not begun.
+    checkpoint_wanted: Vec<Answer<()>>,
+    /// Who waits for the one that runs.
+    checkpoint_waits: Vec<Answer<()>>,
 }
 
 /// The end of the worker, orderly or by a panic: nobody is left waiting.
@@ -343,11 +439,13 @@ impl Worker {
                     // Nobody waits for the answer any more: that is no error.
                     let _ = answer.send(self.writer.compact(revision, now_ms()));
                 }
-                Job::CheckpointDone(revision, result) => {
-                    if let Some(thread) = self.checkpoint.take() {
-                        let _ = thread.join();
-                    }
-                    self.writer.checkpoint_done(revision, result);
+                Job::Checkpoint(answer) => {
+                    self.commit(std::mem::take(&mut batch));
+                    self.checkpoint_wanted.push(answer);
+                }
+                Job::CheckpointDone(done) => self.checkpoint_done(done),
+                Job::LogBytes(answer) => {
+                    let _ = answer.send(self.writer.log_bytes());
                 }
             }
         }
@@ -363,22 +461,59 @@ impl Worker {
         }
     }
 
+    fn checkpoint_done(&mut self, done: Done) {
+        if let Some(thread) = self.checkpoint.take() {
+            let _ = thread.join();
+        }
+        self.writer.checkpoint_done(done);
+        let result = || self.writer.published().failure().map_or(Ok(()), Err);
+        for answer in self.checkpoint_waits.drain(..) {
+            let _ = answer.send(result());
+        }
+    }
+
     fn start_checkpoint(&mut self) {
-        let Some(job) = self.writer.checkpoint_due() else {
-            return;
+        let wanted = self.checkpoint.is_none() && !self.checkpoint_wanted.is_empty();
+        let job = if wanted {
+            self.wanted_checkpoint()
+        } else {
+            self.writer.checkpoint_due()
         };
-        let (queue, revision) = (self.queue.clone(), job.revision);
+        let Some(job) = job else { return };
+        let queue = self.queue.clone();
         let spawned = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || {
-                let result = job.run();
-                drop(job);
+                let mut began = Instant::now();
+                let done = job.run(|| {
+                    // Half of the time belongs to the log.
+                    std::thread::sleep(began.elapsed().min(LONGEST_REST));
+                    began = Instant::now();
+                });
                 // The queue is closed only when nobody cares about the checkpoint any more.
-                let _ = queue.push(Job::CheckpointDone(revision, result));
+                let _ = queue.push(Job::CheckpointDone(done));
             });
         match spawned {
             Ok(thread) => self.checkpoint = Some(thread),
-            Err(error) => self.writer.checkpoint_done(revision, Err(error)),
+            Err(error) => {
+                let reason = format!("starting a checkpoint failed: {error}");
+                self.writer.published().fail(reason);
+            }
         }
+    }
+
+    /// What somebody asked for; answered at once when there is nothing to do.
+    fn wanted_checkpoint(&mut self) -> Option<checkpoint::Job> {
+        let answers = std::mem::take(&mut self.checkpoint_wanted);
+        let rotated = self.writer.rotate();
+        let job = rotated.clone().ok().and_then(|()| self.writer.checkpoint());
+        if job.is_some() {
+            self.checkpoint_waits.extend(answers);
+        } else {
+            for answer in answers {
+                let _ = answer.send(rotated.clone());
+            }
+        }
+        job
     }
 }

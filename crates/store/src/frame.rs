@@ -64,6 +64,47 @@ pub(crate) fn search(
         .filter_map(move |at| parse(bytes, at, salt).map(|payload| (at, payload)))
 }
 
+/// What a disk writes at once, or not at all.
+const SECTOR: usize = 512;
+
+/// Whether the broken end of a file at `at` is what an unfinished write leaves: it is too short,
+/// or a sector of it was never written and reads as zeros. Anything else was whole once.
+pub(crate) fn is_torn(bytes: &[u8], at: usize, salt: u32) -> bool {
+    let rest = &bytes[at..];
+    if rest.len() < HEAD {
+        return true;
+    }
+    let mut from = at;
+    while from < bytes.len() {
+        let to = bytes.len().min(from + SECTOR - from % SECTOR);
+        if bytes[from..to].iter().all(|&byte| byte == 0) {
+            // A few zeros at a sector's edge may belong there.
+            return to - from >= 16 || !is_one_bit_off(rest, salt);
+        }
+        from = to;
+    }
+    let is_short = rest[..4] == MAGIC && word(rest, 4) as usize > rest.len() - HEAD;
+    // Unless the length itself is what was damaged.
+    is_short && checksum(salt, &rest[HEAD..]) != word(rest, 8)
+}
+
+/// Whether a small frame that fills the bytes would be sound with a single bit turned over.
+fn is_one_bit_off(bytes: &[u8], salt: u32) -> bool {
+    const SMALL: usize = 4096;
+    if bytes.len() > SMALL {
+        return false;
+    }
+    let mut bytes = bytes.to_vec();
+    let bits = bytes.len() * 8;
+    let turned = |bit: usize| {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let is_sound = parse(&bytes, 0, salt).is_some();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        is_sound
+    };
+    (0..bits).any(turned)
+}
+
 /// Reads the next frame of a stream into `payload`. `InvalidData` when there is none that is
 /// sound.
 pub(crate) fn read(from: &mut dyn Read, salt: u32, payload: &mut Vec<u8>) -> io::Result<()> {

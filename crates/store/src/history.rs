@@ -172,6 +172,16 @@ impl History {
         self.state_bytes
     }
 
+    /// How many keys are kept, those deleted lately included.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// How many commits are kept, and roughly what they take.
+    pub(crate) fn log_size(&self) -> (usize, usize) {
+        (self.log.len(), self.log_weight)
+    }
+
     /// A key's current state.
     pub(crate) fn current(&self, key: &[u8]) -> Option<KeyValue> {
         let (key, versions) = self.keys.get_key_value(key)?;

@@ -6,9 +6,11 @@
 //! single server uses: everything readable from memory, every acknowledged write on disk.
 //!
 //! What it is not: it knows no kind, no namespace, no JSON. Names of resources, encryption,
-//! watch caches and admission belong to its callers.
+//! watch caches and admission belong to its callers. The engine for a real etcd is the crate
+//! `etcd-store`, which keeps a [`replica::Replica`].
 //!
-//! Where to start: the trait below; then [`embedded`] for the way of one write.
+//! Where to start: the trait below; then [`embedded`] for the way of one write, [`backup`] for
+//! taking the data elsewhere, [`sim`] for how it is tested.
 //!
 //! Laws that every engine keeps:
 //!
@@ -17,8 +19,11 @@
 //! * Revisions grow by exactly one for each transaction that changes something.
 //! * A watch delivers each matching event once, in order, or ends with an error. It never skips.
 
+pub mod backup;
 pub mod disk;
 pub mod embedded;
+pub mod replica;
+pub mod sim;
 pub mod sim_disk;
 
 mod checkpoint;
@@ -48,6 +53,26 @@ pub type Revision = u64;
 /// What a key with a time to live hangs on. Opaque: two keys with the same lease go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub u64);
+
+/// Tells a named lease from a deadline.
+const NAMED: u64 = 1 << 63;
+
+impl LeaseId {
+    /// A lease that somebody else keeps: its keys do not go away by themselves.
+    pub fn named(id: u64) -> LeaseId {
+        LeaseId(id | NAMED)
+    }
+
+    /// Whether it is one made by [`LeaseId::named`].
+    pub fn is_named(self) -> bool {
+        self.0 & NAMED != 0
+    }
+
+    /// The number given to [`LeaseId::named`], or what else the lease has for a number.
+    pub fn number(self) -> u64 {
+        self.0 & !NAMED
+    }
+}
 
 /// One key as it was after some transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +174,16 @@ pub enum Compare {
         /// The revision; 0 asks that the key is absent.
         equals: Revision,
     },
+    /// No key there now was written after this revision: with it a decision made on a range that
+    /// was read at the revision still holds, unless keys were removed meanwhile.
+    NotNewer {
+        /// The first key.
+        start: Bytes,
+        /// Where the keys end.
+        end: RangeEnd,
+        /// The revision.
+        revision: Revision,
+    },
 }
 
 /// One change that a transaction makes.
@@ -161,8 +196,18 @@ pub enum Op {
         /// The value. The engine keeps these very bytes in memory: hand over a buffer that is
         /// not a slice of something bigger.
         value: Bytes,
-        /// Removes the key after this time, rounded up by no more than a sixtieth of it.
+        /// Removes the key after this time. The embedded engine rounds it up by no more than a
+        /// sixtieth of it, etcd to some seconds.
         ttl: Option<Duration>,
+    },
+    /// Writes a key that hangs on a named lease. Whoever keeps the lease removes the key.
+    PutLeased {
+        /// The key; not empty.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// The lease; a named one.
+        lease: LeaseId,
     },
     /// Removes a key; nothing happens when it is absent.
     Delete {
@@ -175,7 +220,7 @@ impl Op {
     /// The key that the operation is about.
     pub fn key(&self) -> &Bytes {
         match self {
-            Op::Put { key, .. } | Op::Delete { key } => key,
+            Op::Put { key, .. } | Op::PutLeased { key, .. } | Op::Delete { key } => key,
         }
     }
 }
@@ -280,9 +325,45 @@ pub enum StoreError {
         /// The error that was met first.
         reason: Arc<str>,
     },
+    /// The store is elsewhere and cannot be reached. Whether a write that met this was carried
+    /// out is not known; it may still be.
+    #[error("the store cannot be reached: {reason}")]
+    Unavailable {
+        /// What was met.
+        reason: Arc<str>,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// Whether a store takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does.
+    Serving,
+    /// There is no room on the disk. Reads go on, and so do writes as soon as there is room.
+    Full,
+    /// The disk failed. Reads go on; the store must be opened again to write.
+    Failed(Arc<str>),
+    /// It is elsewhere and cannot be reached at the moment.
+    Unreachable(Arc<str>),
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Condition::Serving => f.write_str("ok"),
+            Condition::Full => {
+                f.write_str("read-only: no space left in the data directory; make room")
+            }
+            Condition::Failed(reason) => write!(
+                f,
+                "read-only since an I/O error: {reason}; check the disk, then restart"
+            ),
+            Condition::Unreachable(reason) => write!(f, "cannot be reached: {reason}"),
+        }
+    }
 }
 
 /// A store with etcd's semantics.
@@ -311,6 +392,17 @@ pub trait Store: Send + Sync + 'static {
     /// and watches may begin after it. A revision that has been compacted already is no error.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;
 
-    /// The current revision: that of the last durable transaction.
+    /// The current revision: that of the last durable transaction that this process knows of.
     fn revision(&self) -> Revision;
+
+    /// A revision at least as high as that of every transaction that was acknowledged before,
+    /// also to other processes that share the store.
+    async fn latest(&self) -> Result<Revision, StoreError> {
+        Ok(self.revision())
+    }
+
+    /// Whether writes are taken.
+    fn condition(&self) -> Condition {
+        Condition::Serving
+    }
 }

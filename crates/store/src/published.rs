@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::history::{Commit, History, Scanned, upper_bound};
 use crate::wal::Durable;
 use crate::watch::Cursor;
-use crate::{Range, RangeResult, Revision, StoreError};
+use crate::{Condition, Range, RangeResult, Revision, StoreError};
 
 /// Keys visited in one go under the lock.
 const PIECE: usize = 1024;
@@ -28,6 +28,7 @@ pub(crate) struct Published {
     pins: Mutex<BTreeMap<Revision, usize>>,
     revision: AtomicU64,
     failed: OnceLock<Arc<str>>,
+    full: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -40,6 +41,13 @@ pub(crate) struct Inner {
 pub(crate) struct Pin {
     published: Arc<Published>,
     revision: Revision,
+}
+
+impl Pin {
+    /// The revision that it keeps.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
 impl Drop for Pin {
@@ -64,6 +72,7 @@ impl Published {
             }),
             pins: Mutex::default(),
             failed: OnceLock::new(),
+            full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
     }
@@ -219,6 +228,25 @@ impl Published {
         self.failed.get().map(|reason| StoreError::Failed {
             reason: reason.clone(),
         })
+    }
+
+    /// Notes that there is no room on the disk, or that there is again.
+    pub(crate) fn set_full(&self, full: bool) {
+        if self.full.swap(full, Ordering::AcqRel) != full {
+            match full {
+                true => tracing::error!("no space left in the data directory: no writes for now"),
+                false => tracing::info!("there is space in the data directory again"),
+            }
+        }
+    }
+
+    /// Whether writes are taken, and if not, why.
+    pub(crate) fn condition(&self) -> Condition {
+        match self.failed.get() {
+            Some(reason) => Condition::Failed(reason.clone()),
+            None if self.full.load(Ordering::Acquire) => Condition::Full,
+            None => Condition::Serving,
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Test support, for this crate and for others: what is not synced may be lost at a crash, in
 //! whole or in part and in any order; writes may be torn; a sync may fail, after which nobody
-//! knows what is on the disk; room may run out. All of it follows from a seed.
+//! knows what is on the disk; writes may fail, the whole disk may turn read-only, room may run out,
+//! bits may rot, and time passes as the disk takes it. All of it follows from a seed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -76,8 +77,14 @@ struct State {
     power_left: Option<u64>,
     /// Syncs until one fails.
     sync_failure_in: Option<u64>,
+    /// Writes until one fails.
+    write_failure_in: Option<u64>,
+    read_only: bool,
     capacity: Option<usize>,
     operations: u64,
+    clock_ms: u64,
+    /// One sync in so many takes seconds.
+    slow_sync_once_in: Option<u64>,
 }
 
 /// The disk. Clones are the same disk.
@@ -99,8 +106,12 @@ impl SimDisk {
             name_changes: Vec::new(),
             power_left: None,
             sync_failure_in: None,
+            write_failure_in: None,
+            read_only: false,
             capacity: None,
             operations: 0,
+            clock_ms: 1_000,
+            slow_sync_once_in: None,
         })))
     }
 
@@ -113,6 +124,38 @@ impl SimDisk {
     /// Makes the sync after so many more fail as a broken disk does.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.0.lock().sync_failure_in = Some(syncs);
+    }
+
+    /// Makes the write after so many more fail halfway with an I/O error.
+    pub fn fail_write_after(&self, writes: u64) {
+        self.0.lock().write_failure_in = Some(writes);
+    }
+
+    /// Refuses every change from now on, as a file system does that met an error, or no longer.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.0.lock().read_only = read_only;
+    }
+
+    /// Makes one sync in so many take seconds of the simulated time.
+    pub fn slow_syncs(&self, once_in: Option<u64>) {
+        self.0.lock().slow_sync_once_in = once_in;
+    }
+
+    /// The simulated time: every operation takes a little of it.
+    pub fn clock_ms(&self) -> u64 {
+        self.0.lock().clock_ms
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, milliseconds: u64) {
+        self.0.lock().clock_ms += milliseconds;
+    }
+
+    /// What a file holds, if there is one.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.0.lock();
+        let inode = *state.names.get(name)?;
+        Some(state.inodes[inode].cached.clone())
     }
 
     /// Gives the disk a size in bytes, or none.
@@ -130,8 +173,7 @@ impl SimDisk {
     pub fn restart(&self) {
         let mut state = self.0.lock();
         let state = &mut *state;
-        state.power_left = None;
-        state.sync_failure_in = None;
+        state.heal();
         for change in std::mem::take(&mut state.name_changes) {
             if state.dice.once_in(2) {
                 apply_name(&mut state.durable_names, change);
@@ -146,9 +188,7 @@ impl SimDisk {
 
     /// Only the process was killed: all that it wrote is there, synced or not.
     pub fn restart_process(&self) {
-        let mut state = self.0.lock();
-        state.power_left = None;
-        state.sync_failure_in = None;
+        self.0.lock().heal();
     }
 
     /// Turns a bit over, as a worn-out disk does, for good. False when the file is shorter.
@@ -194,9 +234,15 @@ fn apply_name(names: &mut BTreeMap<String, usize>, change: NameChange) {
 }
 
 impl Inode {
+    /// Brings what is not synced to the disk. What an earlier sync failed to bring there counts
+    /// as synced and stays lost, as on Linux.
     fn sync(&mut self) {
-        self.durable = self.cached.clone();
-        self.unsynced.clear();
+        for change in std::mem::take(&mut self.unsynced) {
+            match change {
+                Unsynced::Truncate(len) => self.durable.truncate(len),
+                Unsynced::Write { offset, bytes } => put_at(&mut self.durable, offset, &bytes),
+            }
+        }
     }
 
     /// Brings some of what is not synced to the disk and forgets that the rest never got there.
@@ -212,16 +258,14 @@ impl Inode {
                         bytes.len()
                     };
                     let at_random = how == 2;
-                    for (number, sector) in bytes[..kept].chunks(SECTOR).enumerate() {
-                        if at_random && dice.once_in(2) {
-                            continue;
+                    let mut from = 0;
+                    while from < kept {
+                        // Sectors are those of the disk, wherever the write begins.
+                        let to = kept.min(from + SECTOR - (offset + from) % SECTOR);
+                        if !(at_random && dice.once_in(2)) {
+                            put_at(&mut self.durable, offset + from, &bytes[from..to]);
                         }
-                        let start = offset + number * SECTOR;
-                        let end = start + sector.len();
-                        if self.durable.len() < end {
-                            self.durable.resize(end, 0);
-                        }
-                        self.durable[start..end].copy_from_slice(sector);
+                        from = to;
                     }
                 }
             }
@@ -229,10 +273,32 @@ impl Inode {
     }
 }
 
+fn put_at(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[offset..end].copy_from_slice(bytes);
+}
+
 impl State {
+    /// No failure is planned any more.
+    fn heal(&mut self) {
+        self.power_left = None;
+        self.sync_failure_in = None;
+        self.write_failure_in = None;
+        self.read_only = false;
+        self.slow_sync_once_in = None;
+        self.capacity = None;
+    }
+
     /// Counts an operation; false when the power goes in the middle of this one.
     fn step(&mut self) -> io::Result<bool> {
         self.operations += 1;
+        self.clock_ms += self.dice.below(3);
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         match &mut self.power_left {
             None => Ok(true),
             Some(0) => Err(power_cut()),
@@ -344,6 +410,13 @@ impl File for SimFile {
         let room = state
             .capacity
             .map_or(usize::MAX, |all| all.saturating_sub(state.used()));
+        let broken = state.write_failure_in == Some(0);
+        state.write_failure_in = state.write_failure_in.map(|left| left.saturating_sub(1));
+        let room = if broken {
+            room.min(bytes.len() / 2)
+        } else {
+            room
+        };
         let inode = &mut state.inodes[self.inode];
         let fits = bytes.len().min(room);
         let offset = inode.cached.len();
@@ -353,6 +426,7 @@ impl File for SimFile {
             bytes: bytes[..fits].to_vec(),
         });
         match (whole, fits == bytes.len()) {
+            _ if broken => Err(io::Error::other("simulated I/O error")),
             (false, _) => Err(power_cut()),
             (true, false) => Err(io::ErrorKind::StorageFull.into()),
             (true, true) => Ok(()),
@@ -363,6 +437,12 @@ impl File for SimFile {
         let mut state = self.disk.0.lock();
         let state = &mut *state;
         let whole = state.step()?;
+        if state
+            .slow_sync_once_in
+            .is_some_and(|times| state.dice.once_in(times))
+        {
+            state.clock_ms += 1_000 + state.dice.below(9_000);
+        }
         let inode = &mut state.inodes[self.inode];
         if state.sync_failure_in == Some(0) {
             // As Linux does it: the pages count as clean now, whether they got there or not.

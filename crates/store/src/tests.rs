@@ -1,6 +1,7 @@
 //! One suite for the contract, and what only the embedded engine can show: crashes, damage,
 //! bounds.
 
+mod backup;
 mod crash;
 mod history;
 mod kill;
@@ -48,6 +49,7 @@ fn tiny() -> Options {
     Options {
         segment_bytes: 400,
         checkpoint_bytes: 600,
+        checkpoint_chunk_bytes: 100,
         history_revisions: 8,
         ..Options::default()
     }

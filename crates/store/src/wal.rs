@@ -2,8 +2,8 @@
 //!
 //! A batch is written only after the one before it is known to be on disk. So the only frame
 //! that may be torn is the last one, nothing in it was ever acknowledged, and recovery cuts it. A
-//! broken frame that is followed by a sound one is damage, and damage is an error that names the
-//! place, never a shorter history.
+//! broken frame that is followed by a sound one, or that is whole and yet wrong, is damage, and
+//! damage is an error that names the place, never a shorter history.
 //!
 //! Segment `wal-<index>.log`: a head frame (salt 0) with the index, the salt of the segment and
 //! what came before its first batch; then batches. A segment is begun, and its name made
@@ -21,13 +21,19 @@ use crate::record::{BatchRecord, Reader, put_number, read_batch, sequence_of};
 
 const HEAD_TAG: &[u8; 8] = b"oxi-wal1";
 
-/// The proof that everything up to a revision is on disk. Only [`Log::sync`] makes one.
+/// The proof that everything up to a revision is on disk. In this engine only [`Log::sync`] makes
+/// one.
 #[derive(Debug)]
 pub(crate) struct Durable {
     revision: Revision,
 }
 
 impl Durable {
+    /// For a replica: the store that was copied says so.
+    pub(crate) fn vouched(revision: Revision) -> Durable {
+        Durable { revision }
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
@@ -66,7 +72,7 @@ pub(crate) fn segment_name(index: u64) -> String {
     format!("wal-{index:016x}.log")
 }
 
-fn segment_index(name: &str) -> Option<u64> {
+pub(crate) fn segment_index(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("wal-")?.strip_suffix(".log")?, 16).ok()
 }
 
@@ -188,9 +194,6 @@ impl Log {
         };
         let last = segments.back().expect("one was read");
         let name = segment_name(last.index);
-        let mut file = disk
-            .open_append(&name)
-            .map_err(OpenError::io("open the log"))?;
         if end.torn > 0 {
             tracing::warn!(
                 file = disk.describe(&name),
@@ -198,11 +201,8 @@ impl Log {
                 bytes = end.torn,
                 "cutting a write that was never finished off the end of the log"
             );
-            file.truncate(last.bytes)
-                .map_err(OpenError::io("cut the log"))?;
         }
-        // What was read may still be in the page cache only, and is published from now on.
-        file.sync().map_err(OpenError::io("sync the log"))?;
+        let file = reopen(&*disk, &name, last.bytes)?;
         for index in superfluous {
             disk.remove(&segment_name(index))
                 .map_err(OpenError::io("remove a segment"))?;
@@ -273,7 +273,9 @@ impl Log {
         match self.file.append(&self.buffer) {
             Ok(()) => {}
             Err(error) if is_no_space(&error) => {
-                return Err(match self.file.truncate(last.bytes) {
+                // Synced, so that what is left of this never mixes with what comes after it.
+                let cut = self.file.truncate(last.bytes);
+                return Err(match cut.and_then(|()| self.file.sync()) {
                     Ok(()) => AppendError::NoSpace,
                     Err(error) => AppendError::Io(error),
                 });
@@ -312,14 +314,19 @@ impl Log {
             .take_while(move |old| old.last_revision <= revision)
     }
 
-    /// Removes the segments that hold nothing after the revision.
-    pub(crate) fn remove_through(&mut self, revision: Revision) -> io::Result<()> {
-        for _ in 0..self.removable(revision).count() {
-            let oldest = self.segments.front().expect("counted above");
-            self.disk.remove(&segment_name(oldest.index))?;
-            self.segments.pop_front();
-        }
-        Ok(())
+    /// The closed segments that hold nothing after the revision.
+    pub(crate) fn superfluous(&self, revision: Revision) -> Vec<u64> {
+        self.removable(revision).map(|old| old.index).collect()
+    }
+
+    /// Takes note of segments whose files are gone.
+    pub(crate) fn forget(&mut self, indexes: &[u64]) {
+        self.segments.retain(|old| !indexes.contains(&old.index));
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
     }
 }
 
@@ -331,6 +338,39 @@ fn begin_segment(disk: &dyn Disk, head: &Head) -> io::Result<(Box<dyn File>, u64
     file.sync()?;
     disk.sync_names()?;
     Ok((file, bytes.len() as u64))
+}
+
+/// Opens a segment at its end, and makes sure that what was read of it is on the disk.
+///
+/// It may be in the page cache only, and from now on it is seen. Syncing the file is not enough:
+/// after a sync that failed, the system takes the pages for written. So the file is written anew.
+/// Without room for that, the old one is all there is.
+fn reopen(disk: &dyn Disk, name: &str, len: u64) -> Result<Box<dyn File>, OpenError> {
+    let temporary = format!("{name}.tmp");
+    let copy = || {
+        let mut bytes = Vec::new();
+        disk.open_read(name)?.take(len).read_to_end(&mut bytes)?;
+        let mut file = disk.create(&temporary)?;
+        file.append(&bytes)?;
+        file.sync()?;
+        disk.rename(&temporary, name)?;
+        disk.sync_names()?;
+        Ok(file)
+    };
+    match copy() {
+        Ok(file) => Ok(file),
+        Err(error) if is_no_space(&error) => {
+            let _ = disk.remove(&temporary);
+            tracing::warn!("no room to write the end of the log anew: {error}");
+            let mut file = disk
+                .open_append(name)
+                .map_err(OpenError::io("open the log"))?;
+            file.truncate(len).map_err(OpenError::io("cut the log"))?;
+            file.sync().map_err(OpenError::io("sync the log"))?;
+            Ok(file)
+        }
+        Err(error) => Err(OpenError::io("write the end of the log anew")(error)),
+    }
 }
 
 /// How the last segment ends.
@@ -454,6 +494,10 @@ impl Recovery<'_> {
             if sequence_of(&bytes[payload]) > self.sequence {
                 return Err(self.damaged(index, at, what));
             }
+        }
+        if !frame::is_torn(bytes, at, salt) {
+            let what = "the last record is damaged, and not as an unfinished write would be";
+            return Err(self.damaged(index, at, what));
         }
         Ok(())
     }

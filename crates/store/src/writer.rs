@@ -14,17 +14,17 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, is_no_space};
 use crate::embedded::{OpenError, Options};
-use crate::history::{Commit, History, event};
+use crate::history::{Commit, History, event, upper_bound};
 use crate::published::Published;
 use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_compact};
 use crate::wal::{AppendError, Log, segment_indexes, segment_name};
 use crate::{
-    Batch, Compare, Event, EventKind, KeyValue, Op, Revision, StoreError, Txn, TxnResult,
-    checkpoint,
+    Batch, Compare, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision, StoreError, Txn,
+    TxnResult, checkpoint,
 };
 
-const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &[u8] = b"oxikube-store 1\n";
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
+pub(crate) const FORMAT: &[u8] = b"oxikube-store 1\n";
 /// After keys could not be removed, for want of room, it is tried again so much later.
 const EXPIRE_AGAIN_MS: u64 = 5_000;
 /// Keys that one transaction removes when their time is over.
@@ -46,7 +46,8 @@ pub(crate) struct Writer {
     checkpoint_above: u64,
 }
 
-fn salt() -> u32 {
+/// A number that no other file has, as good as surely.
+pub(crate) fn salt() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
@@ -58,7 +59,10 @@ impl Writer {
         } else {
             (History::empty(), initialize(&disk, &options)?)
         };
-        let expiring = history.leases().collect();
+        let expiring = history
+            .leases()
+            .filter(|(lease, _)| !LeaseId(*lease).is_named())
+            .collect();
         Ok(Writer {
             disk,
             options,
@@ -207,12 +211,16 @@ impl Writer {
             self.note_expiry(event);
         }
         self.published.publish(commits, compact, &durable);
+        self.published.set_full(false);
         Ok(())
     }
 
     fn refuse(&self, error: AppendError) -> StoreError {
         match error {
-            AppendError::NoSpace => StoreError::NoSpace,
+            AppendError::NoSpace => {
+                self.published.set_full(true);
+                StoreError::NoSpace
+            }
             AppendError::Io(error) => self
                 .published
                 .fail(format!("writing the log failed: {error}")),
@@ -223,7 +231,7 @@ impl Writer {
         if let Some(old) = event.previous.as_ref().and_then(|previous| previous.lease) {
             self.expiring.remove(&(old.0, event.kv.key.clone()));
         }
-        if let Some(new) = event.kv.lease {
+        if let Some(new) = event.kv.lease.filter(|lease| !lease.is_named()) {
             self.expiring.insert((new.0, event.kv.key.clone()));
         }
     }
@@ -237,6 +245,7 @@ impl Writer {
         let inner = self.published.read();
         let revision = inner.history.compacted();
         let state = (inner.history.state_bytes() as u64).min(CHECKPOINT_AT_MOST);
+        drop(inner);
         let enough = self
             .options
             .checkpoint_bytes
@@ -245,34 +254,46 @@ impl Writer {
         if self.log.removable_bytes(revision) < enough {
             return None;
         }
+        self.checkpoint()
+    }
+
+    /// A checkpoint of the oldest readable state, worth it or not; none when one is under way or
+    /// would change nothing.
+    pub(crate) fn checkpoint(&mut self) -> Option<checkpoint::Job> {
+        if self.checkpoint_running || self.published.failure().is_some() {
+            return None;
+        }
+        let inner = self.published.read();
+        let revision = inner.history.compacted();
+        let segments = self.log.superfluous(revision);
+        if segments.is_empty() {
+            return None;
+        }
         // Pinned under the lock: until now nothing after the compaction can have been swept.
         let pin = self.published.pin(revision);
         drop(inner);
         self.checkpoint_running = true;
-        Some(checkpoint::Job {
-            disk: self.disk.clone(),
-            published: self.published.clone(),
-            revision,
-            salt: salt(),
-            _pin: pin,
-        })
+        let encoder = checkpoint::Encoder::new(self.published.clone(), pin, salt());
+        let chunk = self.options.checkpoint_chunk_bytes;
+        Some(checkpoint::Job::new(
+            self.disk.clone(),
+            encoder,
+            chunk,
+            segments,
+        ))
     }
 
-    /// Takes note of a checkpoint and removes what it made superfluous.
-    pub(crate) fn checkpoint_done(&mut self, revision: Revision, result: io::Result<()>) {
+    /// Takes note of a checkpoint and of what it made superfluous.
+    pub(crate) fn checkpoint_done(&mut self, done: checkpoint::Done) {
         self.checkpoint_running = false;
-        match result {
-            Ok(()) => {
-                self.checkpoint_above = 0;
-                if let Err(error) = self.remove_before(revision) {
-                    tracing::warn!("removing old files from the data directory: {error}");
-                }
-            }
+        self.log.forget(&done.removed);
+        match done.result {
+            Ok(()) => self.checkpoint_above = 0,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if is_no_space(&error) => {
                 tracing::warn!("no room for a checkpoint, the log goes on growing");
                 self.checkpoint_above =
-                    self.log.removable_bytes(revision) + self.options.checkpoint_bytes;
+                    self.log.removable_bytes(done.revision) + self.options.checkpoint_bytes;
             }
             Err(error) => {
                 self.published
@@ -281,14 +302,17 @@ impl Writer {
         }
     }
 
-    fn remove_before(&mut self, revision: Revision) -> io::Result<()> {
-        self.log.remove_through(revision)?;
-        for old in checkpoint::checkpoint_revisions(&*self.disk)? {
-            if old < revision {
-                self.disk.remove(&checkpoint::checkpoint_name(old))?;
-            }
+    /// Begins a new segment, so that a checkpoint can make the ones before it superfluous.
+    pub(crate) fn rotate(&mut self) -> Result<(), StoreError> {
+        if let Some(failure) = self.published.failure() {
+            return Err(failure);
         }
-        Ok(())
+        self.log.rotate(salt()).map_err(|error| self.refuse(error))
+    }
+
+    /// Bytes of the log on the disk.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
     }
 }
 
@@ -330,20 +354,39 @@ fn initialize(disk: &Arc<dyn Disk>, options: &Options) -> Result<Log, OpenError>
             found: String::new(),
         });
     }
-    let begin = || {
-        let log = Log::create(disk.clone(), options.segment_bytes, salt(), 1)?;
-        let temporary = "FORMAT.tmp";
-        let mut file = disk.create(temporary)?;
-        file.append(FORMAT)?;
-        file.sync()?;
-        disk.rename(temporary, FORMAT_FILE)?;
-        disk.sync_names()?;
-        Ok(log)
-    };
-    begin().map_err(OpenError::io("prepare the data directory"))
+    begin(disk, options.segment_bytes, 1).map_err(OpenError::io("prepare the data directory"))
+}
+
+/// Begins the log at a revision and says what the directory is.
+pub(crate) fn begin(
+    disk: &Arc<dyn Disk>,
+    segment_bytes: u64,
+    revision: Revision,
+) -> io::Result<Log> {
+    let log = Log::create(disk.clone(), segment_bytes, salt(), revision)?;
+    let temporary = "FORMAT.tmp";
+    let mut file = disk.create(temporary)?;
+    file.append(FORMAT)?;
+    file.sync()?;
+    disk.rename(temporary, FORMAT_FILE)?;
+    disk.sync_names()?;
+    Ok(log)
+}
+
+/// Removes what a crash left half-written under a temporary name.
+fn remove_unfinished(disk: &dyn Disk) -> Result<(), OpenError> {
+    let names = disk
+        .list()
+        .map_err(OpenError::io("list the data directory"))?;
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove(name)
+            .map_err(OpenError::io("remove an unfinished file"))?;
+    }
+    Ok(())
 }
 
 fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<(History, Log), OpenError> {
+    remove_unfinished(&**disk)?;
     let mut history = checkpoint::load(&**disk)?;
     let start = history.revision();
     let log = Log::recover(disk.clone(), options.segment_bytes, start, &mut |batch| {
@@ -434,7 +477,34 @@ impl<'a> Stage<'a> {
             Compare::ModRevision { key, equals } => {
                 self.current(key).map_or(0, |kv| kv.mod_revision) == *equals
             }
+            Compare::NotNewer {
+                start,
+                end,
+                revision,
+            } => self.not_newer(start, end, *revision),
         }
+    }
+
+    fn not_newer(&self, start: &Bytes, end: &RangeEnd, revision: Revision) -> bool {
+        let newer =
+            |kv: &Option<KeyValue>| kv.as_ref().is_some_and(|kv| kv.mod_revision > revision);
+        let staged = |key: &Bytes| end.contains(start, key);
+        if self
+            .changed
+            .iter()
+            .any(|(key, state)| staged(key) && newer(state))
+        {
+            return false;
+        }
+        let mut scratch = Vec::new();
+        let end = upper_bound(start, end, &mut scratch);
+        let found = self
+            .history
+            .scan(start, end, self.history.revision(), usize::MAX, usize::MAX);
+        found
+            .kvs
+            .iter()
+            .all(|kv| kv.mod_revision <= revision || self.changed.contains_key(&kv.key))
     }
 
     fn evaluate(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
@@ -460,6 +530,9 @@ impl<'a> Stage<'a> {
                 Op::Put { key, value, ttl } => {
                     let deadline = ttl.map_or(0, |ttl| deadline(self.now_ms, ttl));
                     events.push(event(revision, key, Some((value, deadline)), previous));
+                }
+                Op::PutLeased { key, value, lease } => {
+                    events.push(event(revision, key, Some((value, lease.0)), previous));
                 }
                 Op::Delete { .. } if previous.is_none() => {}
                 Op::Delete { key } => events.push(event(revision, key, None, previous)),
@@ -488,20 +561,26 @@ impl<'a> Stage<'a> {
 }
 
 /// When a key goes away, rounded up so that keys of the same kind go together.
-fn deadline(now_ms: u64, ttl: Duration) -> u64 {
+pub(crate) fn deadline(now_ms: u64, ttl: Duration) -> u64 {
     let ttl_ms = u64::try_from(ttl.as_millis())
         .unwrap_or(u64::MAX)
         .clamp(1, u64::MAX >> 2);
     (now_ms + ttl_ms).next_multiple_of((ttl_ms / 60).max(1))
 }
 
-fn validate(txn: &Txn, limit: usize) -> Result<(), StoreError> {
+/// Refuses what no engine carries out.
+pub(crate) fn validate(txn: &Txn, limit: usize) -> Result<(), StoreError> {
     let size = size_of(txn);
     if size > limit {
         return Err(StoreError::TooLarge { size, limit });
     }
     let mut keys = HashSet::new();
     for op in &txn.success {
+        if let Op::PutLeased { lease, .. } = op
+            && !lease.is_named()
+        {
+            return Err(StoreError::Invalid("a lease must have a name"));
+        }
         if op.key().is_empty() {
             return Err(StoreError::Invalid("a key must not be empty"));
         }
@@ -517,7 +596,9 @@ fn validate(txn: &Txn, limit: usize) -> Result<(), StoreError> {
 /// The bytes that a transaction brings along.
 pub(crate) fn size_of(txn: &Txn) -> usize {
     let op = |op: &Op| match op {
-        Op::Put { key, value, .. } => key.len() + value.len() + 16,
+        Op::Put { key, value, .. } | Op::PutLeased { key, value, .. } => {
+            key.len() + value.len() + 16
+        }
         Op::Delete { key } => key.len() + 16,
     };
     txn.success.iter().map(op).sum()

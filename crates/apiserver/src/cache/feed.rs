@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use store::{
@@ -10,6 +11,9 @@ use store::{
 };
 
 use super::{Cache, Change, Entry, State, WINDOW_BYTES, WINDOW_EVENTS, WINDOW_MIN_EVENTS};
+
+/// After a store elsewhere could not be read it is tried again so much later.
+const AGAIN: Duration = Duration::from_millis(500);
 
 impl Cache {
     /// Reads the present state.
@@ -40,11 +44,17 @@ impl Cache {
                     tracing::warn!(prefix = ?self.prefix, %error, "watch cache starts anew")
                 }
             }
-            watch = match self.load().await {
-                Ok(watch) => watch,
-                Err(error) => {
-                    tracing::error!(prefix = ?self.prefix, %error, "watch cache stops");
-                    return;
+            watch = loop {
+                match self.load().await {
+                    Ok(watch) => break watch,
+                    Err(StoreError::Unavailable { reason }) => {
+                        tracing::warn!(prefix = ?self.prefix, %reason, "watch cache waits");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    Err(error) => {
+                        tracing::error!(prefix = ?self.prefix, %error, "watch cache stops");
+                        return;
+                    }
                 }
             };
         }

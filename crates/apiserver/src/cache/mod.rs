@@ -227,7 +227,9 @@ impl Cache {
 
     /// Waits until the cache shows the store's present state.
     pub(crate) async fn wait_fresh(&self) -> Result<(), ApiError> {
-        self.wait_for(self.store.revision()).await
+        let latest = self.store.latest().await;
+        self.wait_for(latest.map_err(crate::server::store_error)?)
+            .await
     }
 
     /// The current version of one object.

@@ -18,7 +18,8 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
     let storage = resource.storage("get")?;
     let key = resource.key(&call.info.namespace, &call.info.name)?;
     if let Some(wanted) = parse_revision(call.query.text("resourceVersion"))? {
-        let current = call.server.store().revision();
+        let current = call.server.store().latest().await;
+        let current = current.map_err(server::store_error)?;
         if wanted > current {
             return Err(too_large_revision(wanted, current));
         }

@@ -18,8 +18,8 @@ fn fill(disk: &SimDisk, options: Options, writes: usize) -> Writer {
             .clone()
             .unwrap();
         if let Some(job) = writer.checkpoint_due() {
-            let result = job.run();
-            writer.checkpoint_done(job.revision, result);
+            let done = job.run(|| {});
+            writer.checkpoint_done(done);
         }
     }
     writer
@@ -115,12 +115,15 @@ fn damage_is_an_error_that_names_the_place() {
         "{error}"
     );
 
-    // The same in the last record cannot be told from a write that was never finished.
+    // The last record as well: an unfinished write would look otherwise.
     let disk = SimDisk::new(1);
     drop(fill(&disk, unbounded(), 4));
     assert!(disk.damage("wal-0000000000000001.log", len - 3));
-    let writer = Writer::open(Arc::new(disk), unbounded()).unwrap();
-    assert_eq!(writer.published().revision(), 4);
+    let error = open_error(&disk);
+    assert!(
+        error.contains("not as an unfinished write would be"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -141,10 +144,7 @@ fn every_bit_of_the_log_counts() {
             match Writer::open(Arc::new(disk), unbounded()) {
                 Err(OpenError::Damaged { .. }) => {}
                 Err(error) => panic!("{name} {offset}: {error}"),
-                Ok(writer) => {
-                    assert_eq!(Some(name), logs.last(), "offset {offset}");
-                    assert_eq!(writer.published().revision(), 12, "{name} {offset}");
-                }
+                Ok(_) => panic!("opened with damage in {name} at {offset}"),
             }
         }
     }
