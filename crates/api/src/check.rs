@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    Condition, LabelSelector, LabelSelectorRequirement,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::{ErrorList, Path, names};
 use serde::Serialize;
@@ -231,6 +233,65 @@ pub fn non_special_ip(errors: &mut ErrorList, path: &Path, address: &str) {
     if link_multicast {
         let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
         errors.invalid(path, address, detail);
+    }
+}
+
+/// Conditions of the shared form: each type once, each one whole.
+pub fn conditions(errors: &mut ErrorList, path: &Path, conditions: &[Condition]) {
+    for (i, condition) in conditions.iter().enumerate() {
+        let at = path.index(i);
+        if conditions[..i].iter().any(|c| c.type_ == condition.type_) {
+            errors.duplicate(&at, condition.type_.as_str());
+        }
+        one_condition(errors, &at, condition);
+    }
+}
+
+fn one_condition(errors: &mut ErrorList, path: &Path, condition: &Condition) {
+    const WHAT: &str = "a condition reason must start with alphabetic character, optionally followed by a string of \
+        alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    const EXAMPLES: &[&str] = &[
+        "my_name",
+        "MY_NAME",
+        "MyName",
+        "ReasonA,ReasonB",
+        "ReasonA:ReasonB",
+    ];
+    const REGEX: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+    if errors.required_text(&path.child("type"), &condition.type_, "is required") {
+        label_name(errors, &path.child("type"), &condition.type_);
+    }
+    let at = path.child("status");
+    if errors.required_text(&at, &condition.status, "") {
+        errors.one_of(&at, &condition.status, &["False", "True", "Unknown"]);
+    }
+    if let Some(generation) = condition.observed_generation.filter(|g| *g < 0) {
+        let detail = "must be greater than or equal to zero";
+        errors.invalid(&path.child("observedGeneration"), generation, detail);
+    }
+    let (at, reason) = (path.child("reason"), condition.reason.as_str());
+    if errors.required_text(&at, reason, "") {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let bytes = reason.as_bytes();
+        let fits = bytes[0].is_ascii_alphabetic()
+            && bytes.iter().all(|b| inner(*b) || b",:".contains(b))
+            && bytes.last().is_some_and(|b| inner(*b));
+        if !fits {
+            errors.invalid(&at, reason, names::regex_message(WHAT, REGEX, EXAMPLES));
+        }
+        if reason.len() > 1024 {
+            errors.too_long(&at, 1024);
+        }
+    }
+    if condition.message.len() > 32 * 1024 {
+        errors.too_long(&path.child("message"), 32 * 1024);
+    }
+}
+
+/// A name that must be there and fit into a path, as references to objects of any kind have.
+pub fn required_path_segment(errors: &mut ErrorList, path: &Path, value: &str) {
+    if errors.required_text(path, value, "") {
+        errors.invalid_each(path, value, names::path_segment_name(value));
     }
 }
 

@@ -19,6 +19,8 @@ pub mod discovery;
 pub mod events;
 pub mod kind;
 pub mod meta;
+pub mod networking;
+pub mod node;
 mod nulls;
 pub mod policy;
 pub mod rbac;

@@ -3,7 +3,7 @@
 use crate::kind::{AnyKind, Erased};
 use crate::{
     apps, authentication, authorization, autoscaling, batch, coordination, core, discovery, events,
-    policy, rbac, scheduling, storage,
+    networking, node, policy, rbac, scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -12,6 +12,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::configmap::ConfigMap>::new(),
     &Erased::<core::endpoints::Endpoints>::new(),
     &Erased::<core::event::Event>::new(),
+    &Erased::<core::limitrange::LimitRange>::new(),
     &Erased::<core::namespace::Namespace>::new(),
     &Erased::<core::node::Node>::new(),
     &Erased::<core::persistentvolumeclaim::PersistentVolumeClaim>::new(),
@@ -19,6 +20,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::pod::Pod>::new(),
     &Erased::<core::podtemplate::PodTemplate>::new(),
     &Erased::<core::replicationcontroller::ReplicationController>::new(),
+    &Erased::<core::resourcequota::ResourceQuota>::new(),
     &Erased::<core::secret::Secret>::new(),
     &Erased::<core::service::Service>::new(),
     &Erased::<core::serviceaccount::ServiceAccount>::new(),
@@ -34,8 +36,14 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<apps::deployment::Deployment>::new(),
     &Erased::<apps::replicaset::ReplicaSet>::new(),
     &Erased::<apps::statefulset::StatefulSet>::new(),
+    &Erased::<autoscaling::horizontalpodautoscaler::HorizontalPodAutoscaler>::new(),
+    &Erased::<autoscaling::horizontalpodautoscaler::v1::HorizontalPodAutoscaler>::new(),
     &Erased::<batch::cronjob::CronJob>::new(),
     &Erased::<batch::job::Job>::new(),
+    &Erased::<networking::ingress::Ingress>::new(),
+    &Erased::<networking::ingressclass::IngressClass>::new(),
+    &Erased::<networking::networkpolicy::NetworkPolicy>::new(),
+    &Erased::<policy::poddisruptionbudget::PodDisruptionBudget>::new(),
     &Erased::<rbac::binding::ClusterRoleBinding>::new(),
     &Erased::<rbac::role::ClusterRole>::new(),
     &Erased::<rbac::binding::RoleBinding>::new(),
@@ -47,6 +55,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<storage::volumeattachment::VolumeAttachment>::new(),
     &Erased::<storage::volumeattributesclass::VolumeAttributesClass>::new(),
     &Erased::<coordination::lease::Lease>::new(),
+    &Erased::<node::runtimeclass::RuntimeClass>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),
     &Erased::<scheduling::priorityclass::PriorityClass>::new(),
 ];

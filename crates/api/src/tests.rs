@@ -85,6 +85,12 @@ fn strew(value: &mut Value) {
         "nodeSelector",
         "requests",
         "parameters",
+        "podFixed",
+        "hard",
+        "max",
+        "min",
+        "default",
+        "defaultRequest",
     ];
     match value {
         Value::Object(map) => {
@@ -227,7 +233,7 @@ fn names_and_verbs_are_those_of_a_stock_server() {
         let names = kind.names();
         let file = match names.group {
             "" => "api__v1.json".to_owned(),
-            group => format!("apis__{group}__v1.json"),
+            group => format!("apis__{group}__{}.json", names.version),
         };
         let text = fs::read_to_string(folder.join(file)).unwrap();
         let list: Value = serde_json::from_str(&text).unwrap();

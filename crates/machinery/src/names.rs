@@ -5,7 +5,9 @@
 
 mod address;
 
-pub use address::{cidr, interface_address, ip, legacy_cidr, legacy_ip, parse_ip_sloppy};
+pub use address::{
+    cidr, interface_address, ip, legacy_cidr, legacy_ip, parse_cidr_sloppy, parse_ip_sloppy,
+};
 
 /// Longest DNS label.
 pub const LABEL_MAX: usize = 63;

@@ -1,5 +1,7 @@
 //! The group `autoscaling`.
 
+pub mod horizontalpodautoscaler;
+
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::Scale as TypedScale;
 use machinery::table::{Column, Row};

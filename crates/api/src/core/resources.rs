@@ -84,6 +84,11 @@ pub fn is_standard(name: &str) -> bool {
     STANDARD.contains(&name) || is_huge_page(name) || name.starts_with("requests.hugepages-")
 }
 
+/// A quota may name it without a domain.
+pub fn is_standard_for_quota(name: &str) -> bool {
+    is_standard(name) && name != "storage"
+}
+
 /// A container may ask for it without a domain.
 pub fn is_standard_for_containers(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_page(name)
@@ -137,6 +142,16 @@ pub fn canonical_text(text: &mut Text) {
         let fits = quantity.milli_value() != i64::MAX && quantity.milli_value() != i64::MIN;
         text.0 = if fits { rounded } else { quantity }.to_string();
     }
+}
+
+/// A resource name: of the system, or with a domain.
+pub fn resource_name(errors: &mut ErrorList, path: &Path, name: &str) {
+    let messages = names::qualified_name(name);
+    if messages.is_empty() && !name.contains('/') && !is_standard(name) {
+        let detail = "must be a standard resource type or fully qualified";
+        errors.invalid(path, name, detail);
+    }
+    errors.invalid_each(path, name, messages);
 }
 
 /// A resource name of a container.

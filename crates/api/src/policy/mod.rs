@@ -1,5 +1,7 @@
 //! The group `policy`.
 
+pub mod poddisruptionbudget;
+
 use k8s_openapi::api::policy::v1::Eviction as TypedEviction;
 use machinery::ErrorList;
 

@@ -77,13 +77,18 @@ pub fn legacy_ip(value: &str, strict: bool) -> Vec<String> {
     messages
 }
 
+/// The network and its prefix length, parsed as old versions did.
+pub fn parse_cidr_sloppy(value: &str) -> Option<(IpAddr, u8)> {
+    cidr_sloppy(value).map(|cidr| (cidr.net.network(), cidr.net.prefix_len()))
+}
+
 struct Cidr {
     address: IpAddr,
     net: IpNet,
 }
 
 /// Parses as old versions did; a prefix of an IPv4-mapped address counts from the IPv4 part.
-fn parse_cidr_sloppy(value: &str) -> Option<Cidr> {
+fn cidr_sloppy(value: &str) -> Option<Cidr> {
     let (address, length) = value.split_once('/')?;
     if length.is_empty() || length.len() > 9 || !length.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -104,7 +109,7 @@ fn parse_cidr_sloppy(value: &str) -> Option<Cidr> {
 /// A CIDR in its canonical spelling.
 pub fn cidr(value: &str) -> Vec<String> {
     let messages = legacy_cidr(value, true);
-    match parse_cidr_sloppy(value) {
+    match cidr_sloppy(value) {
         Some(cidr) if messages.is_empty() && cidr.net.trunc().to_string() != value => {
             vec![canonical(&cidr.net.trunc().to_string())]
         }
@@ -114,7 +119,7 @@ pub fn cidr(value: &str) -> Vec<String> {
 
 /// A CIDR of an old field: odd spellings pass unless `strict`.
 pub fn legacy_cidr(value: &str, strict: bool) -> Vec<String> {
-    let Some(cidr) = parse_cidr_sloppy(value) else {
+    let Some(cidr) = cidr_sloppy(value) else {
         return vec![NOT_A_CIDR.to_owned()];
     };
     let (address, length) = value.split_once('/').unwrap_or((value, ""));
@@ -133,7 +138,7 @@ pub fn legacy_cidr(value: &str, strict: bool) -> Vec<String> {
 
 /// An address with its prefix length, as network interfaces have.
 pub fn interface_address(value: &str) -> Vec<String> {
-    let Some(cidr) = parse_cidr_sloppy(value) else {
+    let Some(cidr) = cidr_sloppy(value) else {
         return vec![NOT_AN_INTERFACE_ADDRESS.to_owned()];
     };
     let text = format!("{}/{}", cidr.address, cidr.net.prefix_len());
