@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ::why::{Item, Need, Picture};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use control::{Key, Resource, Target};
 use futures::future::join_all;
@@ -105,9 +105,8 @@ impl Reader {
             false => Key::cluster(name),
         };
         let target = Target { resource, key };
-        let object = get(&self.client, &target.path(), "application/json")
-            .await
-            .with_context(|| format!("cannot read {target}"))?;
+        let object = get(&self.client, &target.path(), "application/json").await;
+        let object = object.map_err(|error| anyhow!("cannot read {target}: {}", words(&error)))?;
         let deleting = !object["metadata"]["deletionTimestamp"].is_null();
         let subject = Item {
             resource: target.resource.clone(),
@@ -127,7 +126,7 @@ impl Reader {
                 Ok(items) => around.extend(items),
                 // A kind that the server does not serve has no objects.
                 Err(KubeError::Api(status)) if status.code == 404 => {}
-                Err(error) => unread.push(format!("{}: {error}", need.resource)),
+                Err(error) => unread.push(format!("{}: {}", need.resource, words(&error))),
             }
         }
         Ok(Picture {
@@ -188,6 +187,14 @@ impl Reader {
                 _ => return Ok(items),
             }
         }
+    }
+}
+
+/// What the API said, or why it said nothing.
+fn words(error: &KubeError) -> String {
+    match error {
+        KubeError::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -67,8 +67,7 @@ fn waiting(
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     match reason {
         "ErrImagePull" | "ImagePullBackOff" => {
-            let told = events::message(picture, uid, &["Failed"]).unwrap_or_default();
-            cause.detail(told).advise(format!(
+            cause.advise(format!(
                 "check the image name {} and access to its registry, or load it: oxikube image load FILE",
                 status.image
             ))
