@@ -83,6 +83,12 @@ impl Cluster {
             samples::guestbook_frontend(&app),
             samples::hello_world(&app, 1),
             samples::hello_world(&app, 2),
+            samples::nginx("1.7.9"),
+            samples::nginx("1.9.1"),
+            samples::kubia(),
+            samples::kubia_unhealthy(),
+            samples::batch_job(),
+            samples::ssd_monitor(),
         ];
         for image in images {
             self.load(&image.expect("an image"));

@@ -71,3 +71,79 @@ pub fn hello_world(program: &Path, version: u32) -> anyhow::Result<Image> {
         _ => image.entrypoint(&["/demo-app", "hello", "--release", &format!("v{version}")]),
     })
 }
+
+/// A web server under nginx's name in a version of the walk-throughs: a page that says the version, on port 80.
+///
+/// # Errors
+/// Debian's `busybox-static` is not installed.
+pub fn nginx(version: &str) -> anyhow::Result<Image> {
+    let image = Image::new(&format!("docker.io/library/nginx:{version}")).busybox()?;
+    Ok(image
+        .text("www/index.html", &format!("nginx {version}\n"))
+        .entrypoint(&["httpd", "-f", "-p", "80", "-h", "/www"]))
+}
+
+/// Says which pod it is.
+const KUBIA_SCRIPT: &str = r#"#!/bin/sh
+echo "Received request from $REMOTE_ADDR" >> /proc/1/fd/1
+printf 'Content-Type: text/plain\r\n\r\nYou have hit %s\n' "$(hostname)"
+"#;
+
+/// Is well for five requests.
+const UNHEALTHY_SCRIPT: &str = r#"#!/bin/sh
+echo request >> /tmp/requests
+if [ "$(wc -l < /tmp/requests)" -gt 5 ]; then
+  printf 'Status: 500 Internal Server Error\r\n\r\nI am not well. Please restart me!\n'
+else
+  printf 'Content-Type: text/plain\r\n\r\nYou have hit %s\n' "$(hostname)"
+fi
+"#;
+
+/// `luksa/kubia`: tells its host name on port 8080.
+///
+/// # Errors
+/// Debian's `busybox-static` is not installed.
+pub fn kubia() -> anyhow::Result<Image> {
+    answering("docker.io/luksa/kubia:latest", KUBIA_SCRIPT)
+}
+
+/// `luksa/kubia-unhealthy`: the same, with errors after five requests.
+///
+/// # Errors
+/// Debian's `busybox-static` is not installed.
+pub fn kubia_unhealthy() -> anyhow::Result<Image> {
+    answering("docker.io/luksa/kubia-unhealthy:latest", UNHEALTHY_SCRIPT)
+}
+
+fn answering(name: &str, script: &str) -> anyhow::Result<Image> {
+    Ok(Image::new(name)
+        .busybox()?
+        .script("www/cgi-bin/index.cgi", script)
+        .entrypoint(&[
+            "sh",
+            "-c",
+            "echo Kubia server starting...; exec httpd -f -p 8080 -h /www",
+        ]))
+}
+
+/// `luksa/batch-job`: works for two seconds.
+///
+/// # Errors
+/// Debian's `busybox-static` is not installed.
+pub fn batch_job() -> anyhow::Result<Image> {
+    let script = "echo Batch job starting; sleep 2; echo Finished succesfully";
+    Ok(Image::new("docker.io/luksa/batch-job:latest")
+        .busybox()?
+        .entrypoint(&["sh", "-c", script]))
+}
+
+/// `luksa/ssd-monitor`: says every five seconds that all is well.
+///
+/// # Errors
+/// Debian's `busybox-static` is not installed.
+pub fn ssd_monitor() -> anyhow::Result<Image> {
+    let script = "while true; do echo SSD OK; sleep 5; done";
+    Ok(Image::new("docker.io/luksa/ssd-monitor:latest")
+        .busybox()?
+        .entrypoint(&["sh", "-c", script]))
+}

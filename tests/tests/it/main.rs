@@ -1,7 +1,10 @@
 //! Whole-cluster tests: the walk-throughs that users follow, done with unmodified clients.
 
+mod deployments;
 mod guestbook;
+mod in_action;
 mod lifecycle;
 mod minikube;
 mod pods;
 mod resources;
+mod why;
