@@ -133,6 +133,7 @@ fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), 
     ] {
         metadata.remove(key);
     }
+    super::drop_empty(metadata);
     metadata.insert("uid".into(), new_uid().into());
     metadata.insert(
         "creationTimestamp".into(),

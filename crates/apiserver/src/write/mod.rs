@@ -15,6 +15,7 @@ use std::time::Duration;
 use api::{Part, Subresource};
 use http::Response;
 use machinery::{ApiError, ErrorList, Object, Path};
+use serde_json::Value;
 use store::{Compare, Op, Revision, Txn, TxnResult};
 
 use crate::body::Body;
@@ -27,6 +28,28 @@ use crate::shape::Shaper;
 
 /// How long events are kept.
 const EVENT_TTL: Duration = Duration::from_secs(3600);
+
+/// Metadata has no empty lists and maps: a label or an owner taken away as the last one takes the field with it.
+fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
+    let fields = [
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    ];
+    for field in fields {
+        let empty = match metadata.get(field) {
+            Some(Value::Null) => true,
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
+    }
+}
 
 /// What a patch is applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

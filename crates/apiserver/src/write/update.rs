@@ -335,6 +335,7 @@ fn keep_server_metadata(new: &mut Object, old: &Object) {
     ] {
         keep(metadata, key, false);
     }
+    super::drop_empty(metadata);
 }
 
 /// Whether anything but metadata and status differs; the number that counts such changes goes up.
