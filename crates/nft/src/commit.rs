@@ -352,8 +352,8 @@ fn push_action<P: Pusher>(elem: PushExprAttrs<List<P>>, expr: &Expr) -> List<P> 
             map,
             value,
             seconds,
-        } => dynset(elem, map, *key, Some((*value, *seconds))),
-        Expr::Forget(key, map) => dynset(elem, map, *key, None),
+        } => dynset(elem, map, *key, *value, Some(*seconds)),
+        Expr::Forget { key, map, value } => dynset(elem, map, *key, *value, None),
         Expr::Dnat(address, port) => elem
             .nested_data_nat()
             .push_type(1)
@@ -437,7 +437,8 @@ fn dynset<P: Pusher>(
     elem: Elem<P>,
     map: &str,
     key: Register,
-    value: Option<(Register, u32)>,
+    value: Register,
+    seconds: Option<u32>,
 ) -> List<P> {
     let mut elem = elem.push_name(c"dynset");
     let bytes = elem.as_vec_mut();
@@ -450,10 +451,10 @@ fn dynset<P: Pusher>(
         push_header(bytes, kind, 4);
         bytes.extend(value.to_be_bytes());
     };
-    number(3, if value.is_some() { 1 } else { 2 });
+    number(3, if seconds.is_some() { 1 } else { 2 });
     number(4, register(key));
-    if let Some((value, seconds)) = value {
-        number(5, register(value));
+    number(5, register(value));
+    if let Some(seconds) = seconds {
         push_header(bytes, 6, 8);
         bytes.extend((u64::from(seconds) * 1000).to_be_bytes());
     }

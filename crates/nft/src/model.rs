@@ -123,7 +123,14 @@ pub enum Expr {
         seconds: u32,
     },
     /// Removes the element of the key that starts in the register from a map of [`Data::Remembered`], if it is there.
-    Forget(Register, String),
+    Forget {
+        /// Where the key starts.
+        key: Register,
+        /// The map.
+        map: String,
+        /// Two loaded registers: the kernel asks for a value, and ignores it.
+        value: Register,
+    },
     /// Rewrites destination address and port from two registers.
     Dnat(Register, Register),
     /// Rewrites the source to the address of the outgoing interface.

@@ -148,9 +148,13 @@ impl Spread {
     fn choose_and_remember(&self, seconds: u32) -> Vec<Expr> {
         let mut rule = self.load_client();
         rule.extend([
-            Expr::Forget(0, AFFINITY.into()),
             Expr::Random(4, self.count),
             Expr::Map(1, self.pool.by_number().into(), 4),
+            Expr::Forget {
+                key: 0,
+                map: AFFINITY.into(),
+                value: 4,
+            },
             Self::remember(seconds),
             Expr::Dnat(4, 5),
         ]);

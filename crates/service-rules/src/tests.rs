@@ -134,35 +134,51 @@ fn a_load_balancer_keeps_sources_on_this_node_only() {
         {"addresses": ["10.244.0.5"], "nodeName": "n1"},
         {"addresses": ["10.244.1.6"], "nodeName": "n2"},
     ]);
-    check(&everything(), endpoints, &expect![[r#"
+    check(
+        &everything(),
+        endpoints,
+        &expect![[r#"
         Node 0.0.0.0:30080 [5, 6], from outside [5] for 30s
         Cluster 10.96.0.20:80 [5, 6] for 30s
         External 198.51.100.7:80 [5, 6], from outside [5] for 30s
         External 203.0.113.1:80 [5, 6], from outside [5] for 30s from 10.0.0.1/8 from 192.0.2.0/24 from 203.0.113.1/32
         health of 1 at 32000
-    "#]]);
+    "#]],
+    );
     let elsewhere = json!([{"addresses": ["10.244.1.6"], "nodeName": "n2"}]);
-    check(&everything(), elsewhere.clone(), &expect![[r#"
+    check(
+        &everything(),
+        elsewhere.clone(),
+        &expect![[r#"
         Node 0.0.0.0:30080 [6], from outside [] for 30s
         Cluster 10.96.0.20:80 [6] for 30s
         External 198.51.100.7:80 [6], from outside [] for 30s
         External 203.0.113.1:80 [6], from outside [] for 30s from 10.0.0.1/8 from 192.0.2.0/24 from 203.0.113.1/32
         health of 0 at 32000
-    "#]]);
-    check(&everything(), json!([]), &expect![[r#"
+    "#]],
+    );
+    check(
+        &everything(),
+        json!([]),
+        &expect![[r#"
         Node 0.0.0.0:30080 nowhere for 30s
         Cluster 10.96.0.20:80 nowhere for 30s
         External 198.51.100.7:80 nowhere for 30s
         External 203.0.113.1:80 nowhere for 30s from 10.0.0.1/8 from 192.0.2.0/24 from 203.0.113.1/32
         health of 0 at 32000
-    "#]]);
+    "#]],
+    );
     let mut internal = node_port_service();
     let spec = internal.spec.as_mut().expect("a spec");
     spec.internal_traffic_policy = Some("Local".to_owned());
-    check(&internal, elsewhere, &expect![[r#"
+    check(
+        &internal,
+        elsewhere,
+        &expect![[r#"
         Node 0.0.0.0:30080 [6]
         Cluster 10.96.0.20:80 elsewhere
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -176,14 +192,22 @@ fn hints_are_followed_when_all_have_them_and_one_is_for_here() {
     };
     let service = node_port_service();
     let (near, far) = (hinted("10.0.0.1", "a", None), hinted("10.0.0.2", "b", None));
-    check(&service, json!([near, far]), &expect![[r#"
+    check(
+        &service,
+        json!([near, far]),
+        &expect![[r#"
         Node 0.0.0.0:30080 [1]
         Cluster 10.96.0.20:80 [1]
-    "#]]);
-    check(&service, json!([far]), &expect![[r#"
+    "#]],
+    );
+    check(
+        &service,
+        json!([far]),
+        &expect![[r#"
         Node 0.0.0.0:30080 [2]
         Cluster 10.96.0.20:80 [2]
-    "#]]);
+    "#]],
+    );
     check(
         &service,
         json!([near, far, {"addresses": ["10.0.0.3"]}]),
@@ -194,14 +218,22 @@ fn hints_are_followed_when_all_have_them_and_one_is_for_here() {
     );
     let here = hinted("10.0.0.4", "a", Some("n1"));
     let there = hinted("10.0.0.5", "a", Some("n2"));
-    check(&service, json!([here, there]), &expect![[r#"
+    check(
+        &service,
+        json!([here, there]),
+        &expect![[r#"
         Node 0.0.0.0:30080 [4]
         Cluster 10.96.0.20:80 [4]
-    "#]]);
-    check(&service, json!([there]), &expect![[r#"
+    "#]],
+    );
+    check(
+        &service,
+        json!([there]),
+        &expect![[r#"
         Node 0.0.0.0:30080 [5]
         Cluster 10.96.0.20:80 [5]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
