@@ -206,6 +206,8 @@ pub enum Part {
     Resize,
     /// `finalize` of a namespace
     Finalize,
+    /// `approval` of a certificate signing request
+    Approval,
 }
 
 impl Part {
@@ -217,8 +219,20 @@ impl Part {
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Resize => "resize",
             Self::Finalize => "finalize",
+            Self::Approval => "approval",
         }
     }
+}
+
+/// Who asks, beyond the name.
+#[derive(Clone, Debug, Default)]
+pub struct Requester {
+    /// Tells apart users of one name over time.
+    pub uid: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What else the authenticator knows.
+    pub extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 /// What a decision about an object may know beyond the object.
@@ -228,6 +242,8 @@ pub struct Context {
     pub now: Timestamp,
     /// Who asks (a user name), for kinds that note it.
     pub user: String,
+    /// What else is known of who asks.
+    pub requester: Requester,
 }
 
 /// A kind of the API.

@@ -10,6 +10,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod check;
 pub mod columns;
 pub mod coordination;

@@ -2,8 +2,8 @@
 
 use crate::kind::{AnyKind, Erased};
 use crate::{
-    apps, authentication, authorization, autoscaling, batch, coordination, core, discovery, events,
-    networking, node, policy, rbac, scheduling, storage,
+    apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
+    discovery, events, networking, node, policy, rbac, scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -44,6 +44,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<networking::ingressclass::IngressClass>::new(),
     &Erased::<networking::networkpolicy::NetworkPolicy>::new(),
     &Erased::<policy::poddisruptionbudget::PodDisruptionBudget>::new(),
+    &Erased::<certificates::certificatesigningrequest::CertificateSigningRequest>::new(),
     &Erased::<rbac::binding::ClusterRoleBinding>::new(),
     &Erased::<rbac::role::ClusterRole>::new(),
     &Erased::<rbac::binding::RoleBinding>::new(),

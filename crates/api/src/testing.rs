@@ -19,6 +19,7 @@ pub(crate) fn context() -> Context {
     Context {
         now: now(),
         user: "jane".into(),
+        requester: crate::kind::Requester::default(),
     }
 }
 

@@ -86,6 +86,7 @@ impl<'a> Operation<'a> {
             name: &name,
             old,
             name_suffix: &self.suffix,
+            without: &call.server.policy().without_admission,
             authorizer: call.server.authorizer(),
         })
     }

@@ -4,7 +4,7 @@
 //! a bad token is refused; somebody who shows nothing is `system:anonymous`.
 
 use access::User;
-use access::tokens::TokenError;
+use access::tokens::{TokenError, bootstrap};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
@@ -45,7 +45,8 @@ pub(crate) fn authenticate(call: &mut Call, extensions: &Extensions) -> Result<U
     }
     match token {
         Some(token) => token_user(call, &token).map(User::authenticated),
-        None => Ok(User::anonymous()),
+        None if call.server.policy().anonymous => Ok(User::anonymous()),
+        None => Err(ApiError::unauthorized()),
     }
 }
 
@@ -67,6 +68,15 @@ fn certificate_user(der: &CertificateDer<'_>) -> Option<User> {
 }
 
 fn token_user(call: &Call, token: &str) -> Result<User, ApiError> {
+    let policy = call.server.policy();
+    if let Some(user) = policy.static_user(token) {
+        return Ok(user);
+    }
+    if policy.bootstrap_tokens
+        && let Some(user) = bootstrap::user(token, call.now, &*call.server)
+    {
+        return Ok(user);
+    }
     match call
         .server
         .tokens()

@@ -29,6 +29,8 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     // Side by side: the store then writes many of them to disk at once.
     own.settle_all(&namespaces).await?;
     own.settle_all(&rest).await?;
+    let published = Object::from_value(server.policy().published());
+    own.ensure(&published.unwrap_or_default()).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
     Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use access::{Attributes, FieldRequirement, User};
 use api::Context;
+use api::kind::Requester;
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
@@ -97,6 +98,11 @@ impl Call {
         Context {
             now: self.now,
             user: self.user.name.clone(),
+            requester: Requester {
+                uid: self.user.uid.clone(),
+                groups: self.user.groups.clone(),
+                extra: self.user.extra.clone(),
+            },
         }
     }
 

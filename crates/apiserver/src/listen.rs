@@ -33,7 +33,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct TlsSettings {
     /// The server's certificate.
     pub identity: Identity,
-    /// Who signs client certificates.
+    /// Who signs client certificates; without any, nobody is known by one.
     pub client_authorities: Vec<CertificateDer<'static>>,
 }
 
@@ -44,14 +44,17 @@ impl TlsSettings {
     /// The certificate, key or authorities cannot be used.
     fn into_acceptor(self) -> Result<TlsAcceptor, StartError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for authority in self.client_authorities {
-            roots.add(authority)?;
-        }
-        let verifier =
+        let verifier = if self.client_authorities.is_empty() {
+            WebPkiClientVerifier::no_client_auth()
+        } else {
+            let mut roots = RootCertStore::empty();
+            for authority in self.client_authorities {
+                roots.add(authority)?;
+            }
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                 .allow_unauthenticated()
-                .build()?;
+                .build()?
+        };
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)

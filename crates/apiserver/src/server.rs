@@ -21,6 +21,7 @@ use crate::connect::client::KubeletTls;
 use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::openapi::Hashes;
+use crate::policy::{Always, Mode, Policy};
 use crate::resource::Resources;
 
 /// A certificate with its chain, and its key.
@@ -55,6 +56,8 @@ pub struct Config {
     pub advertise_port: u16,
     /// For connections to kubelets; without it logs, exec and the like are refused.
     pub kubelet_client: Option<KubeletClient>,
+    /// Who is known beside client certificates and service accounts, what is asked, and what is left out.
+    pub policy: Policy,
 }
 
 /// Why a server does not start.
@@ -92,6 +95,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     books: Arc<Books>,
     kubelets: Option<KubeletTls>,
+    policy: Policy,
     openapi: Hashes,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
@@ -116,7 +120,13 @@ impl Server {
         let resources = Resources::new(&config.store, |group, resource| {
             followers(group, resource, &rbac, &nodes, &books)
         });
-        let authorizer = Union(vec![Arc::new(Privileged), nodes.clone(), rbac.clone()]);
+        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Privileged)];
+        authorizers.extend(config.policy.modes.iter().map(|mode| match mode {
+            Mode::Node => nodes.clone() as Arc<dyn Authorizer>,
+            Mode::Rbac => rbac.clone(),
+            Mode::Always(decision) => Arc::new(Always(*decision)),
+        }));
+        let authorizer = Union(authorizers);
         let server = Arc::new(Self {
             store: config.store,
             resources,
@@ -128,6 +138,7 @@ impl Server {
             metrics: Arc::default(),
             books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
+            policy: config.policy,
             openapi: Hashes::default(),
             shutdown: CancellationToken::new(),
             settings: Settings {
@@ -207,6 +218,10 @@ impl Server {
     /// How kubelets are spoken to, if they are.
     pub(crate) fn kubelets(&self) -> Option<&KubeletTls> {
         self.kubelets.as_ref()
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     pub(crate) fn openapi(&self) -> &Hashes {

@@ -40,6 +40,8 @@ pub enum Question {
         /// The namespace.
         namespace: String,
     },
+    /// May this user do this? The `spec` of a SubjectAccessReview, as JSON text; the answer is the whole review.
+    Access(String),
 }
 
 impl fmt::Display for Question {
@@ -50,6 +52,7 @@ impl fmt::Display for Question {
                 resource,
                 namespace,
             } => write!(f, "all {resource} in {namespace}"),
+            Self::Access(spec) => write!(f, "access {spec}"),
         }
     }
 }

@@ -3,20 +3,32 @@
 //! As upstream with `--use-service-account-credentials`: every controller acts as the service account of its name in
 //! `kube-system`, the shared watches as `system:kube-controller-manager`. No decision is taken here. Start with [`run`].
 
+mod authority;
+mod selection;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use control::Reconciler;
+use controllers::certificates::approving::CsrApproving;
+use controllers::certificates::cleaning::CsrCleaner;
+use controllers::certificates::serving::ServingApprover;
+use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    clusterroleaggregation, deployment, endpoint, endpointslice, endpointslicemirroring,
-    garbagecollector, namespace, nodeipam, nodelifecycle, podgc, replicaset, replicationcontroller,
-    rootcacertpublisher, serviceaccount, serviceaccounttoken, tainteviction,
+    bootstraptokens, clusterroleaggregation, deployment, endpoint, endpointslice,
+    endpointslicemirroring, garbagecollector, namespace, nodeipam, nodelifecycle, podgc,
+    replicaset, replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken,
+    tainteviction,
 };
 use driver::Driver;
 use kube::Client;
 
+pub use authority::{Authority, AuthorityError};
+pub use controllers::certificates::{API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN};
 pub use controllers::nodeipam::Ranges;
 pub use driver::{Counts, Metrics};
+pub use selection::{Selection, UnknownController};
 
 /// The identity behind the shared watches.
 pub const READER: &str = "system:kube-controller-manager";
@@ -33,6 +45,37 @@ pub struct Config {
     pub root_certificates: Arc<str>,
     /// The networks that nodes get their parts of; without any, nodes get none.
     pub pod_networks: Ranges,
+    /// Who signs requests for certificates.
+    pub signing: Signing,
+    /// Which controllers run.
+    pub selection: Selection,
+}
+
+/// Who signs requests for certificates, and how long what they sign is good.
+#[derive(Clone, Default)]
+pub struct Signing {
+    /// By name of the signer; without any, none are signed here.
+    pub signers: BTreeMap<&'static str, Arc<Authority>>,
+    /// For how long at most.
+    pub max_seconds: i64,
+    /// Serving certificates of kubelets are approved when they name only what the node is.
+    pub approves_serving: bool,
+}
+
+impl Signing {
+    /// A year, as upstream's `--cluster-signing-duration`.
+    pub const YEAR_SECONDS: i64 = 365 * 24 * 3600;
+
+    /// One authority that signs everything.
+    pub fn all(authority: Authority) -> Self {
+        let authority = Arc::new(authority);
+        let names = [API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN];
+        Self {
+            signers: names.map(|name| (name, Arc::clone(&authority))).into(),
+            max_seconds: Self::YEAR_SECONDS,
+            approves_serving: false,
+        }
+    }
 }
 
 /// The user that a controller acts as: its service account, unless it names another user.
@@ -79,6 +122,9 @@ pub fn assemble(config: &Config) -> Driver {
         });
     }
     set.add(clusterroleaggregation::ClusterRoleAggregationController);
+    set.certificates(&config.signing);
+    set.add(bootstraptokens::cleaner::TokenCleaner);
+    set.add(bootstraptokens::signer::BootstrapSigner);
     set.driver
 }
 
@@ -91,7 +137,27 @@ struct Set<'a> {
 }
 
 impl Set<'_> {
+    fn certificates(&mut self, signing: &Signing) {
+        self.add(CsrApproving);
+        self.add(CsrCleaner);
+        if !signing.signers.is_empty() {
+            let signer = |(name, authority): (&&'static str, &Arc<Authority>)| {
+                (*name, Arc::clone(authority) as Arc<dyn Sign>)
+            };
+            self.add(CsrSigning {
+                signers: signing.signers.iter().map(signer).collect(),
+                max_seconds: signing.max_seconds,
+            });
+        }
+        if signing.approves_serving {
+            self.add(ServingApprover);
+        }
+    }
+
     fn add<R: Reconciler>(&mut self, reconciler: R) {
+        if !self.config.selection.runs(R::NAME) {
+            return;
+        }
         let client = (self.config.clients)(&identity(R::IDENTITY));
         self.driver.add(reconciler, client, WORKERS);
     }

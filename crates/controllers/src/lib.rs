@@ -11,6 +11,8 @@ pub mod pods;
 pub mod replicas;
 pub mod services;
 
+pub mod bootstraptokens;
+pub mod certificates;
 pub mod clusterroleaggregation;
 pub mod deployment;
 pub mod endpoint;

@@ -13,6 +13,7 @@ use control::{
 };
 use futures::future::join_all;
 use http::Method;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -282,19 +283,35 @@ impl Applier<'_> {
         }
     }
 
+    /// Asks the API whether the user of this review may do what stands in it.
+    async fn review(&self, spec: &str) -> Result<Value, RequestError> {
+        let spec: Value = serde_json::from_str(spec).unwrap_or_default();
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec,
+        });
+        let path = Resource::of::<SubjectAccessReview>().collection_path("");
+        let json = "application/json";
+        request::send(self.client, Method::POST, &path, Some((json, &body)), json).await
+    }
+
     async fn ask(&self, question: &Question, outcome: &mut Outcome) {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let (resource, path) = match question {
-            Question::Get(target) => (&target.resource, target.path()),
+        let reviews = Resource::of::<SubjectAccessReview>();
+        let (resource, asked) = match question {
+            Question::Get(target) => {
+                let path = target.path();
+                (&target.resource, request::get(self.client, &path).await)
+            }
             Question::List {
                 resource,
                 namespace,
-            } => (
-                resource,
-                format!("{}?limit=500", resource.collection_path(namespace)),
-            ),
+            } => {
+                let path = format!("{}?limit=500", resource.collection_path(namespace));
+                (resource, request::get(self.client, &path).await)
+            }
+            Question::Access(spec) => (&reviews, self.review(spec).await),
         };
-        let answer = match request::get(self.client, &path).await {
+        let answer = match asked {
             Ok(mut value) if matches!(question, Question::List { .. }) => {
                 Answer::Items(match value["items"].take() {
                     Value::Array(items) => items.into_iter().map(metadata_of).collect(),

@@ -41,6 +41,8 @@ pub struct World {
     pub failure: Option<Failure>,
     /// What the last plan wanted to be remembered.
     pub since: Option<Timestamp>,
+    /// The answer to every question about access.
+    pub allows: bool,
     version: u64,
     uids: u64,
 }
@@ -54,6 +56,7 @@ impl World {
             seed: 1,
             failure: None,
             since: None,
+            allows: true,
             version: 100,
             uids: 0,
         }
@@ -270,6 +273,9 @@ impl World {
                         .map(|(_, o)| json!({ "metadata": o["metadata"] }))
                         .collect(),
                 ),
+                Question::Access(_) => {
+                    Answer::Present(json!({ "status": { "allowed": self.allows } }))
+                }
             };
             answers.insert(question.clone(), answer);
         }

@@ -4,6 +4,7 @@
 //! objects. Start with [`admit`] (changes the object, then webhooks run) and [`validate`] (the last word).
 //! Behaviour: `plugin/pkg/admission`, order: `pkg/kubeapiserver/options/plugins.go`.
 
+mod certificates;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -63,14 +64,36 @@ pub static PLUGINS: &[Plugin] = &[
         admit: Some(default_toleration_seconds::admit),
         validate: None,
     },
+    Plugin {
+        name: "CertificateApproval",
+        admit: None,
+        validate: Some(certificates::approval),
+    },
+    Plugin {
+        name: "CertificateSigning",
+        admit: None,
+        validate: Some(certificates::signing),
+    },
+    Plugin {
+        name: "CertificateSubjectRestriction",
+        admit: None,
+        validate: Some(certificates::subject),
+    },
 ];
+
+fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {
+    let without = request.without;
+    PLUGINS
+        .iter()
+        .filter(|plugin| !without.contains(plugin.name))
+}
 
 /// Lets every plug-in change the object.
 ///
 /// # Errors
 /// The first refusal.
 pub fn admit(request: &Request, object: &mut Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
-    let mut plugins = PLUGINS.iter().filter_map(|plugin| plugin.admit);
+    let mut plugins = chosen(request).filter_map(|plugin| plugin.admit);
     plugins.try_for_each(|admit| admit(request, object, lookup))
 }
 
@@ -79,7 +102,7 @@ pub fn admit(request: &Request, object: &mut Object, lookup: &dyn Lookup) -> Res
 /// # Errors
 /// The first refusal.
 pub fn validate(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
-    let mut plugins = PLUGINS.iter().filter_map(|plugin| plugin.validate);
+    let mut plugins = chosen(request).filter_map(|plugin| plugin.validate);
     plugins.try_for_each(|validate| validate(request, object, lookup))
 }
 

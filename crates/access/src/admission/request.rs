@@ -1,5 +1,7 @@
 //! What admission knows about a request.
 
+use std::collections::BTreeSet;
+
 use machinery::{ApiError, Object};
 
 use crate::{Authorizer, User};
@@ -51,6 +53,8 @@ pub struct Request<'a> {
     pub old: Option<&'a Object>,
     /// Five random characters, as in generated names.
     pub name_suffix: &'a str,
+    /// Plug-ins that are left out.
+    pub without: &'a BTreeSet<String>,
     /// For plug-ins that ask what else the user may do.
     pub authorizer: &'a dyn Authorizer,
 }

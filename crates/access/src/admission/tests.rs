@@ -1,6 +1,6 @@
 //! Requests in, changed objects or refusals out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
@@ -140,6 +140,7 @@ impl Case<'_> {
             name: self.name,
             old: self.old.as_ref(),
             name_suffix: "abcde",
+            without: &BTreeSet::new(),
             authorizer: &Union(Vec::new()),
         })
     }

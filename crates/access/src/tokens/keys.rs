@@ -105,6 +105,22 @@ const SPKI_PREFIX: [u8; 26] = [
 ];
 
 impl PublicKey {
+    /// Reads a key from the `PUBLIC KEY` block of a PEM file.
+    ///
+    /// # Errors
+    /// There is no such block, or it is not an ECDSA P-256 key.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let (_, rest) = text
+            .split_once("-----BEGIN PUBLIC KEY-----")
+            .ok_or(KeyError::NoBlock)?;
+        let (body, _) = rest
+            .split_once("-----END PUBLIC KEY-----")
+            .ok_or(KeyError::NoBlock)?;
+        let body: String = body.split_whitespace().collect();
+        let der = STANDARD.decode(body).map_err(|_| KeyError::Damaged)?;
+        Self::from_point(der.strip_prefix(&SPKI_PREFIX).ok_or(KeyError::NotP256)?)
+    }
+
     /// A key from its uncompressed point.
     ///
     /// # Errors

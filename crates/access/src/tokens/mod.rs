@@ -5,6 +5,7 @@
 //!
 //! Signing draws on the system's random source inside `ring` (a signature by ECDSA needs it); no decision depends on it.
 
+pub mod bootstrap;
 mod claims;
 mod keys;
 mod request;

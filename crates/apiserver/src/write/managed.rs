@@ -17,6 +17,7 @@ fn reset_fields(kind: &dyn AnyKind, part: Part) -> FieldSet {
         .contains(&Subresource::Part(Part::Status));
     match part {
         Part::Status => FieldSet::of_fields(&[&["spec"]]),
+        Part::Approval => FieldSet::of_fields(&[&["spec"], &["status", "certificate"]]),
         _ if has_status => FieldSet::of_fields(&[&["status"]]),
         _ => FieldSet::of_fields(&[]),
     }

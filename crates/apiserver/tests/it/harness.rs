@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use access::User;
 use access::tokens::{SigningKey, Tokens};
-use apiserver::{Body, Config, InProcess, Server};
+use apiserver::{Body, Config, InProcess, Policy, Server};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -67,6 +67,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         advertise_address: "192.0.2.1".parse().expect("an address"),
         advertise_port: 6443,
         kubelet_client: None,
+        policy: Policy::default(),
     }
 }
 

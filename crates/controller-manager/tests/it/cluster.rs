@@ -6,7 +6,7 @@ use std::time::Duration;
 use access::tokens::{SigningKey, Tokens};
 use access::{User, user};
 use apiserver::Server;
-use controller_manager::{Config, Metrics, Ranges};
+use controller_manager::{Config, Metrics, Ranges, Selection, Signing};
 use futures::{AsyncBufReadExt, StreamExt};
 use http::{Method, Request};
 use kube::Client;
@@ -98,6 +98,7 @@ impl Cluster {
             advertise_address: "192.0.2.1".parse().expect("an address"),
             advertise_port: 6443,
             kubelet_client: None,
+            policy: apiserver::Policy::default(),
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);
@@ -105,6 +106,8 @@ impl Cluster {
             clients: Arc::new(move |name: &str| {
                 client::connect::in_process(transport.in_process(identity(name)))
             }),
+            signing: Signing::default(),
+            selection: Selection::default(),
             root_certificates: "PEM".into(),
             pod_networks: Ranges {
                 cluster: vec![("10.244.0.0/16".parse().expect("a network"), 24)],

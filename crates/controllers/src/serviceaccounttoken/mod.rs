@@ -53,8 +53,10 @@ impl Reconciler for TokensController {
             account.into_iter().collect()
         })
         .trim::<Secret>(|secret| {
-            secret.data = None;
             secret.string_data = None;
+            if !crate::bootstraptokens::is_token(secret) {
+                secret.data = None;
+            }
         });
     }
 

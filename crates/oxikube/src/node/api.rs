@@ -85,6 +85,10 @@ pub(super) async fn server(
         advertise_address: NodeConfig::first(config).address().into(),
         advertise_port: API_PORT,
         kubelet_client: Some(kubelet_client),
+        policy: apiserver::Policy {
+            client_authorities: Some(pki.text("ca.crt")?),
+            ..apiserver::Policy::default()
+        },
     };
     Server::new(config)
         .await

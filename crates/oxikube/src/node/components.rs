@@ -7,7 +7,7 @@ use std::sync::Arc;
 use access::{User, user};
 use anyhow::{Context, anyhow};
 use apiserver::{Server, TlsSettings};
-use controller_manager::Ranges;
+use controller_manager::{Authority, Ranges, Selection, Signing};
 use kube::Client;
 use linux::namespace::Namespace;
 use tokio::net::TcpListener;
@@ -99,7 +99,8 @@ impl Components {
 
     /// Starts everything that needs the API.
     pub(super) async fn start(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
-        self.controllers(pki.text("ca.crt")?)?;
+        let authority = Authority::from_pem(&pki.text("ca.crt")?, &pki.text("ca.key")?)?;
+        self.controllers(pki.text("ca.crt")?, Signing::all(authority))?;
         let scheduler = self.client(user::KUBE_SCHEDULER);
         self.tasks.spawn(async move {
             scheduler::run(scheduler).await;
@@ -119,13 +120,15 @@ impl Components {
         self.dns().await
     }
 
-    fn controllers(&mut self, root_certificates: String) -> anyhow::Result<()> {
+    fn controllers(&mut self, root_certificates: String, signing: Signing) -> anyhow::Result<()> {
         let server = self.server.clone();
         let clients = Arc::new(move |name: &str| client(&server, identity(name)));
         let pod_network = POD_CIDR.parse().context("the pod network")?;
         let config = controller_manager::Config {
             clients,
             root_certificates: root_certificates.into(),
+            signing,
+            selection: Selection::default(),
             pod_networks: Ranges {
                 cluster: vec![(pod_network, NODE_PREFIX)],
                 excluded: vec![SERVICE_CIDR.parse().context("the service network")?],
@@ -175,8 +178,10 @@ pub(super) fn worker(
             shim: vec![PROGRAM.into(), "shim".into()],
         },
         serving: Serving {
-            certificate: pki.text("kubelet-server.crt")?,
-            key: pki.text("kubelet-server.key")?,
+            certificate: serving::Certificate::from_pem(
+                &pki.text("kubelet-server.crt")?,
+                &pki.text("kubelet-server.key")?,
+            )?,
             client_ca: pki.text("ca.crt")?,
         },
         registry_network,
@@ -186,7 +191,7 @@ pub(super) fn worker(
 }
 
 /// What it means that a component has ended.
-pub(super) fn ended(result: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Result<()> {
+pub(crate) fn ended(result: Option<Result<anyhow::Result<()>, JoinError>>) -> anyhow::Result<()> {
     match result {
         Some(Ok(Err(error))) => Err(error),
         Some(Err(error)) => Err(error).context("a component broke"),

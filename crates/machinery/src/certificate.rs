@@ -1,0 +1,226 @@
+//! Certificate signing requests (PKCS #10) and certificates, as far as decisions about them need to look inside.
+//!
+//! Reading only: signing needs a key and randomness, and happens outside. Behaviour: `pkg/apis/certificates/helpers.go`.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
+
+const REQUEST: &str = "CERTIFICATE REQUEST";
+const CERTIFICATE: &str = "CERTIFICATE";
+
+/// What somebody wants to have certified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// CN of the subject; empty when there is none.
+    pub common_name: String,
+    /// O of the subject, in order.
+    pub organizations: Vec<String>,
+    /// Alternative names: DNS.
+    pub dns_names: Vec<String>,
+    /// Alternative names: IP addresses.
+    pub ip_addresses: Vec<IpAddr>,
+    /// Alternative names: mail addresses.
+    pub emails: Vec<String>,
+    /// Alternative names: URIs.
+    pub uris: Vec<String>,
+    /// The subject as it is encoded.
+    pub subject_der: Vec<u8>,
+    /// The public key as it is encoded (`SubjectPublicKeyInfo`).
+    pub key_der: Vec<u8>,
+    /// The request is signed with the key it is about.
+    pub is_signed: bool,
+}
+
+impl Request {
+    /// Reads the first PEM block.
+    ///
+    /// # Errors
+    /// It is no request, in upstream's words where it has its own.
+    pub fn parse(pem: &[u8]) -> Result<Self, String> {
+        let wrong = "PEM block type must be CERTIFICATE REQUEST";
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| wrong.to_owned())?;
+        if block.label != REQUEST {
+            return Err(wrong.to_owned());
+        }
+        let parsed = X509CertificationRequest::from_der(&block.contents);
+        let (_, request) = parsed.map_err(|error| error.to_string())?;
+        let info = &request.certification_request_info;
+        let mut out = Self {
+            common_name: last_text(&info.subject),
+            organizations: organizations(&info.subject),
+            subject_der: info.subject.as_raw().to_vec(),
+            key_der: info.subject_pki.raw.to_vec(),
+            is_signed: request.verify_signature().is_ok(),
+            ..Self::default()
+        };
+        let extensions = request.requested_extensions().into_iter().flatten();
+        for extension in extensions {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension {
+                names.general_names.iter().for_each(|name| out.note(name));
+            }
+        }
+        Ok(out)
+    }
+
+    fn note(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
+            GeneralName::RFC822Name(name) => self.emails.push((*name).to_owned()),
+            GeneralName::URI(name) => self.uris.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => self.ip_addresses.extend(address(bytes)),
+            _ => {}
+        }
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+fn last_text(name: &X509Name<'_>) -> String {
+    let names = name.iter_common_name().filter_map(|n| n.as_str().ok());
+    names.last().unwrap_or_default().to_owned()
+}
+
+fn organizations(name: &X509Name<'_>) -> Vec<String> {
+    let names = name.iter_organization().filter_map(|n| n.as_str().ok());
+    names.map(str::to_owned).collect()
+}
+
+/// What is wrong with a chain of certificates; nothing at all is fine.
+///
+/// # Errors
+/// The first problem.
+pub fn check_chain(pem: &[u8]) -> Result<(), String> {
+    if pem.is_empty() {
+        return Ok(());
+    }
+    let mut rest = pem;
+    let mut blocks = 0;
+    while let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) {
+        if block.label != CERTIFICATE {
+            let label = block.label;
+            return Err(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {label:?}"
+            ));
+        }
+        X509Certificate::from_der(&block.contents).map_err(|error| error.to_string())?;
+        blocks += 1;
+        rest = left;
+    }
+    match blocks {
+        0 => Err("must contain at least one CERTIFICATE PEM block".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Who a certificate names, and when it is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// CN of the subject; empty when there is none.
+    pub common_name: String,
+    /// O of the subject.
+    pub organizations: Vec<String>,
+    /// Good from.
+    pub not_before: Timestamp,
+    /// Good until.
+    pub not_after: Timestamp,
+}
+
+impl Certificate {
+    /// Reads the first PEM block.
+    pub fn parse(pem: &[u8]) -> Option<Self> {
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+        let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
+        let validity = certificate.validity();
+        let moment = |seconds: i64| Timestamp::from_second(seconds).ok();
+        Some(Self {
+            common_name: last_text(certificate.subject()),
+            organizations: organizations(certificate.subject()),
+            not_before: moment(validity.not_before.timestamp())?,
+            not_after: moment(validity.not_after.timestamp())?,
+        })
+    }
+}
+
+/// The group of kubelets, which their certificates name.
+const NODES: &str = "system:nodes";
+const NODE_PREFIX: &str = "system:node:";
+
+/// Why a request is none for the client certificate of a kubelet.
+///
+/// # Errors
+/// Upstream's text.
+pub fn check_kubelet_client(request: &Request, usages: &[String]) -> Result<(), String> {
+    check_nodes(request)?;
+    let none = |empty: bool, what: &str| match empty {
+        true => Ok(()),
+        false => Err(format!("{what} subjectAltNames are not allowed")),
+    };
+    none(request.dns_names.is_empty(), "DNS")?;
+    none(request.emails.is_empty(), "Email")?;
+    none(request.ip_addresses.is_empty(), "IP")?;
+    none(request.uris.is_empty(), "URI")?;
+    check_node_name(request)?;
+    check_usages(usages, "client auth")
+}
+
+/// Why a request is none for the serving certificate of a kubelet.
+///
+/// # Errors
+/// Upstream's text.
+pub fn check_kubelet_serving(request: &Request, usages: &[String]) -> Result<(), String> {
+    check_nodes(request)?;
+    if request.dns_names.is_empty() && request.ip_addresses.is_empty() {
+        return Err("DNS or IP subjectAltName is required".to_owned());
+    }
+    if !request.emails.is_empty() {
+        return Err("Email subjectAltNames are not allowed".to_owned());
+    }
+    if !request.uris.is_empty() {
+        return Err("URI subjectAltNames are not allowed".to_owned());
+    }
+    check_usages(usages, "server auth")?;
+    check_node_name(request)
+}
+
+fn check_nodes(request: &Request) -> Result<(), String> {
+    match request.organizations.as_slice() {
+        [only] if only == NODES => Ok(()),
+        _ => Err("subject organization is not system:nodes".to_owned()),
+    }
+}
+
+fn check_node_name(request: &Request) -> Result<(), String> {
+    match request.common_name.starts_with(NODE_PREFIX) {
+        true => Ok(()),
+        false => Err("subject common name does not begin with system:node:".to_owned()),
+    }
+}
+
+/// Exactly the signature and this one, with or without the key encipherment that RSA keys need.
+fn check_usages(usages: &[String], wanted: &str) -> Result<(), String> {
+    let mut set: Vec<&str> = usages.iter().map(String::as_str).collect();
+    set.sort_unstable();
+    set.dedup();
+    let mut all = vec!["digital signature", "key encipherment", wanted];
+    all.sort_unstable();
+    let without: Vec<&str> = all
+        .iter()
+        .copied()
+        .filter(|usage| *usage != "key encipherment")
+        .collect();
+    match set == all || set == without {
+        true => Ok(()),
+        false => Err(format!("usages did not match [{}]", all.join(" "))),
+    }
+}
