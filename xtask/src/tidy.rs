@@ -35,7 +35,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["controllers", "client", "testkit"],
     // A brain over other brains, then outsides.
-    &["why", "apiserver", "driver", "runtime", "pod-network"],
+    &["why", "apiserver", "driver", "runtime", "pod-network", "serving"],
     &[
         "controller-manager",
         "scheduler",

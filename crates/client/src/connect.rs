@@ -1,6 +1,7 @@
 //! Making a client: inside the process, from addresses and certificates, or from a kubeconfig file.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -115,6 +116,38 @@ pub async fn from_kubeconfig(path: &Path, context: Option<&str>) -> Result<Clien
             .await
             .map_err(failed)?,
     )
+}
+
+/// A client whose credentials may be replaced while it is used. Requests under way end as they began; every later one
+/// goes by the new connection.
+#[derive(Clone)]
+pub struct Rotating(Arc<RwLock<Client>>);
+
+impl Rotating {
+    /// Beginning with this one.
+    pub fn new(client: Client) -> Self {
+        Self(Arc::new(RwLock::new(client)))
+    }
+
+    /// The client that is never out of date.
+    pub fn client(&self) -> Client {
+        let own = self.clone();
+        in_process(tower::service_fn(move |request: Request<Body>| {
+            let current = own.current();
+            async move { current.send(request).await }
+        }))
+    }
+
+    /// What requests go by now.
+    pub fn current(&self) -> Client {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// What requests go by from now on.
+    pub fn replace(&self, client: Client) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+    }
 }
 
 fn from_config(mut config: Config) -> Result<Client, ConnectError> {

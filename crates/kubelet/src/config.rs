@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
+
+/// How often the status of a node is told when nothing changes, unless something else is said.
+pub const STATUS_EVERY: Duration = Duration::from_secs(300);
 
 /// Everything [`crate::run`] needs.
 pub struct Config {
@@ -45,6 +49,12 @@ pub struct Config {
     pub cgroup_root: Option<String>,
     /// The HTTPS API; `None`: there is none.
     pub server: Option<ServerConfig>,
+    /// The Node object is made when it is not there.
+    pub registers: bool,
+    /// Directory of pods that run without the API; `None`: there are none.
+    pub static_pods: Option<PathBuf>,
+    /// How often the status is told when nothing changes.
+    pub status_every: Duration,
     /// Where to answer `/healthz` without asking who calls; only on the loopback interface.
     pub healthz: Option<SocketAddr>,
 }
@@ -54,10 +64,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// Where to listen; port 10250.
     pub address: SocketAddr,
-    /// Serving certificate, PEM.
-    pub certificate: String,
-    /// Its key, PEM.
-    pub key: String,
+    /// Serving certificate; it may come later and change.
+    pub certificate: Arc<serving::Certificate>,
     /// Who signs the certificates of clients, PEM.
     pub client_ca: String,
 }

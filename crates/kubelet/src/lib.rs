@@ -29,5 +29,5 @@ mod tests;
 mod volumes;
 pub mod worker;
 
-pub use config::{Config, ServerConfig};
+pub use config::{Config, STATUS_EVERY, ServerConfig};
 pub use pods::{Error, run};

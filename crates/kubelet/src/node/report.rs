@@ -27,8 +27,6 @@ use super::machine::{self, Machine};
 use crate::config::Config;
 use crate::context::Context;
 
-/// How often the status is told when nothing changes.
-const EVERY: Duration = Duration::from_secs(300);
 /// How soon a node that is not ready looks again.
 const NOT_READY: Duration = Duration::from_secs(1);
 /// With less memory than that the node is under pressure.
@@ -47,6 +45,8 @@ pub(crate) struct Reporter {
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
     root_dir: PathBuf,
+    registers: bool,
+    every: Duration,
     port: i32,
     /// The conditions told last.
     conditions: Vec<NodeCondition>,
@@ -69,6 +69,8 @@ impl Reporter {
             labels: config.labels.clone(),
             taints: config.taints.clone(),
             root_dir: config.root_dir.clone(),
+            registers: config.registers,
+            every: config.status_every,
             port: config
                 .server
                 .as_ref()
@@ -101,7 +103,7 @@ impl Reporter {
                 }
             }
             pause = match self.report().await {
-                Ok(true) => EVERY,
+                Ok(true) => self.every,
                 Ok(false) => NOT_READY,
                 Err(error) => {
                     tracing::warn!(
@@ -157,7 +159,7 @@ impl Reporter {
         let name = self.context.node_name.clone();
         let problem = self.problem().await;
         let conditions = self.conditions(problem.as_deref());
-        let recent = self.told.is_some_and(|told| told.elapsed() < EVERY);
+        let recent = self.told.is_some_and(|told| told.elapsed() < self.every);
         if problem.is_some() && recent && same(&conditions, &self.conditions) {
             return Ok(false);
         }
@@ -197,6 +199,9 @@ impl Reporter {
     }
 
     async fn register(&self, api: &Api<Node>, status: &NodeStatus) -> Result<(), Box<kube::Error>> {
+        if !self.registers {
+            return Ok(());
+        }
         let name = &self.context.node_name;
         let labels = self.all_labels();
         let node = Node {

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::ServerConfig;
 use crate::context::Context;
-use access::{Access, Caller};
+use serving::{Access, Caller};
 
 /// The body of every answer.
 pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
@@ -36,39 +36,19 @@ pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Erro
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the API cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address is taken, or not ours.
-    #[error("listen on {address}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A certificate or key is not PEM.
-    #[error("read the serving certificate")]
-    Pem(#[source] rustls_pki_types::pem::Error),
-    /// They do not fit together.
-    #[error("set up TLS")]
-    Tls(#[source] rustls::Error),
-    /// The certificates of clients cannot be checked with this.
-    #[error("read the authority of clients")]
-    ClientAuthority(#[source] rustls::server::VerifierBuilderError),
-}
+pub(crate) use serving::Error;
 
 /// Listens, and answers with the task that serves.
 pub(crate) async fn serve(
     context: Arc<Context>,
     config: &ServerConfig,
 ) -> Result<BoxFuture<'static, ()>, Error> {
-    let acceptor = TlsAcceptor::from(Arc::new(access::tls(config)?));
+    let acceptor = TlsAcceptor::from(Arc::new(serving::tls(
+        &config.certificate,
+        &config.client_ca,
+    )?));
     let listener = listen(config.address).await?;
-    let access = Arc::new(Access::new(
-        context.client.clone(),
-        context.node_name.clone(),
-    ));
+    let access = Arc::new(Access::new(Some(context.client.clone())));
     Ok(Box::pin(async move {
         loop {
             let Some(stream) = accept(&listener).await else {
@@ -81,7 +61,7 @@ pub(crate) async fn serve(
                 let Ok(Ok(stream)) = accepted.await else {
                     return;
                 };
-                let certificate = access::caller_of(stream.get_ref().1);
+                let certificate = serving::caller_of(stream.get_ref().1);
                 let service = service_fn(|request| {
                     answer(
                         Arc::clone(&context),
@@ -156,14 +136,12 @@ async fn answer(
     certificate: Option<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let caller = match access.authenticate(certificate, &request).await {
+    let caller = match access.authenticate(certificate, request.headers()).await {
         Ok(caller) => caller,
-        Err(refusal) => return Ok(refusal),
+        Err(_) => return Ok(text(StatusCode::UNAUTHORIZED, "Unauthorized")),
     };
-    if let Err(refusal) = access
-        .authorize(&caller, request.method(), request.uri().path())
-        .await
-    {
+    let (node, method, path) = (&context.node_name, request.method(), request.uri().path());
+    if let Err(refusal) = access::authorize(&access, node, &caller, method, path).await {
         return Ok(refusal);
     }
     Ok(route(context, request).await)

@@ -98,8 +98,7 @@ async fn node(last: u8) -> (Node, Caller) {
     let mut node = Node::new();
     node.server = Some(ServerConfig {
         address,
-        certificate,
-        key,
+        certificate: serving::Certificate::from_pem(&certificate, &key).unwrap(),
         client_ca: pki.pem.clone(),
     });
     node.start().await;

@@ -62,6 +62,9 @@ impl Node {
             cgroup_root: Some(self.cgroup()),
             server: self.server.clone(),
             healthz: None,
+            registers: true,
+            static_pods: None,
+            status_every: crate::STATUS_EVERY,
         };
         let stop = self.stop.clone();
         self.kubelet = Some(tokio::spawn(async move {
