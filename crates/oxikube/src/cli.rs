@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
 use crate::member::MOST_NODES;
-use crate::{commands, init, node, nodes, shell, start, why};
+use crate::{commands, component, init, node, nodes, shell, start, why};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]
@@ -71,6 +71,21 @@ enum Command {
     },
     /// Say why something is not as it should be: a pod pending, a service without end points, a deletion that hangs.
     Why(why::Question),
+    /// Serve the API; flags as upstream's.
+    #[command(disable_help_flag = true)]
+    KubeApiserver(Passed),
+    /// Run the controllers; flags as upstream's.
+    #[command(disable_help_flag = true)]
+    KubeControllerManager(Passed),
+    /// Bind pods to nodes; flags as upstream's.
+    #[command(disable_help_flag = true)]
+    KubeScheduler(Passed),
+    /// Make services reachable on this machine; flags as upstream's.
+    #[command(disable_help_flag = true)]
+    KubeProxy(Passed),
+    /// Run the pods of this machine; flags as upstream's.
+    #[command(disable_help_flag = true)]
+    Kubelet(Passed),
     /// Process 1 of a node; started by `start`.
     #[command(hide = true)]
     Init(Descriptors),
@@ -101,6 +116,13 @@ impl Command {
                 }
         )
     }
+}
+
+/// The arguments of a component, which it reads itself.
+#[derive(Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -180,6 +202,13 @@ pub(crate) struct Descriptors {
 
 /// Does what the command line says.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    // Under the name of a component the program is that component.
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().map(PathBuf::from).unwrap_or_default();
+    let name = program.file_name().and_then(|name| name.to_str());
+    if let Some(name) = name.filter(|name| component::NAMES.contains(name)) {
+        return component::run(name, arguments.collect());
+    }
     let cli = Cli::parse();
     let clusters = Clusters::new(cli.state_dir);
     if !cli.command.must_finish() {
@@ -221,6 +250,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             ));
         }
         Command::Why(question) => return why::run(&clusters, &question),
+        Command::KubeApiserver(own) => return component::run("kube-apiserver", own.arguments),
+        Command::KubeControllerManager(own) => {
+            return component::run("kube-controller-manager", own.arguments);
+        }
+        Command::KubeScheduler(own) => return component::run("kube-scheduler", own.arguments),
+        Command::KubeProxy(own) => return component::run("kube-proxy", own.arguments),
+        Command::Kubelet(own) => return component::run("kubelet", own.arguments),
         Command::Init(descriptors) => return init::run(descriptors),
         Command::Shim { arguments } => return Ok(runtime::shim::main(arguments)),
         Command::NodeServer(descriptors) => return node::run(descriptors),

@@ -6,10 +6,12 @@
 //!
 //! Start with [`cli`], then [`start`], [`root`] (what a node sees), [`init`] and [`node`].
 
+mod certify;
 mod checks;
 mod cli;
 mod cluster;
 mod commands;
+mod component;
 mod init;
 mod kubeconfig;
 mod member;

@@ -26,6 +26,7 @@ use crate::member::NodeConfig;
 use crate::progress::{Message, Progress};
 use crate::root::STATE;
 use components::Components;
+pub(crate) use components::ended;
 
 /// Threads that run tasks: more would idle in more memory.
 const WORKERS: usize = 2;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use ipnet::Ipv4Net;
@@ -22,9 +23,6 @@ use service_proxy::{Cidr, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// Where the service proxy says whether it is well, as kube-proxy does.
-const PROXY_HEALTH_PORT: u16 = 10256;
 
 /// A node and its place in the cluster.
 pub(crate) struct Worker {
@@ -72,11 +70,10 @@ pub(crate) struct Places {
     pub(crate) shim: Vec<OsString>,
 }
 
-/// The kubelet's serving certificate, its key, and who signs its clients' certificates; all PEM.
+/// The kubelet's serving certificate, and who signs its clients' certificates (PEM).
 #[derive(Clone)]
 pub(crate) struct Serving {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+    pub(crate) certificate: Arc<serving::Certificate>,
     pub(crate) client_ca: String,
 }
 
@@ -93,6 +90,15 @@ pub(crate) struct Clients {
 pub(crate) type Tasks = JoinSet<anyhow::Result<()>>;
 
 impl Worker {
+    /// Starts the runtime alone, for a kubelet that is told otherwise.
+    pub(crate) async fn start_runtime(
+        &mut self,
+        shutdown: &CancellationToken,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<Arc<runtime::Runtime>> {
+        kubelet::runtime(self, shutdown.clone(), tasks).await
+    }
+
     /// Starts runtime and kubelet. Containers of an earlier process are found again.
     pub(crate) async fn start_kubelet(
         &mut self,
@@ -117,19 +123,14 @@ impl Worker {
         clients: &Clients,
         tasks: &mut Tasks,
     ) -> watch::Receiver<bool> {
-        let config = service_proxy::Config {
-            settings: Settings {
-                service_cidr: Some(network(self.networks.services)),
-                cluster_cidr: Some(network(self.networks.pods)),
-                node_port_addresses: Vec::new(),
-            },
-            node: self.name.clone(),
-            healthz: Some((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT).into()),
+        let settings = Settings {
+            service_cidr: network(self.networks.services),
+            cluster_cidr: network(self.networks.pods),
         };
         let (ready, proxy_ready) = watch::channel(false);
         let client = clients.proxy.clone();
         tasks.spawn(async move {
-            service_proxy::run(client, config, ready).await?;
+            service_proxy::run(client, settings, ready).await?;
             Err(anyhow!("the service proxy ended"))
         });
         proxy_ready

@@ -75,9 +75,11 @@ pub(super) fn config(node: &Worker, client: Client, runtime: Arc<Runtime>) -> ::
         server: Some(ServerConfig {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             certificate: node.serving.certificate.clone(),
-            key: node.serving.key.clone(),
             client_ca: node.serving.client_ca.clone(),
         }),
         healthz: None,
+        registers: true,
+        static_pods: None,
+        status_every: ::kubelet::STATUS_EVERY,
     }
 }

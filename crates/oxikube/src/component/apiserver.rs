@@ -1,0 +1,387 @@
+//! `kube-apiserver`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use access::tokens::{PublicKey, SigningKey, Tokens};
+use access::{Decision, User};
+use anyhow::{Context, bail};
+use apiserver::{Identity, KubeletClient, Mode, Policy, Server, TlsSettings};
+use clap::Parser;
+use clap::builder::ArgAction;
+use ipnet::IpNet;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::embedded::{Engine, Options};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::flags::{Common, read};
+
+/// Serves the API.
+#[derive(Parser)]
+#[command(
+    name = "kube-apiserver",
+    args_override_self = true,
+    version = "v1.37.0"
+)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    tokens: TokenFlags,
+    #[command(flatten)]
+    kubelet: KubeletFlags,
+    #[command(flatten)]
+    unused: Unused,
+    /// Directory of the built-in store. Not a flag of upstream's, which has none.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Servers of an etcd cluster.
+    #[arg(long, value_delimiter = ',')]
+    etcd_servers: Vec<String>,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Port of HTTPS.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// Where others reach the server; the host's own address when not given.
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    /// File with the serving certificate; without it one is made that nobody has signed.
+    #[arg(long, requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// File with its key.
+    #[arg(long)]
+    tls_private_key_file: Option<PathBuf>,
+    /// File with the authority of clients' certificates.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// Who shows no credentials is system:anonymous.
+    #[arg(long, action = ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    anonymous_auth: bool,
+    /// File with tokens that do not change: token,user,uid,"group1,group2".
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// Secrets of type bootstrap.kubernetes.io/token are credentials.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    enable_bootstrap_token_auth: bool,
+    /// Who decides, in order.
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
+    authorization_mode: Vec<String>,
+    /// Admission plug-ins beyond those that are on by default.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plug-ins that are on by default and are left out.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// Networks of cluster IPs; the first is used.
+    #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]
+    service_cluster_ip_range: Vec<IpNet>,
+    /// Ports of services on nodes.
+    #[arg(long, default_value = "30000-32767", value_parser = ports)]
+    service_node_port_range: RangeInclusive<u16>,
+}
+
+/// Service-account tokens.
+#[derive(clap::Args)]
+struct TokenFlags {
+    /// Who issues tokens.
+    #[arg(long)]
+    service_account_issuer: Vec<String>,
+    /// Files with keys whose tokens are accepted.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
+    /// File with the key that signs tokens.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// For whom tokens are meant; the issuer when not given.
+    #[arg(long, value_delimiter = ',')]
+    api_audiences: Vec<String>,
+}
+
+/// Connections to kubelets.
+#[derive(clap::Args)]
+struct KubeletFlags {
+    /// File with the client certificate shown to kubelets.
+    #[arg(long, requires = "kubelet_client_key")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// File with its key.
+    #[arg(long)]
+    kubelet_client_key: Option<PathBuf>,
+    /// File with the authority of the kubelets' serving certificates.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
+}
+
+/// Flags that clusters in the wild carry and that change nothing here.
+#[derive(clap::Args)]
+struct Unused {
+    /// Privileged containers are always allowed.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    allow_privileged: Option<bool>,
+    /// Kubelets are reached at their internal addresses first.
+    #[arg(long, value_delimiter = ',')]
+    kubelet_preferred_address_types: Vec<String>,
+    /// Certificate shown to aggregated API servers, of which there are none.
+    #[arg(long)]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    proxy_client_key_file: Option<PathBuf>,
+    /// Profiles are not served.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    profiling: Option<bool>,
+}
+
+impl super::Flags for Flags {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let wrong = || format!("{text:?} is no range of ports such as 30000-32767");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first > 0 && first <= last => Ok(first..=last),
+        _ => Err(wrong()),
+    }
+}
+
+/// The address from which this host reaches others. Nothing is sent.
+pub(crate) fn own_address() -> anyhow::Result<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // Any address far away: the kernel chooses the one of ours that it would send from.
+    socket
+        .connect((Ipv4Addr::new(192, 0, 2, 1), 9))
+        .context("this host has no address by which others could reach it")?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let what = || format!("cannot use {}", path.display());
+    let all = CertificateDer::pem_file_iter(path).with_context(what)?;
+    all.collect::<Result<_, _>>().with_context(what)
+}
+
+fn identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
+    Ok(Identity {
+        chain: certificates(certificate)?,
+        key: PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("cannot use {}", key.display()))?,
+    })
+}
+
+impl TokenFlags {
+    fn tokens(&self) -> anyhow::Result<Tokens> {
+        let [issuer, ..] = self.service_account_issuer.as_slice() else {
+            bail!("--service-account-issuer is a required flag");
+        };
+        let Some(path) = &self.service_account_signing_key_file else {
+            bail!("--service-account-signing-key-file is a required flag");
+        };
+        let key = SigningKey::from_pem(&read(path)?);
+        let key = key.with_context(|| format!("cannot sign tokens with {}", path.display()))?;
+        let mut accepted = Vec::new();
+        for path in &self.service_account_key_file {
+            let text = read(path)?;
+            let key = PublicKey::from_pem(&text)
+                .or_else(|_| SigningKey::from_pem(&text).map(|key| key.public().clone()));
+            accepted.push(key.with_context(|| format!("cannot use {}", path.display()))?);
+        }
+        Ok(Tokens::new(
+            issuer,
+            self.api_audiences.clone(),
+            key,
+            accepted,
+        ))
+    }
+}
+
+impl KubeletFlags {
+    fn client(&self) -> anyhow::Result<Option<KubeletClient>> {
+        let (Some(certificate), Some(key)) =
+            (&self.kubelet_client_certificate, &self.kubelet_client_key)
+        else {
+            return Ok(None);
+        };
+        let Some(authority) = &self.kubelet_certificate_authority else {
+            bail!(
+                "--kubelet-certificate-authority is needed with --kubelet-client-certificate: \
+                 kubelets that nobody has signed are not talked to"
+            );
+        };
+        Ok(Some(KubeletClient {
+            identity: identity(certificate, key)?,
+            authorities: certificates(authority)?,
+        }))
+    }
+}
+
+impl Flags {
+    fn policy(&self) -> anyhow::Result<Policy> {
+        let mode = |name: &String| {
+            Ok(match name.as_str() {
+                "Node" => Mode::Node,
+                "RBAC" => Mode::Rbac,
+                "AlwaysAllow" => Mode::Always(Decision::Allow),
+                "AlwaysDeny" => Mode::Always(Decision::Deny),
+                other => bail!("authorization-mode {other:?} is not a valid mode"),
+            })
+        };
+        let known = |name: &str| access::admission::PLUGINS.iter().any(|p| p.name == name);
+        // NodeRestriction is there but only on when it is named, as upstream has it.
+        let mut without = vec!["NodeRestriction".to_owned()];
+        without.retain(|name| !self.enable_admission_plugins.contains(name));
+        for name in &self.enable_admission_plugins {
+            if !known(name) {
+                bail!("enable-admission-plugins plugin {name:?} is unknown");
+            }
+        }
+        without.extend(self.disable_admission_plugins.iter().cloned());
+        Ok(Policy {
+            anonymous: self.anonymous_auth,
+            bootstrap_tokens: self.enable_bootstrap_token_auth,
+            static_tokens: match &self.token_auth_file {
+                Some(path) => static_tokens(&read(path)?)
+                    .with_context(|| format!("cannot use {}", path.display()))?,
+                None => Vec::new(),
+            },
+            modes: self
+                .authorization_mode
+                .iter()
+                .map(mode)
+                .collect::<anyhow::Result<_>>()?,
+            without_admission: without.into_iter().collect(),
+            client_authorities: self.client_ca_file.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn serving(&self) -> anyhow::Result<Identity> {
+        if let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_private_key_file) {
+            return identity(certificate, key);
+        }
+        let names = ["localhost", "kubernetes.default.svc", "127.0.0.1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names.to_vec())?;
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        Ok(Identity {
+            chain: vec![made.cert.der().clone()],
+            key: key.map_err(anyhow::Error::msg)?,
+        })
+    }
+}
+
+/// Lines of `token,user,uid,"group1,group2"`.
+fn static_tokens(text: &str) -> anyhow::Result<Vec<(String, User)>> {
+    let mut out = Vec::new();
+    let lines = text.lines().map(str::trim);
+    for line in lines.filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let mut parts = line.splitn(4, ',').map(str::trim);
+        let (Some(token), Some(name), Some(uid)) = (parts.next(), parts.next(), parts.next())
+        else {
+            bail!("a line has fewer than three columns");
+        };
+        if token.is_empty() || name.is_empty() {
+            bail!("a line has no token or no user");
+        }
+        let groups = parts.next().unwrap_or_default().trim_matches('"');
+        let groups: Vec<&str> = groups
+            .split(',')
+            .map(str::trim)
+            .filter(|g| !g.is_empty())
+            .collect();
+        let mut known = User::new(name, &groups);
+        uid.clone_into(&mut known.uid);
+        out.push((token.to_owned(), known));
+    }
+    Ok(out)
+}
+
+/// Runs until `shutdown`.
+pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if !flags.etcd_servers.is_empty() {
+        bail!(
+            "--etcd-servers: an etcd cluster cannot be used as the store yet; --data-dir makes the \
+             server keep its data itself"
+        );
+    }
+    let Some(data) = &flags.data_dir else {
+        bail!("--data-dir must be specified: where the server keeps its data");
+    };
+    if flags.unused.proxy_client_cert_file.is_some() {
+        tracing::warn!("--proxy-client-cert-file changes nothing: there are no aggregated servers");
+    }
+    let store = Engine::open(data, Options::default())
+        .with_context(|| format!("the data in {} cannot be used", data.display()))?;
+    let advertise_address = match flags.advertise_address {
+        Some(address) => address,
+        None if !flags.bind_address.is_unspecified() => flags.bind_address,
+        None => own_address()?,
+    };
+    let server = Server::new(apiserver::Config {
+        store: store.clone(),
+        tokens: flags.tokens.tokens()?,
+        service_cidr: *flags
+            .service_cluster_ip_range
+            .first()
+            .context("--service-cluster-ip-range is empty")?,
+        node_ports: flags.service_node_port_range.clone(),
+        advertise_address,
+        advertise_port: flags.secure_port,
+        kubelet_client: flags.kubelet.client()?,
+        policy: flags.policy()?,
+    })
+    .await
+    .context("the API server cannot start")?;
+    let address = SocketAddr::new(flags.bind_address, flags.secure_port);
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    let tls = TlsSettings {
+        identity: flags.serving()?,
+        client_authorities: match &flags.client_ca_file {
+            Some(path) => certificates(path)?,
+            None => Vec::new(),
+        },
+    };
+    tracing::info!(%address, "serving the API");
+    let serving = server.serve(vec![listener], tls);
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        ended = &mut serving => ended.context("the API server ended"),
+        () = shutdown.cancelled() => {
+            server.shut_down();
+            serving.await.context("the API server ended")
+        }
+    };
+    server.shut_down();
+    store.close();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use access::user;
+
+    use super::*;
+
+    #[test]
+    fn tokens_that_do_not_change_are_read_from_a_file() {
+        let text = "# who\nsecret,jane,u1,\"devs,system:masters\"\nother,joe,u2\n";
+        let read = static_tokens(text).expect("readable");
+        assert_eq!(read[0].1.groups, ["devs", user::SYSTEM_MASTERS]);
+        assert_eq!(
+            (read[1].0.as_str(), read[1].1.uid.as_str()),
+            ("other", "u2")
+        );
+        assert!(static_tokens("a,b").is_err() && static_tokens(",b,c").is_err());
+    }
+
+    #[test]
+    fn ports_are_a_range() {
+        assert_eq!(ports("30000-32767"), Ok(30000..=32767));
+        assert!(ports("32767-30000").is_err() && ports("1").is_err());
+    }
+}

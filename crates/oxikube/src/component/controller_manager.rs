@@ -1,0 +1,268 @@
+//! `kube-controller-manager`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use clap::builder::ArgAction;
+use controller_manager::{
+    API_CLIENT, Authority, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, Ranges, Selection,
+    Signing,
+};
+use ipnet::IpNet;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::credentials::{self, Accounts};
+use super::elect::{self, Leading};
+use super::flags::{Common, Election, Secure, duration, read};
+use super::health::{self, Shown};
+
+/// Runs the controllers.
+#[derive(Parser)]
+#[command(
+    name = "kube-controller-manager",
+    args_override_self = true,
+    version = "v1.37.0"
+)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    secure: Secure,
+    #[command(flatten)]
+    election: Election,
+    #[command(flatten)]
+    signing: SigningFlags,
+    /// Port of HTTPS; 0: none.
+    #[arg(long, default_value_t = 10257)]
+    secure_port: u16,
+    /// How to reach the API server, and as whom.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// The API server, instead of the one in the kubeconfig.
+    #[arg(long)]
+    master: Option<String>,
+    /// Which controllers run: `*`, `name`, `-name`.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
+    controllers: Vec<String>,
+    /// Every controller acts as a service account of its own.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    use_service_account_credentials: bool,
+    /// Nodes get their parts of the pod network.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    allocate_node_cidrs: bool,
+    /// The pod network.
+    #[arg(long, value_delimiter = ',')]
+    cluster_cidr: Vec<IpNet>,
+    /// How much of it a node gets.
+    #[arg(long, default_value_t = 24)]
+    node_cidr_mask_size: u8,
+    /// The service network, of which no node gets a part.
+    #[arg(long, value_delimiter = ',')]
+    service_cluster_ip_range: Vec<IpNet>,
+    /// Name of the cluster; only clouds ask for it.
+    #[arg(long, default_value = "kubernetes")]
+    cluster_name: String,
+    /// File with the authority that pods check the API server with.
+    #[arg(long)]
+    root_ca_file: Option<PathBuf>,
+    /// Key of legacy service-account tokens, which are not made any more: tokens come from the API server.
+    #[arg(long)]
+    service_account_private_key_file: Option<PathBuf>,
+    /// Requests a second; they are not limited here.
+    #[arg(long)]
+    kube_api_qps: Option<f64>,
+    /// Requests at once; they are not limited here.
+    #[arg(long)]
+    kube_api_burst: Option<u32>,
+}
+
+/// Who signs certificates.
+#[derive(clap::Args)]
+struct SigningFlags {
+    /// File with the certificate of the authority that signs requests for certificates.
+    #[arg(long, requires = "cluster_signing_key_file")]
+    cluster_signing_cert_file: Option<PathBuf>,
+    /// File with its key.
+    #[arg(long, requires = "cluster_signing_cert_file")]
+    cluster_signing_key_file: Option<PathBuf>,
+    /// For how long certificates are signed at most.
+    #[arg(long, default_value = "8760h", value_parser = duration, value_name = "DURATION")]
+    cluster_signing_duration: Duration,
+    /// Another authority for the signer kubernetes.io/kubelet-serving.
+    #[arg(long, requires = "cluster_signing_kubelet_serving_key_file")]
+    cluster_signing_kubelet_serving_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
+    /// Another authority for the signer kubernetes.io/kube-apiserver-client-kubelet.
+    #[arg(long, requires = "cluster_signing_kubelet_client_key_file")]
+    cluster_signing_kubelet_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    cluster_signing_kubelet_client_key_file: Option<PathBuf>,
+    /// Another authority for the signer kubernetes.io/kube-apiserver-client.
+    #[arg(long, requires = "cluster_signing_kube_apiserver_client_key_file")]
+    cluster_signing_kube_apiserver_client_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    cluster_signing_kube_apiserver_client_key_file: Option<PathBuf>,
+    /// Another authority for the signer kubernetes.io/legacy-unknown.
+    #[arg(long, requires = "cluster_signing_legacy_unknown_key_file")]
+    cluster_signing_legacy_unknown_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    cluster_signing_legacy_unknown_key_file: Option<PathBuf>,
+}
+
+impl SigningFlags {
+    fn signing(&self) -> anyhow::Result<Signing> {
+        let mut signers: BTreeMap<&'static str, Arc<Authority>> = BTreeMap::new();
+        let all = (
+            &self.cluster_signing_cert_file,
+            &self.cluster_signing_key_file,
+        );
+        let own = [
+            (
+                KUBELET_SERVING,
+                &self.cluster_signing_kubelet_serving_cert_file,
+                &self.cluster_signing_kubelet_serving_key_file,
+            ),
+            (
+                KUBELET_CLIENT,
+                &self.cluster_signing_kubelet_client_cert_file,
+                &self.cluster_signing_kubelet_client_key_file,
+            ),
+            (
+                API_CLIENT,
+                &self.cluster_signing_kube_apiserver_client_cert_file,
+                &self.cluster_signing_kube_apiserver_client_key_file,
+            ),
+            (
+                LEGACY_UNKNOWN,
+                &self.cluster_signing_legacy_unknown_cert_file,
+                &self.cluster_signing_legacy_unknown_key_file,
+            ),
+        ];
+        if all.0.is_some() && own.iter().any(|(_, certificate, _)| certificate.is_some()) {
+            bail!(
+                "cannot specify --cluster-signing-{{cert,key}}-file and other \
+                 --cluster-signing-*-file flags at the same time"
+            );
+        }
+        for (name, certificate, key) in own {
+            if let (Some(certificate), Some(key)) = (
+                certificate.as_ref().or(all.0.as_ref()),
+                key.as_ref().or(all.1.as_ref()),
+            ) {
+                let authority = Authority::from_pem(&read(certificate)?, &read(key)?);
+                let authority =
+                    authority.with_context(|| format!("cannot use {}", certificate.display()))?;
+                signers.insert(name, Arc::new(authority));
+            }
+        }
+        Ok(Signing {
+            signers,
+            max_seconds: i64::try_from(self.cluster_signing_duration.as_secs()).unwrap_or(i64::MAX),
+            approves_serving: false,
+        })
+    }
+}
+
+impl super::Flags for Flags {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    const DEPRECATED: &'static [(&'static str, &'static str)] = &[
+        (
+            "kube-api-qps",
+            "This parameter is ignored: requests are not limited on the client's side.",
+        ),
+        (
+            "kube-api-burst",
+            "This parameter is ignored: requests are not limited on the client's side.",
+        ),
+    ];
+}
+
+impl Flags {
+    fn ranges(&self) -> anyhow::Result<Ranges> {
+        if !self.allocate_node_cidrs {
+            return Ok(Ranges::default());
+        }
+        if self.cluster_cidr.is_empty() {
+            bail!("--cluster-cidr must be given with --allocate-node-cidrs");
+        }
+        let size = self.node_cidr_mask_size;
+        let cluster = self.cluster_cidr.iter().map(|network| {
+            if size < network.prefix_len() {
+                bail!("--node-cidr-mask-size={size} is larger than --cluster-cidr={network}");
+            }
+            Ok((*network, size))
+        });
+        Ok(Ranges {
+            cluster: cluster.collect::<anyhow::Result<_>>()?,
+            excluded: self.service_cluster_ip_range.clone(),
+        })
+    }
+}
+
+/// Runs until `shutdown`.
+pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
+    let config = credentials::config(path, flags.master.as_deref()).await?;
+    let client = Client::try_from(config.clone())?;
+    let accounts = match flags.use_service_account_credentials {
+        true => Some(Accounts::new(config)?),
+        false => None,
+    };
+    let main = client.clone();
+    let clients = move |name: &str| match (&accounts, access::user::split_service_account(name)) {
+        (Some(accounts), Some((_, account))) => accounts.client(account),
+        _ => main.clone(),
+    };
+    let root = match &flags.root_ca_file {
+        Some(file) => Some(read(file)?),
+        None => None,
+    };
+    let mut words = flags.controllers.clone();
+    if root.is_none() {
+        // Without an authority there is nothing to publish.
+        words.insert(0, "-root-ca-certificate-publisher-controller".to_owned());
+    }
+    let config = controller_manager::Config {
+        clients: Arc::new(clients),
+        root_certificates: root.unwrap_or_default().into(),
+        pod_networks: flags.ranges()?,
+        signing: flags.signing.signing()?,
+        selection: Selection::parse(&words)?,
+    };
+    let leading = Leading::default();
+    let shown = Shown {
+        component: "kube-controller-manager",
+        port: flags.secure_port,
+        leading: Some(leading.clone()),
+        metrics: Box::new(String::new),
+    };
+    health::serve(&flags.secure, shown, &shutdown).await?;
+    let names = ("kube-controller-manager", "kube-controller-manager");
+    elect::work(
+        client,
+        &flags.election,
+        names,
+        &leading,
+        &shutdown,
+        |stop| controller_manager::run(config, stop.cancelled_owned()),
+    )
+    .await
+}

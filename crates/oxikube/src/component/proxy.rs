@@ -1,0 +1,209 @@
+//! `kube-proxy`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::Value;
+use service_proxy::{Cidr, Settings};
+use serving::{Endpoints, Page};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::flags::{Common, read};
+use super::{credentials, health};
+
+/// Makes services reachable on a node.
+#[derive(Parser)]
+#[command(name = "kube-proxy", args_override_self = true, version = "v1.37.0")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    common: Common,
+    /// How to reach the API server, and as whom.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// The API server, instead of the one in the kubeconfig.
+    #[arg(long)]
+    master: Option<String>,
+    /// A file with a KubeProxyConfiguration; other flags are then ignored but --hostname-override.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The pod network: what comes from elsewhere to a cluster IP is masqueraded.
+    #[arg(long)]
+    cluster_cidr: Option<String>,
+    /// How: nftables is the only way here.
+    #[arg(long, default_value = "nftables")]
+    proxy_mode: String,
+    /// The node's name, instead of the host's.
+    #[arg(long)]
+    hostname_override: Option<String>,
+    /// Where health is served, without TLS.
+    #[arg(long, default_value = "0.0.0.0:10256")]
+    healthz_bind_address: String,
+    /// Where metrics are served, without TLS.
+    #[arg(long, default_value = "127.0.0.1:10249")]
+    metrics_bind_address: String,
+    /// The service network: what goes to it and to no service is refused. Not a flag of upstream's.
+    #[arg(long, default_value = "10.96.0.0/12")]
+    service_cluster_ip_range: Ipv4Net,
+}
+
+impl super::Flags for Flags {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+}
+
+impl Flags {
+    /// Takes over what a configuration file says.
+    fn take(&mut self, path: &Path) -> anyhow::Result<()> {
+        let file: Value = serde_saphyr::from_str(&read(path)?)
+            .with_context(|| format!("cannot use {}", path.display()))?;
+        let (kind, version) = (&file["kind"], &file["apiVersion"]);
+        if kind != "KubeProxyConfiguration" || version != "kubeproxy.config.k8s.io/v1alpha1" {
+            bail!("no kind {kind} is registered for version {version}");
+        }
+        let text = |value: &Value| value.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+        for (key, value) in file.as_object().into_iter().flatten() {
+            let slot = match key.as_str() {
+                "apiVersion" | "kind" => continue,
+                "clientConnection" => {
+                    self.kubeconfig = text(&value["kubeconfig"]).map(PathBuf::from);
+                    continue;
+                }
+                "clusterCIDR" => {
+                    self.cluster_cidr = text(value);
+                    continue;
+                }
+                "hostnameOverride" => {
+                    self.hostname_override = self.hostname_override.take().or(text(value));
+                    continue;
+                }
+                "mode" => &mut self.proxy_mode,
+                "healthzBindAddress" => &mut self.healthz_bind_address,
+                "metricsBindAddress" => &mut self.metrics_bind_address,
+                other => {
+                    tracing::warn!(
+                        field = other,
+                        "a field of the configuration changes nothing here"
+                    );
+                    continue;
+                }
+            };
+            if let Some(text) = text(value) {
+                *slot = text;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cidr(network: Ipv4Net) -> Cidr {
+    Cidr {
+        address: network.network(),
+        prefix: network.prefix_len(),
+    }
+}
+
+/// An address with a port, which may be left out; the empty one: none.
+fn address(text: &str, port: u16) -> anyhow::Result<Option<SocketAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let with_port = text.parse().or_else(|_| format!("{text}:{port}").parse());
+    with_port
+        .map(Some)
+        .with_context(|| format!("{text:?} is no address"))
+}
+
+/// Runs until `shutdown`.
+pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if let Some(path) = flags.config.clone() {
+        flags.take(&path)?;
+    }
+    if !matches!(flags.proxy_mode.as_str(), "" | "nftables") {
+        let mode = &flags.proxy_mode;
+        bail!("--proxy-mode={mode}: services are made of nftables here, nothing else is there");
+    }
+    let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
+    let client = Client::try_from(credentials::config(path, flags.master.as_deref()).await?)?;
+    let pods = flags.cluster_cidr.as_deref().map(|text| {
+        // Of two families the first that is known here.
+        let mut all = text
+            .split(',')
+            .filter_map(|part| part.trim().parse::<Ipv4Net>().ok());
+        all.next()
+            .with_context(|| format!("--cluster-cidr={text} names no IPv4 network"))
+    });
+    let Some(pods) = pods.transpose()? else {
+        bail!("--cluster-cidr is needed: which addresses are those of pods");
+    };
+    let settings = Settings {
+        service_cidr: cidr(flags.service_cluster_ip_range),
+        cluster_cidr: cidr(pods),
+    };
+    let (ready, is_ready) = watch::channel(false);
+    show(&flags, is_ready).await?;
+    tokio::select! {
+        ended = service_proxy::run(client, settings, ready) => {
+            ended?;
+            bail!("the service proxy ended")
+        }
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+async fn show(flags: &Flags, ready: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let page = |path, media_type, text: Box<dyn Fn() -> (u16, String) + Send + Sync>| Page {
+        path,
+        media_type,
+        open: true,
+        text,
+    };
+    let health = |path| {
+        let ready = ready.clone();
+        let text = move || {
+            let now = Timestamp::now();
+            let status = if *ready.borrow() { 200 } else { 503 };
+            let text = format!(
+                "{{\"lastUpdated\": \"{now}\",\"currentTime\": \"{now}\", \"nodeEligible\": true}}"
+            );
+            (status, text)
+        };
+        page(path, "application/json", Box::new(text))
+    };
+    if let Some(address) = address(&flags.healthz_bind_address, 10256)? {
+        let endpoints = Endpoints {
+            checks: Vec::new(),
+            pages: vec![health("/healthz"), health("/livez")],
+            access: None,
+        };
+        tokio::spawn(endpoints.serve_plain(address).await?);
+    }
+    if let Some(address) = address(&flags.metrics_bind_address, 10249)? {
+        let (text, started) = ("text/plain; charset=utf-8", Instant::now());
+        let endpoints = Endpoints {
+            checks: Vec::new(),
+            pages: vec![
+                page(
+                    "/proxyMode",
+                    text,
+                    Box::new(|| (200, "nftables".to_owned())),
+                ),
+                page(
+                    "/metrics",
+                    text,
+                    Box::new(move || (200, health::process(started))),
+                ),
+            ],
+            access: None,
+        };
+        tokio::spawn(endpoints.serve_plain(address).await?);
+    }
+    Ok(())
+}
