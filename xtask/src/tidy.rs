@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "streaming",
         "cri",
     ],
-    &["api", "images", "etcd-store", "etcd-serve"],
+    &["api", "images", "volumes", "etcd-store", "etcd-serve"],
     // Brains.
     &[
         "access",
@@ -64,6 +64,7 @@ const PURE: &[&str] = &[
     "machinery",
     "api",
     "access",
+    "volumes",
     "control",
     "controllers",
     "scheduling",

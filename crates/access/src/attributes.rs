@@ -1,6 +1,7 @@
 //! What a request wants, as authorization sees it.
 
 use machinery::ApiError;
+use machinery::labels::Selector;
 
 use crate::User;
 use crate::quote::quote;
@@ -41,6 +42,8 @@ pub struct Attributes {
     pub path: String,
     /// The field selector of a list, watch or deletecollection; empty when there is none or it does not parse.
     pub field_selector: Vec<FieldRequirement>,
+    /// The label selector of a list, watch or deletecollection; `None` when there is none or it does not parse.
+    pub label_selector: Option<Selector>,
 }
 
 impl Attributes {

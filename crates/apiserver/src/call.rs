@@ -8,7 +8,7 @@ use api::kind::Requester;
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
-use machinery::fields;
+use machinery::{fields, labels};
 use parking_lot::Mutex;
 
 use crate::negotiate::Form;
@@ -128,6 +128,9 @@ impl Call {
             name: info.name.clone(),
             path: info.path.clone(),
             field_selector: field_selector.collect(),
+            label_selector: Some(self.query.text("labelSelector"))
+                .filter(|text| !text.is_empty())
+                .and_then(|text| labels::Selector::parse(text).ok()),
             ..Attributes::resource(&self.user, info.verb, &info.group, &info.resource)
         }
     }

@@ -17,9 +17,10 @@ use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
     bootstraptokens, clusterroleaggregation, deployment, endpoint, endpointslice,
-    endpointslicemirroring, garbagecollector, namespace, nodeipam, nodelifecycle, podgc,
-    replicaset, replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken,
-    tainteviction,
+    endpointslicemirroring, ephemeralvolume, expand, garbagecollector, localprovisioner, namespace,
+    nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection, pvprotection, replicaset,
+    replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken, tainteviction,
+    vacprotection,
 };
 use driver::Driver;
 use kube::Client;
@@ -121,6 +122,13 @@ pub fn assemble(config: &Config) -> Driver {
             ranges: config.pod_networks.clone(),
         });
     }
+    set.add(persistentvolume::PersistentVolumeController);
+    set.add(pvcprotection::PvcProtectionController);
+    set.add(pvprotection::PvProtectionController);
+    set.add(vacprotection::VacProtectionController);
+    set.add(ephemeralvolume::EphemeralVolumeController);
+    set.add(expand::ExpandController);
+    set.add(localprovisioner::LocalProvisioner);
     set.add(clusterroleaggregation::ClusterRoleAggregationController);
     set.certificates(&config.signing);
     set.add(bootstraptokens::cleaner::TokenCleaner);

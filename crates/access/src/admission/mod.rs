@@ -11,6 +11,7 @@ mod node_restriction;
 mod priority;
 mod request;
 mod service_account;
+mod storage;
 mod taint_nodes_by_condition;
 
 pub use request::{Operation, Request};
@@ -63,6 +64,21 @@ pub static PLUGINS: &[Plugin] = &[
         name: "DefaultTolerationSeconds",
         admit: Some(default_toleration_seconds::admit),
         validate: None,
+    },
+    Plugin {
+        name: "DefaultStorageClass",
+        admit: Some(storage::default_class),
+        validate: None,
+    },
+    Plugin {
+        name: "StorageObjectInUseProtection",
+        admit: Some(storage::protect),
+        validate: None,
+    },
+    Plugin {
+        name: "PersistentVolumeClaimResize",
+        admit: None,
+        validate: Some(storage::resize),
     },
     Plugin {
         name: "CertificateApproval",

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::PersistentVolume;
 use machinery::{ApiError, Object};
 use serde_json::Value;
+use volumes::local;
 
 use super::{Operation, Request};
 use crate::pod_references::{MIRROR_ANNOTATION, is_mirror, needs_other_objects};
@@ -54,6 +56,7 @@ pub(super) fn admit(
         ("", "nodes") => check.node(),
         ("", "persistentvolumeclaims") if request.subresource == "status" => check.claim_status(),
         ("", "persistentvolumeclaims") => check.refuse("may only update PVC status"),
+        ("", "persistentvolumes") => check.local_volume(),
         ("", "serviceaccounts") => check.token(),
         ("coordination.k8s.io", "leases") => check.lease(),
         ("storage.k8s.io", "csinodes") => check.own_name("CSINode"),
@@ -132,6 +135,44 @@ impl Check<'_> {
             )),
             Err(why) => self.refuse(format!(
                 "error checking mirror pod for API references: {why}"
+            )),
+        }
+    }
+
+    /// A node may take its own finalizer off a local volume that it holds the data of, and do nothing else to volumes.
+    fn local_volume(&self) -> Result<(), ApiError> {
+        let (me, new) = (self.me(), self.object);
+        let (Operation::Update, "", Some(old)) = (
+            self.request.operation,
+            self.request.subresource,
+            self.request.old,
+        ) else {
+            return self.unexpected_operation();
+        };
+        let volume = |object: &Object| object.view::<PersistentVolume>().ok();
+        let own = volume(old).is_some_and(|v| local::node_of(&v) == Some(self.node));
+        if !own {
+            return self.refuse(format!(
+                "node {me} can only update local volumes that it holds the data of"
+            ));
+        }
+        let without_ours = |object: &Object| {
+            let mut object = object.clone();
+            let rest = object.finalizers().filter(|f| *f != local::FINALIZER);
+            let rest: Vec<Value> = rest.map(Value::from).collect();
+            let metadata = object.metadata_mut();
+            metadata.insert("finalizers".into(), rest.into());
+            for key in ["resourceVersion", "managedFields"] {
+                metadata.remove(key);
+            }
+            object
+        };
+        let leaving = old.deletion_timestamp().is_some();
+        let held = new.finalizers().any(|f| f == local::FINALIZER);
+        match leaving && !held && without_ours(old) == without_ours(new) {
+            true => Ok(()),
+            false => self.refuse(format!(
+                "node {me} can only take its finalizer off a local volume that is being deleted"
             )),
         }
     }

@@ -602,3 +602,102 @@ fn leases_carry_the_name_of_their_node() {
     expect![[r#"leases.coordination.k8s.io "one" is forbidden: can only access leases in the "kube-node-lease" system namespace"#]]
         .assert_eq(&run(lease("ns"), named("one")).expect_err("refused"));
 }
+
+/// A local volume on a node, with its finalizers.
+fn local_volume(node: &str, finalizers: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": {"name": "pvc-1", "finalizers": finalizers,
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {"pv.kubernetes.io/provisioned-by": "oxikube.io/local"}},
+        "spec": {"local": {"path": "/x"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}}})
+}
+
+#[test]
+fn a_node_lets_go_of_local_volumes_of_its_own_and_touches_no_others() {
+    const OURS: &str = "oxikube.io/local-volume";
+    let change = |old: Value, new: Value| {
+        let mut case = by_node(Operation::Update, "persistentvolumes", "", "pvc-1");
+        case.old = Some(object(old));
+        case.run(new)
+    };
+    let held = json!([OURS, "example.com/other"]);
+    let freed = json!(["example.com/other"]);
+    let done = change(
+        local_volume("one", held.clone()),
+        local_volume("one", freed.clone()),
+    );
+    assert!(done.is_ok(), "{done:?}");
+    let other = change(
+        local_volume("two", held.clone()),
+        local_volume("two", freed),
+    );
+    assert!(other.is_err());
+    let all = change(
+        local_volume("one", held.clone()),
+        local_volume("one", json!([])),
+    );
+    assert!(all.is_err(), "another's finalizer was taken off");
+    let mut moved = local_volume("one", json!(["example.com/other"]));
+    moved["spec"]["local"]["path"] = "/etc".into();
+    assert!(change(local_volume("one", held.clone()), moved).is_err());
+    let mut foreign = local_volume("one", held.clone());
+    foreign["metadata"]["annotations"] = json!({});
+    let freed = local_volume("one", json!(["example.com/other"]));
+    assert!(change(foreign, freed.clone()).is_err());
+    let mut staying = local_volume("one", held);
+    staying["metadata"]["deletionTimestamp"] = Value::Null;
+    let mut freed = freed;
+    freed["metadata"]["deletionTimestamp"] = Value::Null;
+    assert!(change(staying, freed).is_err());
+}
+
+#[test]
+fn claims_get_the_newest_default_class_and_are_held() {
+    let mut cluster = cluster();
+    for (name, created) in [
+        ("old", "2025-01-01T00:00:00Z"),
+        ("new", "2025-02-01T00:00:00Z"),
+    ] {
+        let class = json!({"metadata": {"name": name, "creationTimestamp": created,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "allowVolumeExpansion": name == "new"});
+        let key = format!("storageclasses//{name}");
+        cluster.0.insert(key, Arc::new(object(class)));
+    }
+    let make = |spec: Value| {
+        let mut claim = object(json!({"metadata": {"name": "data"}, "spec": spec}));
+        create("persistentvolumeclaims", "ns")
+            .with(|r| admit(r, &mut claim, &cluster))
+            .expect("admitted");
+        claim.into_value()
+    };
+    let claim = make(json!({}));
+    assert_eq!(claim["spec"]["storageClassName"], "new");
+    assert_eq!(
+        claim["metadata"]["finalizers"],
+        json!(["kubernetes.io/pvc-protection"])
+    );
+    assert_eq!(
+        make(json!({"storageClassName": ""}))["spec"]["storageClassName"],
+        ""
+    );
+
+    let sized = |class: &str, size: &str, phase: &str| {
+        json!({"metadata": {"name": "data"}, "status": {"phase": phase},
+            "spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}}})
+    };
+    let grow = |class: &str, phase: &str| {
+        let mut case = create("persistentvolumeclaims", "ns");
+        (case.operation, case.name) = (Operation::Update, "data");
+        case.old = Some(object(sized(class, "1Gi", phase)));
+        let new = object(sized(class, "2Gi", phase));
+        case.with(|r| validate(r, &new, &cluster))
+            .map_err(|e| e.message)
+    };
+    assert_eq!(grow("new", "Bound"), Ok(()));
+    expect![[r#"persistentvolumeclaims "data" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"#]]
+        .assert_eq(&grow("old", "Bound").expect_err("refused"));
+    expect![[r#"persistentvolumeclaims "data" is forbidden: Only bound persistent volume claims can be expanded"#]]
+        .assert_eq(&grow("new", "Pending").expect_err("refused"));
+}

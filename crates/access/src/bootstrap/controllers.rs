@@ -263,6 +263,21 @@ pub(super) const CONTROLLERS: &[(&str, &[RuleRow])] = &[
             EVENTS,
         ],
     ),
+    // Not one of upstream's: the provisioner of local storage.
+    (
+        "local-volume-provisioner",
+        &[
+            on(
+                "create delete get list update watch",
+                "core",
+                "persistentvolumes",
+            ),
+            on("get list update watch", "core", "persistentvolumeclaims"),
+            on("get list watch", "storage.k8s.io", "storageclasses"),
+            on("get list watch", "core", "nodes"),
+            EVENTS,
+        ],
+    ),
     (
         "persistent-volume-binder",
         &[

@@ -80,12 +80,14 @@ fn policy_differs_from_the_version_before_only_where_that_version_did() {
         ClusterRole changed /system:controller:endpointslicemirroring-controller
         ClusterRole new /system:controller:kube-apiserver-serving-clustertrustbundle-publisher
         ClusterRole changed /system:controller:node-controller
+        ClusterRole new /system:controller:local-volume-provisioner
         ClusterRole new /system:controller:podcertificaterequestcleaner
         ClusterRole new /system:controller:storage-version-migrator-controller
         ClusterRole gone /system:controller:service-ca-cert-publisher
         ClusterRole gone /system:openshift:public-info-viewer
         ClusterRoleBinding new /system:cluster-trust-bundle-discovery
         ClusterRoleBinding new /system:controller:kube-apiserver-serving-clustertrustbundle-publisher
+        ClusterRoleBinding new /system:controller:local-volume-provisioner
         ClusterRoleBinding new /system:controller:podcertificaterequestcleaner
         ClusterRoleBinding new /system:controller:storage-version-migrator-controller
         ClusterRoleBinding gone /system:controller:service-ca-cert-publisher

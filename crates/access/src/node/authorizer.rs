@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use volumes::local;
 
 use super::graph::{Graph, Kind};
 use crate::rbac::rule;
@@ -30,7 +31,7 @@ impl Authorizer for Graph {
                 ask.update_status(Kind::Claim)
             }
             Some(("", "persistentvolumeclaims")) => ask.get(|| ask.related(Kind::Claim)),
-            Some(("", "persistentvolumes")) => ask.get(|| ask.related_volume()),
+            Some(("", "persistentvolumes")) => ask.volume(),
             Some(("resource.k8s.io", "resourceclaims")) => {
                 ask.get(|| ask.related(Kind::ResourceClaim))
             }
@@ -103,6 +104,18 @@ impl Ask<'_> {
             Verdict::allow("")
         } else {
             self.no_relationship()
+        }
+    }
+
+    /// A node sees to the directories of local volumes: it watches them, and says when one is gone. Admission sees to it
+    /// that it touches no others, and nothing else in them.
+    fn volume(&self) -> Verdict {
+        let selector = self.attributes.label_selector.as_ref();
+        let selected = selector.and_then(|s| s.required_value(local::NODE_LABEL));
+        match (self.verb(), self.subresource()) {
+            ("patch", "") => Verdict::allow(""),
+            ("list" | "watch", "") if selected == Some(self.node) => Verdict::allow(""),
+            _ => self.get(|| self.related_volume()),
         }
     }
 

@@ -98,6 +98,30 @@ fn a_node_sees_what_its_pods_need_and_no_other_node_does() {
 }
 
 #[test]
+fn a_node_watches_the_local_volumes_it_holds() {
+    let asks = |user: &str, selector: &str| {
+        let mut attributes = ask(&node(user), "watch persistentvolumes");
+        attributes.label_selector = machinery::labels::Selector::parse(selector).ok();
+        graph().authorize(&attributes).is_allowed()
+    };
+    assert!(asks("one", "oxikube.io/node=one"));
+    assert!(!asks("two", "oxikube.io/node=one"));
+    assert!(!asks("one", "oxikube.io/node in (one,two)"));
+    assert!(!asks("one", "oxikube.io/node!=one"));
+    assert!(!allowed(&graph(), &node("one"), "list persistentvolumes"));
+    assert!(!allowed(
+        &graph(),
+        &node("one"),
+        "delete persistentvolumes pv"
+    ));
+    assert!(!allowed(
+        &graph(),
+        &node("one"),
+        "patch persistentvolumes/status pv"
+    ));
+}
+
+#[test]
 fn a_mirror_pod_gives_its_node_nothing() {
     assert!(!allowed(&graph(), &node("two"), "get secrets ns/stolen"));
     assert!(allowed(&graph(), &node("two"), "get pods ns/m"));
