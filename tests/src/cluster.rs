@@ -137,6 +137,20 @@ impl Cluster {
         run(self.kubectl_command(minor, arguments), input)
     }
 
+    /// Runs a script with one of the clients that `cargo xtask test` installs (`python3`, `node`), on this cluster.
+    #[track_caller]
+    pub fn script(&self, program: &str, script: &str, arguments: &[&str]) -> Output {
+        let clients = tool("clients");
+        let mut command = self.prepare(&clients.join("bin").join(program));
+        // Modules are looked for where the script comes from: here, since it comes from the standard input.
+        command.current_dir(&clients);
+        if program == "node" {
+            command.arg("--input-type=module");
+        }
+        command.arg("-").args(arguments);
+        run(command, script)
+    }
+
     /// A name-space for one test.
     ///
     /// # Panics
@@ -258,9 +272,14 @@ fn beside_this_test() -> PathBuf {
 }
 
 fn kubectl(minor: u32) -> PathBuf {
-    let directory = std::env::var_os("OXIKUBE_TEST_KUBECTLS")
+    tool(&format!("kubectl-1.{minor}"))
+}
+
+/// Something that `cargo xtask test` installs.
+fn tool(name: &str) -> PathBuf {
+    let directory = std::env::var_os("OXIKUBE_TEST_TOOLS")
         .map_or_else(|| beside_this_test().with_file_name("tools"), PathBuf::from);
-    let program = directory.join(format!("kubectl-1.{minor}"));
+    let program = directory.join(name);
     assert!(
         program.exists(),
         "{} is not there: run `cargo xtask test`",

@@ -4,7 +4,7 @@
 //! one for a test that switches it off or looks at what is left. A cluster is deleted with its last handle.
 //!
 //! `cargo xtask test` installs and builds what is needed and says where it is in `OXIKUBE_TEST_PROGRAMS` and
-//! `OXIKUBE_TEST_KUBECTLS`.
+//! `OXIKUBE_TEST_TOOLS`.
 
 mod cluster;
 mod command;

