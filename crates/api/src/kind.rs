@@ -4,8 +4,12 @@
 //! road, discovery and the tests over the whole table read. The object itself stays a tree ([`Object`]): typed structs
 //! are views for defaults, validation and columns.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use machinery::table::{Column, Row};
+use machinery::schema::{FieldReport, Schema, validate_fields};
+use machinery::table::{Column, ColumnOf, Row};
 use machinery::{ErrorList, Object};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,61 +19,126 @@ mod erased;
 
 pub use erased::Erased;
 
-/// The names of a kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// API group, empty for core.
-    pub group: &'static str,
-    /// Served version.
-    pub version: &'static str,
-    /// Kind in CamelCase.
-    pub kind: &'static str,
-    /// Plural resource name.
-    pub plural: &'static str,
-    /// Singular resource name.
-    pub singular: &'static str,
-    /// Short names for `kubectl`.
-    pub short: &'static [&'static str],
-    /// Categories, for example `all`.
-    pub categories: &'static [&'static str],
-    /// Group and resource under which objects are stored, when another group's kind is the same thing
-    /// (`events.k8s.io` Events are stored as core Events); `None` is its own.
-    pub stored_as: Option<(&'static str, &'static str)>,
+/// A list of words that is either written in the program or owned by a custom kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Words<'a> {
+    /// Written in the program.
+    Fixed(&'a [&'a str]),
+    /// Owned by a custom kind.
+    Owned(&'a [Box<str>]),
 }
 
-impl Names {
+impl<'a> Words<'a> {
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = &'a str> {
+        let (fixed, owned): (&'a [&'a str], &'a [Box<str>]) = match self {
+            Self::Fixed(words) => (words, &[]),
+            Self::Owned(words) => (&[], words),
+        };
+        fixed
+            .iter()
+            .copied()
+            .chain(owned.iter().map(|word| &**word))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Whether this word is among them.
+    pub fn contains(self, word: &str) -> bool {
+        self.iter().any(|own| own == word)
+    }
+}
+
+impl PartialEq for Words<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Words<'_> {}
+
+impl Serialize for Words<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// The names of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// API group, empty for core.
+    pub group: &'a str,
+    /// Served version.
+    pub version: &'a str,
+    /// Kind in CamelCase.
+    pub kind: &'a str,
+    /// The kind of lists; empty: the kind's name and `List`.
+    pub list_kind: &'a str,
+    /// Plural resource name.
+    pub plural: &'a str,
+    /// Singular resource name.
+    pub singular: &'a str,
+    /// Short names for `kubectl`.
+    pub short: Words<'a>,
+    /// Categories, for example `all`.
+    pub categories: Words<'a>,
+    /// Group and resource under which objects are stored, when another kind is the same thing
+    /// (`events.k8s.io` Events are stored as core Events, every version of a custom kind as its storage version); `None`
+    /// is its own.
+    pub stored_as: Option<(&'a str, &'a str)>,
+}
+
+/// The names of a kind that is written in the program.
+pub type Names = Named<'static>;
+
+impl<'a> Named<'a> {
     /// A kind without short names and categories.
     pub const fn new(
-        group: &'static str,
-        version: &'static str,
-        kind: &'static str,
-        plural: &'static str,
-        singular: &'static str,
+        group: &'a str,
+        version: &'a str,
+        kind: &'a str,
+        plural: &'a str,
+        singular: &'a str,
     ) -> Self {
         Self {
             group,
             version,
             kind,
+            list_kind: "",
             plural,
             singular,
-            short: &[],
-            categories: &[],
+            short: Words::Fixed(&[]),
+            categories: Words::Fixed(&[]),
             stored_as: None,
         }
     }
 
     /// With these short names.
     #[must_use]
-    pub const fn short(self, short: &'static [&'static str]) -> Self {
-        Self { short, ..self }
+    pub const fn short(self, short: &'a [&'a str]) -> Self {
+        Self {
+            short: Words::Fixed(short),
+            ..self
+        }
     }
 
     /// In the category `all`.
     #[must_use]
     pub const fn in_all(self) -> Self {
         Self {
-            categories: &["all"],
+            categories: Words::Fixed(&["all"]),
             ..self
+        }
+    }
+
+    /// The kind of lists.
+    pub fn list_kind(&self) -> std::borrow::Cow<'a, str> {
+        match self.list_kind {
+            "" => format!("{}List", self.kind).into(),
+            own => own.into(),
         }
     }
 
@@ -80,6 +149,35 @@ impl Names {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+}
+
+/// The order of versions: the stable ones first, the newest of them first (`v2`, `v1`, `v1beta2`, `v1alpha1`), then
+/// whatever else there is by name.
+pub fn compare_versions(a: &str, b: &str) -> std::cmp::Ordering {
+    /// Stability, major and minor number.
+    fn parse(version: &str) -> Option<(u8, u64, u64)> {
+        let rest = version.strip_prefix('v')?;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let major = rest[..end].parse().ok()?;
+        let (stability, minor) = match &rest[end..] {
+            "" => return Some((2, major, 0)),
+            tail => match (tail.strip_prefix("beta"), tail.strip_prefix("alpha")) {
+                (Some(minor), _) => (1, minor),
+                (None, Some(minor)) => (0, minor),
+                (None, None) => return None,
+            },
+        };
+        let minor = if minor.is_empty() { "0" } else { minor };
+        Some((stability, major, minor.parse().ok()?))
+    }
+    match (parse(a), parse(b)) {
+        (Some(a), Some(b)) => b.cmp(&a),
+        (Some(_), None) => std::cmp::Ordering::Less,
+        (None, Some(_)) => std::cmp::Ordering::Greater,
+        (None, None) => a.cmp(b),
     }
 }
 
@@ -148,7 +246,7 @@ impl Verb {
 pub enum Subresource {
     /// Part of the object with an update rule of its own: `status`, `ephemeralcontainers`, `resize`, `finalize`.
     Part(Part),
-    /// `scale`, mapped on these fields of the object.
+    /// `scale`, mapped on these fields of the object; those of a custom kind stand in [`AnyKind::scale`].
     Scale {
         /// Path of the wanted replicas.
         spec_replicas: &'static [&'static str],
@@ -299,6 +397,8 @@ pub trait Kind: Send + Sync + 'static {
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         keep_other_part(part, new, old);
     }
+    /// Notes what a delete leaves to be done before the object may go.
+    fn prepare_delete(_context: &Context, _new: &mut Object) {}
     /// Everything wrong with a new object (beyond generic metadata rules).
     fn validate_create(_context: &Context, new: &Self::Object) -> ErrorList;
     /// Everything wrong with replacing `old` by `new` through `part`.
@@ -334,7 +434,7 @@ pub trait Kind: Send + Sync + 'static {
 /// The object-safe face of a [`Kind`].
 pub trait AnyKind: Send + Sync {
     /// See [`Kind::NAMES`].
-    fn names(&self) -> &'static Names;
+    fn names(&self) -> Named<'_>;
     /// See [`Kind::SCOPE`].
     fn scope(&self) -> Scope;
     /// See [`Kind::VERBS`].
@@ -342,7 +442,9 @@ pub trait AnyKind: Send + Sync {
     /// See [`Kind::SUBRESOURCES`].
     fn subresources(&self) -> &'static [Subresource];
     /// See [`Kind::COLUMNS`].
-    fn columns(&self) -> &'static [Column];
+    fn columns(&self) -> Vec<ColumnOf<'_>>;
+    /// Where `scale` reads and writes.
+    fn scale(&self) -> Option<ScalePaths>;
     /// See [`Kind::HAS_GENERATION`].
     fn has_generation(&self) -> bool;
     /// See [`Kind::GENERATION_COUNTS_ANNOTATIONS`].
@@ -367,6 +469,35 @@ pub trait AnyKind: Send + Sync {
     fn from_stored(&self, object: &mut Object);
     /// See [`Kind::to_stored`].
     fn to_stored(&self, object: &mut Object);
+    /// Whether stored bytes may be of a form that [`AnyKind::from_stored`] would change: a custom kind's definition may
+    /// have changed since.
+    fn may_be_outdated(&self) -> bool {
+        false
+    }
+    /// Whether a null is a value and not the absence of one.
+    fn keeps_nulls(&self) -> bool {
+        false
+    }
+    /// Whether a strategic merge patch can be applied.
+    fn merges_strategically(&self) -> bool {
+        true
+    }
+    /// What is wrong with the fields of an object, before it is looked at as its kind; a custom kind drops the fields that
+    /// it does not have.
+    fn check_fields(&self, object: &mut Object, duplicates: &[String]) -> FieldReport {
+        let schema = self.schema();
+        let value = Value::Object(std::mem::take(&mut object.0));
+        let report = validate_fields(&value, schema.as_ref().unwrap_or(Schema::any()), duplicates);
+        if let Value::Object(tree) = value {
+            object.0 = tree;
+        }
+        report
+    }
+    /// The schema that merges and field checks walk.
+    fn schema(&self) -> Option<Schema> {
+        let names = self.names();
+        crate::schema::of_kind(names.group, names.version, names.kind)
+    }
     /// Fills unset fields of the tree.
     ///
     /// # Errors
@@ -376,6 +507,8 @@ pub trait AnyKind: Send + Sync {
     fn prepare_create(&self, context: &Context, new: &mut Object);
     /// See [`Kind::prepare_update`].
     fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object);
+    /// See [`Kind::prepare_delete`].
+    fn prepare_delete(&self, context: &Context, new: &mut Object);
     /// See [`Kind::validate_create`].
     ///
     /// # Errors
@@ -401,17 +534,58 @@ pub trait AnyKind: Send + Sync {
     /// See [`Kind::validate_name`].
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::selectable_fields`].
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)>;
+    fn selectable_fields(&self, object: &Object) -> Vec<(Cow<'static, str>, String)>;
     /// See [`Kind::SELECTABLE`].
-    fn selectable(&self) -> &'static [&'static str];
+    fn selectable(&self) -> Words<'_>;
     /// See [`Kind::row`]; an object without the kind's shape shows its name and age.
     fn row(&self, object: &Object, now: Timestamp) -> Row;
     /// See [`Kind::mark_rows`].
-    fn mark_rows(&self, objects: &[Object], rows: &mut [Row]);
+    fn mark_rows(&self, _objects: &[Object], _rows: &mut [Row]) {}
     /// The name of the kind's schema definition, for example `io.k8s.api.apps.v1.Deployment`.
     fn schema_name(&self) -> String;
-    /// Adds the kind's JSON schema (and all it refers to) to the generator.
-    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
+    /// The OpenAPI schema of a kind that brings its own; it may refer to the definitions of the program.
+    fn openapi_schema(&self) -> Option<Value> {
+        None
+    }
+    /// Why nothing can be created now, if so.
+    fn refuses_create(&self) -> Option<&'static str> {
+        None
+    }
+    /// A warning for whoever asks for this version.
+    fn deprecation(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A kind of either origin.
+#[derive(Clone)]
+pub enum KindRef {
+    /// Written in the program.
+    Fixed(&'static dyn AnyKind),
+    /// Defined by a CustomResourceDefinition.
+    Custom(Arc<dyn AnyKind>),
+}
+
+impl std::ops::Deref for KindRef {
+    type Target = dyn AnyKind;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Fixed(kind) => *kind,
+            Self::Custom(kind) => &**kind,
+        }
+    }
+}
+
+/// The fields that `scale` is mapped on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// Path of the wanted replicas.
+    pub spec_replicas: Vec<Box<str>>,
+    /// Path of the observed replicas.
+    pub status_replicas: Vec<Box<str>>,
+    /// Path of the selector; empty when there is none.
+    pub selector: Vec<Box<str>>,
 }
 
 /// Keeps `status` on a write to the main resource and everything else on a write to `status`.

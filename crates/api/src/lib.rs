@@ -5,6 +5,7 @@
 //! from the table. Pure: no I/O, no clock, no randomness; what a decision needs of those arrives in [`kind::Context`].
 //! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
 
+pub mod apiextensions;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
@@ -33,7 +34,7 @@ pub mod view;
 pub mod visit;
 pub mod workload;
 
-pub use kind::{AnyKind, Context, Kind, Part, Scope, Subresource, Verb};
+pub use kind::{AnyKind, Context, Kind, KindRef, Part, Scope, Subresource, Verb};
 pub use registry::{BODIES, KINDS, by_kind, by_resource};
 
 #[cfg(test)]

@@ -150,8 +150,8 @@ fn known_finalizers(errors: &mut ErrorList, path: &Path, object: &Object, metada
         .split_once('/')
         .map_or("", |(group, _)| group);
     let strict = match group {
-        "rbac.authorization.k8s.io" | "coordination.k8s.io" => false,
-        group => !group.contains('.') || group.ends_with(".k8s.io"),
+        "apiextensions.k8s.io" | "coordination.k8s.io" | "rbac.authorization.k8s.io" => false,
+        group => crate::KINDS.iter().any(|kind| kind.names().group == group),
     };
     if !strict {
         return;

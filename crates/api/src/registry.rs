@@ -2,8 +2,8 @@
 
 use crate::kind::{AnyKind, Erased};
 use crate::{
-    apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
-    discovery, events, networking, node, policy, rbac, scheduling, storage,
+    apiextensions, apps, authentication, authorization, autoscaling, batch, certificates,
+    coordination, core, discovery, events, networking, node, policy, rbac, scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -59,6 +59,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<node::runtimeclass::RuntimeClass>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),
     &Erased::<scheduling::priorityclass::PriorityClass>::new(),
+    &Erased::<apiextensions::customresourcedefinition::CustomResourceDefinition>::new(),
 ];
 
 /// Kinds that are only bodies of sub-resources: `serviceaccounts/token`, `pods/eviction`, `*/scale`.

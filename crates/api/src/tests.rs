@@ -216,8 +216,8 @@ fn selectable_fields_are_those_that_are_announced() {
     for kind in all() {
         let object = created(&minimal(kind));
         let fields = kind.selectable_fields(&object);
-        let names: BTreeSet<&str> = fields.iter().map(|(name, _)| *name).collect();
-        let announced: BTreeSet<&str> = kind.selectable().iter().copied().collect();
+        let names: BTreeSet<&str> = fields.iter().map(|(name, _)| &**name).collect();
+        let announced: BTreeSet<&str> = kind.selectable().iter().collect();
         assert_eq!(names, announced, "{}", file_name(kind));
     }
 }

@@ -33,6 +33,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     own.ensure(&published.unwrap_or_default()).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
+    tokio::spawn(crate::custom::settle::keep(Arc::downgrade(server)));
     Ok(())
 }
 

@@ -11,7 +11,6 @@ use crate::call::Call;
 use crate::negotiate::{Media, body_media};
 use crate::protobuf;
 use crate::resource::Resource;
-use crate::schemas;
 
 /// Reads the whole body.
 ///
@@ -70,6 +69,11 @@ pub(crate) async fn object(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Object, ApiError> {
+    // Custom kinds have no protobuf.
+    if resource.kind.may_be_outdated() && body_media(&call.headers)? == Media::Protobuf {
+        let known = ["application/json", "application/yaml"];
+        return Err(ApiError::unsupported_media_type(&known));
+    }
     let Decoded {
         mut object,
         duplicates,
@@ -85,7 +89,9 @@ pub(crate) async fn object(
 /// # Errors
 /// 400.
 pub(crate) fn default(resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
-    remove_nulls(object);
+    if !resource.kind.keeps_nulls() {
+        remove_nulls(object);
+    }
     resource
         .kind
         .default(object)
@@ -152,7 +158,7 @@ pub(crate) fn check_fields(
     duplicates: &[String],
 ) -> Result<(), ApiError> {
     let mode = field_validation(call)?;
-    let report = schemas::check(resource.kind, object, duplicates);
+    let report = resource.kind.check_fields(object, duplicates);
     if let Some(why) = report.type_error {
         return Err(wrong_shape(resource, &why));
     }

@@ -16,6 +16,7 @@ mod bootstrap;
 mod cache;
 mod call;
 mod connect;
+mod custom;
 mod decode;
 mod discovery;
 mod flow;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use api::kind::Names;
+use api::kind::Named;
 use parking_lot::Mutex;
 
 use crate::call::Call;
@@ -80,7 +80,7 @@ impl Metrics {
     }
 
     /// Counts a watch in.
-    pub(crate) fn watch(self: &Arc<Self>, names: &Names) -> WatchGuard {
+    pub(crate) fn watch(self: &Arc<Self>, names: &Named<'_>) -> WatchGuard {
         let key = (
             names.group.to_owned(),
             names.version.to_owned(),
@@ -192,7 +192,9 @@ impl InFlight<'_> {
             "update" => "PUT".to_owned(),
             other => other.to_ascii_uppercase(),
         };
-        let subresource = found.and_then(|r| r.subresource(&info.subresource));
+        let subresource = found
+            .as_ref()
+            .and_then(|r| r.subresource(&info.subresource));
         let labels = [
             own(&info.group),
             own(&info.version),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Response, StatusCode};
 use machinery::ApiError;
-use machinery::openapi::{ServedResource, ServedSubresource, v2, v3};
+use machinery::openapi::{Definitions, ServedResource, ServedSubresource, v2, v3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
@@ -18,19 +18,104 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::discovery::Shown;
 use crate::negotiate::Form;
+use crate::resource::Resource;
 use crate::respond;
+use crate::server::Server;
 
 const VERSION: &str = "v1.37.0";
 /// What is asked for with an `@` is answered without: Go's own parser of media types takes no `@`.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-static RESOURCES: LazyLock<Vec<ServedResource>> =
+/// What the program itself serves.
+static FIXED: LazyLock<Vec<ServedResource>> =
     LazyLock::new(|| api::KINDS.iter().map(|kind| served(*kind)).collect());
 
-/// The hash of each document that was made, by path and form.
+/// The hash of each document of the program's own group versions, by path.
 #[derive(Default)]
 pub(crate) struct Hashes {
     index: OnceLock<BTreeMap<String, String>>,
+}
+
+/// What is served now, custom kinds included.
+struct Served {
+    resources: Vec<ServedResource>,
+    custom: Vec<Resource>,
+}
+
+impl Served {
+    fn now(server: &Server) -> Self {
+        let custom = server.resources().all();
+        let custom: Vec<_> = custom
+            .into_iter()
+            .filter(|r| r.kind.may_be_outdated())
+            .collect();
+        let own = custom.iter().map(|r| served(&*r.kind));
+        Self {
+            resources: FIXED.iter().cloned().chain(own).collect(),
+            custom,
+        }
+    }
+
+    /// The definitions of a name: those of custom kinds, and what they refer to.
+    fn definitions(&self, name: &str, second: bool) -> Option<Definitions> {
+        let (own, is_list) = match name.strip_suffix("List") {
+            Some(own) if self.custom.iter().any(|r| r.kind.schema_name() == own) => (own, true),
+            _ => (name, false),
+        };
+        let found = self.custom.iter().find(|r| r.kind.schema_name() == own);
+        let Some(found) = found else {
+            return schema::definitions(name);
+        };
+        let mut json = found.kind.openapi_schema()?;
+        if second {
+            simplify(&mut json);
+        }
+        let mut all = schema::definitions(if is_list {
+            LIST_META_HOLDER
+        } else {
+            META_HOLDER
+        })?;
+        all.retain(|name, _| name.contains(".apis.meta.v1."));
+        all.insert(own.to_owned(), json);
+        if is_list {
+            let kind = found.names().kind;
+            all.insert(name.to_owned(), schema::list_definition(own, kind));
+        }
+        Some(all)
+    }
+}
+
+/// Kinds whose definitions bring those of metadata with them.
+const META_HOLDER: &str = "io.k8s.api.core.v1.ConfigMap";
+const LIST_META_HOLDER: &str = "io.k8s.api.core.v1.ConfigMapList";
+
+/// What version 2 cannot say goes; a client that sees less objects to less.
+fn simplify(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    for key in ["anyOf", "oneOf", "allOf", "not"] {
+        map.remove(key);
+    }
+    let nullable = map.remove("nullable") == Some(Value::Bool(true));
+    if nullable || map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+        map.remove("items");
+        let is_object = map.contains_key("properties");
+        let meta = map
+            .get("properties")
+            .and_then(|p| p.get("metadata"))
+            .cloned();
+        map.remove("properties");
+        if nullable {
+            map.remove("type");
+        } else if let (true, Some(meta)) = (is_object, meta) {
+            map.insert("properties".to_owned(), json!({"metadata": meta}));
+        }
+    }
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(simplify);
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(simplify);
+    }
 }
 
 /// Answers a path below `/openapi`.
@@ -72,8 +157,11 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
     let protobuf = accept.contains("com.github.proto-openapi.spec.v2");
+    let server = call.server.clone();
     let bytes = build(move || {
-        let document = v2::document(&RESOURCES, schema::definitions, VERSION);
+        let now = Served::now(&server);
+        let source = |name: &str| now.definitions(name, true);
+        let document = v2::document(&now.resources, &source, VERSION);
         match protobuf {
             true => v2::encode_protobuf(&document),
             false => Bytes::from(serde_json::to_vec(&document).unwrap_or_default()),
@@ -88,8 +176,12 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 async fn third(call: &Call, path: String) -> Result<Response<Body>, ApiError> {
-    match build(move || document(&path).map(|d| serde_json::to_vec(&d).unwrap_or_default())).await?
-    {
+    let server = call.server.clone();
+    let made = move || {
+        let now = Served::now(&server);
+        document(&now, &path).map(|d| serde_json::to_vec(&d).unwrap_or_default())
+    };
+    match build(made).await? {
         None => Ok(respond::text(404, "404 page not found\n")),
         Some(bytes) => Ok(with_etag(call, "application/json", bytes.into())),
     }
@@ -131,22 +223,42 @@ fn hash(bytes: &[u8]) -> String {
 async fn index(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     let server = call.server.clone();
     build(move || {
+        let own = Served {
+            resources: FIXED.clone(),
+            custom: Vec::new(),
+        };
         let make = || {
-            let hashed = paths().into_iter().filter_map(|path| {
-                let bytes = serde_json::to_vec(&document(&path)?).ok()?;
+            let hashed = paths(&own).into_iter().filter_map(|path| {
+                let bytes = serde_json::to_vec(&document(&own, &path)?).ok()?;
                 Some((path, hash(&bytes)))
             });
             hashed.collect()
         };
-        server.openapi().index.get_or_init(make).clone()
+        let mut index = server.openapi().index.get_or_init(make).clone();
+        // The documents of custom kinds are many and may be large: what they are made of tells as well whether they change.
+        for resource in Served::now(&server).custom {
+            let names = resource.names();
+            let (group, version) = (names.group, names.version);
+            let custom = server.resources().custom();
+            let Some(mark) = custom.fingerprint(group, version) else {
+                continue;
+            };
+            let path = format!("apis/{group}");
+            index
+                .entry(path.clone())
+                .or_insert_with(|| hash(path.as_bytes()));
+            let path = format!("{path}/{version}");
+            index.insert(path, hash(mark.as_bytes()));
+        }
+        index
     })
     .await
 }
 
 /// The paths that have a document.
-fn paths() -> Vec<String> {
+fn paths(now: &Served) -> Vec<String> {
     let mut paths = vec!["api".to_owned(), "apis".to_owned()];
-    for resource in RESOURCES.iter() {
+    for resource in &now.resources {
         match resource.group.as_str() {
             "" => paths.push(format!("api/{}", resource.version)),
             group => {
@@ -160,20 +272,19 @@ fn paths() -> Vec<String> {
     paths
 }
 
-fn document(path: &str) -> Option<Value> {
-    if !paths().iter().any(|known| known == path) {
+fn document(now: &Served, path: &str) -> Option<Value> {
+    let source = |name: &str| now.definitions(name, false);
+    if !paths(now).iter().any(|known| known == path) {
         return None;
     }
     let segments: Vec<&str> = path.split('/').collect();
     Some(match segments.as_slice() {
-        ["api"] => v3::core_versions_document(schema::definitions),
-        ["apis"] => v3::groups_document(schema::definitions),
-        ["api", version] => {
-            v3::group_version_document("", version, &RESOURCES, schema::definitions)
-        }
-        ["apis", group] => v3::group_document(group, schema::definitions),
+        ["api"] => v3::core_versions_document(&source),
+        ["apis"] => v3::groups_document(&source),
+        ["api", version] => v3::group_version_document("", version, &now.resources, &source),
+        ["apis", group] => v3::group_document(group, &source),
         ["apis", group, version] => {
-            v3::group_version_document(group, version, &RESOURCES, schema::definitions)
+            v3::group_version_document(group, version, &now.resources, &source)
         }
         _ => return None,
     })
@@ -181,6 +292,10 @@ fn document(path: &str) -> Option<Value> {
 
 fn served(kind: &dyn AnyKind) -> ServedResource {
     let names = kind.names();
+    let definition = |group: &str, version: &str, name: &str| match name == names.kind {
+        true if kind.may_be_outdated() => kind.schema_name(),
+        _ => schema::definition_name(group, version, name),
+    };
     let subresources = kind.subresources().iter().map(|subresource| {
         let shown = Shown::of(kind, *subresource);
         let (group, version) = shown.group_version.unwrap_or((names.group, names.version));
@@ -188,7 +303,7 @@ fn served(kind: &dyn AnyKind) -> ServedResource {
             name: subresource.name().into(),
             group: group.into(),
             version: version.into(),
-            definition: schema::definition_name(group, version, &shown.kind),
+            definition: definition(group, version, &shown.kind),
             kind: shown.kind,
             verbs: shown.verbs.iter().map(|v| (*v).to_owned()).collect(),
         }
@@ -200,7 +315,7 @@ fn served(kind: &dyn AnyKind) -> ServedResource {
         plural: names.plural.into(),
         namespaced: kind.scope() == Scope::Namespaced,
         verbs: kind.verbs().iter().map(|v| v.as_str().to_owned()).collect(),
-        definition: schema::definition_name(names.group, names.version, names.kind),
+        definition: definition(names.group, names.version, names.kind),
         subresources: subresources.collect(),
     }
 }

@@ -7,7 +7,7 @@ use store::{Condition, Range};
 
 use crate::body::Body;
 use crate::call::Call;
-use crate::{discovery, openapi, respond};
+use crate::{custom, discovery, openapi, respond};
 
 /// Answers a path.
 pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -15,12 +15,15 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
         return Ok(respond::text(405, "405 method not allowed\n"));
     }
     let path = call.info.path.trim_end_matches('/');
+    if path.starts_with("/apis") || path.starts_with("/openapi") {
+        custom::wait_fresh(call).await?;
+    }
     if let Some(found) = discovery::answer(call) {
         return Ok(found);
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Ok(match segments.as_slice() {
-        [""] => respond::value(200, &call.form, &json!({"paths": root_paths()})),
+        [""] => respond::value(200, &call.form, &json!({"paths": root_paths(call)})),
         ["version"] => respond::value(200, &call.form, &version()),
         ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
         ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
@@ -64,7 +67,7 @@ fn go_architecture() -> &'static str {
     }
 }
 
-fn root_paths() -> Vec<String> {
+fn root_paths(call: &Call) -> Vec<String> {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -83,11 +86,11 @@ fn root_paths() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    for names in api::KINDS
-        .iter()
-        .map(|k| k.names())
-        .filter(|n| !n.group.is_empty())
-    {
+    for resource in call.server.resources().all() {
+        let names = resource.names();
+        if names.group.is_empty() {
+            continue;
+        }
         paths.push(format!("/apis/{}", names.group));
         paths.push(format!("/apis/{}/{}", names.group, names.version));
     }

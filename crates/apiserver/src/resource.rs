@@ -2,42 +2,51 @@
 
 use std::sync::Arc;
 
-use api::kind::Names;
-use api::{AnyKind, Scope, Subresource, Verb};
+use api::kind::{Named, compare_versions};
+use api::{AnyKind, KindRef, Scope, Subresource, Verb};
 use bytes::Bytes;
 use machinery::{ApiError, Object, names};
 use store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Follower};
+use crate::custom::CustomResources;
 
 /// One resource.
 #[derive(Clone)]
 pub(crate) struct Resource {
-    pub(crate) kind: &'static dyn AnyKind,
+    pub(crate) kind: KindRef,
     /// Absent for kinds that are asked and never kept.
     storage: Option<Arc<Storage>>,
 }
 
 /// Where objects of a resource are kept. Resources that are the same thing share it.
 pub(crate) struct Storage {
-    pub(crate) group: &'static str,
-    pub(crate) resource: &'static str,
+    pub(crate) group: Box<str>,
+    pub(crate) resource: Box<str>,
     /// The kind whose encoding is stored.
-    pub(crate) kind: &'static dyn AnyKind,
+    pub(crate) kind: KindRef,
     pub(crate) prefix: String,
     pub(crate) cache: Arc<Cache>,
+    /// True when the cache has been read.
+    pub(crate) loaded: watch::Sender<bool>,
+    /// Cancelled when nothing is kept here any more: the custom kind is another one now.
+    pub(crate) closed: CancellationToken,
 }
 
-/// All resources.
+/// All resources: those of the program, and custom ones, which come and go.
 pub(crate) struct Resources {
-    all: Vec<Resource>,
+    fixed: Vec<Resource>,
     storages: Vec<Arc<Storage>>,
+    custom: Arc<CustomResources>,
 }
 
 impl Resources {
     /// Makes the resources of the table of kinds. `followers` gives those who follow a stored resource.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
+        custom: Arc<CustomResources>,
         mut followers: impl FnMut(&str, &str) -> Vec<Follower>,
     ) -> Self {
         let mut storages: Vec<Arc<Storage>> = Vec::new();
@@ -46,63 +55,67 @@ impl Resources {
             if names.stored_as.is_some() || !is_kept(kind) {
                 continue;
             }
-            let (group, resource) = (names.group, names.plural);
-            let prefix = match group {
-                "" => format!("/registry/{resource}/"),
-                group => format!("/registry/{group}/{resource}/"),
-            };
-            let followers = followers(group, resource);
-            let bytes = Bytes::from(prefix.clone().into_bytes());
-            let cache = Arc::new(Cache::new(kind, bytes, store.clone(), followers));
-            let storage = Storage {
-                group,
-                resource,
-                kind,
-                prefix,
-                cache,
-            };
+            let followers = followers(names.group, names.plural);
+            let storage = Storage::new(KindRef::Fixed(kind), store, followers);
             storages.push(Arc::new(storage));
         }
-        let all = api::KINDS.iter().map(|&kind| {
+        let fixed = api::KINDS.iter().map(|&kind| {
             let names = kind.names();
             let place = names.stored_as.unwrap_or((names.group, names.plural));
-            let storage = storages.iter().find(|s| (s.group, s.resource) == place);
+            let storage = storages.iter().find(|s| s.is(place.0, place.1));
             Resource {
-                kind,
+                kind: KindRef::Fixed(kind),
                 storage: storage.filter(|_| is_kept(kind)).cloned(),
             }
         });
         Self {
-            all: all.collect(),
+            fixed: fixed.collect(),
             storages,
+            custom,
         }
     }
 
-    /// The resource at a path.
-    pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Resource> {
-        let asked = (group, version, plural);
-        self.all
-            .iter()
-            .find(|r| (r.names().group, r.names().version, r.names().plural) == asked)
+    /// The resource at a path. A custom kind never hides one of the program.
+    pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<Resource> {
+        let found = self.fixed.iter().find(|r| r.is(group, version, plural));
+        found
+            .cloned()
+            .or_else(|| self.custom.get(group, version, plural))
+    }
+
+    /// Every resource: those of the program in the order of their table, then the custom ones by group, best versions first.
+    pub(crate) fn all(&self) -> Vec<Resource> {
+        let mut custom = self.custom.all();
+        custom.sort_by(|a, b| {
+            let (a, b) = (a.names(), b.names());
+            let by_version = compare_versions(a.version, b.version);
+            a.group
+                .cmp(b.group)
+                .then(by_version)
+                .then(a.plural.cmp(b.plural))
+        });
+        self.fixed.iter().cloned().chain(custom).collect()
     }
 
     /// Whether a group version is served at all.
     pub(crate) fn serves(&self, group: &str, version: &str) -> bool {
-        self.all
-            .iter()
-            .any(|r| r.names().group == group && r.names().version == version)
+        let fits = |r: &Resource| r.names().group == group && r.names().version == version;
+        self.fixed.iter().any(fits) || self.custom.all().iter().any(fits)
     }
 
-    /// The place where a resource is kept.
+    /// The place where a resource of the program is kept.
     pub(crate) fn storage(&self, group: &str, resource: &str) -> Option<&Arc<Storage>> {
-        self.storages
-            .iter()
-            .find(|s| s.group == group && s.resource == resource)
+        self.storages.iter().find(|s| s.is(group, resource))
     }
 
-    /// Every place.
+    /// Every place of the program's resources.
     pub(crate) fn storages(&self) -> impl Iterator<Item = &Arc<Storage>> {
         self.storages.iter()
+    }
+
+    /// The custom ones.
+    pub(crate) fn custom(&self) -> &Arc<CustomResources> {
+        &self.custom
     }
 }
 
@@ -112,9 +125,34 @@ fn is_kept(kind: &dyn AnyKind) -> bool {
 }
 
 impl Resource {
+    /// A custom resource.
+    pub(crate) fn custom(kind: KindRef, storage: Arc<Storage>) -> Self {
+        let storage = Some(storage);
+        Self { kind, storage }
+    }
+
     /// The names of the kind.
-    pub(crate) fn names(&self) -> &'static Names {
+    pub(crate) fn names(&self) -> Named<'_> {
         self.kind.names()
+    }
+
+    /// Whether it is found under this path.
+    pub(crate) fn is(&self, group: &str, version: &str, plural: &str) -> bool {
+        let names = self.names();
+        (names.group, names.version, names.plural) == (group, version, plural)
+    }
+
+    /// Waits until the cache has been read: that of a custom kind is, soon after the kind came up.
+    pub(crate) async fn ready(&self) {
+        if let Some(storage) = &self.storage {
+            // It is read or the server ends.
+            let _ = storage.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        }
+    }
+
+    /// The kind in whose form objects are stored.
+    pub(crate) fn stored_kind(&self) -> Option<&KindRef> {
+        self.storage.as_ref().map(|s| &s.kind)
     }
 
     /// Whether objects live in namespaces.
@@ -136,8 +174,10 @@ impl Resource {
     /// # Errors
     /// 405: the kind is asked and never kept.
     pub(crate) fn storage(&self, action: &str) -> Result<&Arc<Storage>, ApiError> {
-        let names = self.names();
-        let refused = || ApiError::method_not_supported(names.group, names.plural, action);
+        let refused = || {
+            let names = self.names();
+            ApiError::method_not_supported(names.group, names.plural, action)
+        };
         self.storage.as_ref().ok_or_else(refused)
     }
 
@@ -188,7 +228,7 @@ impl Resource {
 
     /// The object as this resource shows it.
     pub(crate) fn present(&self, mut object: Object) -> Object {
-        if self.is_converted() {
+        if self.is_converted() || self.kind.may_be_outdated() {
             self.kind.from_stored(&mut object);
         }
         object
@@ -196,6 +236,33 @@ impl Resource {
 }
 
 impl Storage {
+    /// The place of a kind, with a cache that has not been read yet.
+    pub(crate) fn new(kind: KindRef, store: &Arc<dyn Store>, followers: Vec<Follower>) -> Self {
+        let (group, resource) = {
+            let names = kind.names();
+            (Box::from(names.group), Box::from(names.plural))
+        };
+        let prefix = match &*group {
+            "" => format!("/registry/{resource}/"),
+            group => format!("/registry/{group}/{resource}/"),
+        };
+        let bytes = Bytes::from(prefix.clone().into_bytes());
+        let cache = Arc::new(Cache::new(kind.clone(), bytes, store.clone(), followers));
+        Self {
+            group,
+            resource,
+            kind,
+            prefix,
+            cache,
+            loaded: watch::Sender::new(false),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    fn is(&self, group: &str, resource: &str) -> bool {
+        *self.group == *group && *self.resource == *resource
+    }
+
     /// The whole key of a key below the prefix.
     pub(crate) fn full_key(&self, key: &str) -> Bytes {
         Bytes::from([self.prefix.as_bytes(), key.as_bytes()].concat())

@@ -14,7 +14,7 @@ use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::resource::Resource;
 use crate::server::Server;
-use crate::{connect, impersonate, paths, read, respond, virtuals, write};
+use crate::{connect, custom, impersonate, paths, read, respond, virtuals, write};
 
 /// A request that is not open by nature is answered in this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -82,21 +82,35 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
     if !info.is_resource {
         return paths::answer(call).await;
     }
-    let found = call
-        .server
-        .resources()
-        .get(&info.group, &info.version, &info.resource);
-    let Some(resource) = found.cloned() else {
+    let Some(resource) = find(call).await? else {
         if call.server.resources().serves(&info.group, &info.version) {
             return Err(ApiError::path_not_found());
         }
         return Ok(respond::text(404, "404 page not found\n"));
     };
     check_scope(call, &resource)?;
+    resource.ready().await;
+    resource
+        .kind
+        .deprecation()
+        .into_iter()
+        .for_each(|text| call.warn(text));
     if !info.subresource.is_empty() {
         return subresource(call, &resource, body).await;
     }
     main_resource(call, &resource, body).await
+}
+
+/// The resource of the path. What is not there may be defined in this moment: an object is read from the store, and a client
+/// that has seen a definition established there finds it served.
+async fn find(call: &Call) -> Result<Option<Resource>, ApiError> {
+    let (resources, info) = (call.server.resources(), &call.info);
+    let get = || resources.get(&info.group, &info.version, &info.resource);
+    if let Some(found) = get() {
+        return Ok(Some(found));
+    }
+    custom::wait_fresh(call).await?;
+    Ok(get())
 }
 
 /// A path must have the shape that the resource's scope asks for (security lesson 2019-11247).
@@ -174,12 +188,10 @@ async fn subresource(
         (Subresource::Part(part), "patch") => {
             write::patch::patch(call, resource, write::Target::Part(part), body).await
         }
-        (Subresource::Scale { .. }, "get") => write::scale::get(call, resource, subresource).await,
-        (Subresource::Scale { .. }, "update") => {
-            write::scale::update(call, resource, subresource, body).await
-        }
+        (Subresource::Scale { .. }, "get") => write::scale::get(call, resource).await,
+        (Subresource::Scale { .. }, "update") => write::scale::update(call, resource, body).await,
         (Subresource::Scale { .. }, "patch") => {
-            write::patch::patch(call, resource, write::Target::Scale(subresource), body).await
+            write::patch::patch(call, resource, write::Target::Scale, body).await
         }
         (Subresource::Binding, "create") => write::binding::bind(call, resource, body).await,
         (Subresource::Eviction, "create") => write::eviction::evict(call, resource, body).await,

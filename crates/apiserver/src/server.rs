@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::allocate::Books;
 use crate::cache::{Change, Follower, Selection};
 use crate::connect::client::KubeletTls;
+use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::openapi::Hashes;
@@ -117,8 +118,11 @@ impl Server {
         let rbac = Arc::new(Shared::new(Index::default()));
         let nodes = Arc::new(Shared::new(Graph::default()));
         let books = Arc::new(Books::new(config.service_cidr, config.node_ports));
-        let resources = Resources::new(&config.store, |group, resource| {
-            followers(group, resource, &rbac, &nodes, &books)
+        let shutdown = CancellationToken::new();
+        let custom = CustomResources::new(config.store.clone(), shutdown.clone());
+        let custom = Arc::new(custom);
+        let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
+            followers(group, resource, &rbac, &nodes, &books, &custom)
         });
         let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Privileged)];
         authorizers.extend(config.policy.modes.iter().map(|mode| match mode {
@@ -140,7 +144,7 @@ impl Server {
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             policy: config.policy,
             openapi: Hashes::default(),
-            shutdown: CancellationToken::new(),
+            shutdown,
             settings: Settings {
                 advertise_address: config.advertise_address,
                 advertise_port: config.advertise_port,
@@ -157,8 +161,12 @@ impl Server {
     async fn load(&self) -> Result<(), StartError> {
         let mut loads = JoinSet::new();
         for storage in self.resources.storages() {
-            let cache = storage.cache.clone();
-            loads.spawn(async move { cache.load().await.map(|watch| (cache, watch)) });
+            let storage = storage.clone();
+            loads.spawn(async move {
+                let watch = storage.cache.load().await?;
+                storage.loaded.send_replace(true);
+                Ok::<_, StoreError>((storage.cache.clone(), watch))
+            });
         }
         while let Some(loaded) = loads.join_next().await {
             let Ok(loaded) = loaded else { continue };
@@ -263,6 +271,7 @@ fn followers(
     rbac: &Arc<Shared<Index>>,
     nodes: &Arc<Shared<Graph>>,
     books: &Arc<Books>,
+    custom: &Arc<CustomResources>,
 ) -> Vec<Follower> {
     let for_rbac = group == access::rbac::GROUP;
     let for_nodes = matches!(
@@ -291,6 +300,10 @@ fn followers(
                 |k, ns, n| graph.write().delete(k, ns, n),
             );
         }));
+    }
+    if (group, resource) == (custom::GROUP, custom::RESOURCE) {
+        let custom = custom.clone();
+        followers.push(Box::new(move |change| custom.apply(change)));
     }
     if (group, resource) == ("", "services") {
         let books = books.clone();

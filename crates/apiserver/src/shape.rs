@@ -68,8 +68,8 @@ impl Shaper {
             && !self.resource.is_converted()
     }
 
-    fn kind(&self) -> &'static dyn AnyKind {
-        self.resource.kind
+    fn kind(&self) -> &dyn AnyKind {
+        &*self.resource.kind
     }
 
     /// One object, as a stored tree, in shape.
@@ -125,7 +125,7 @@ impl Shaper {
                     object.into_value()
                 });
                 json!({
-                    "kind": format!("{}List", names.kind), "apiVersion": names.api_version(),
+                    "kind": names.list_kind(), "apiVersion": names.api_version(),
                     "metadata": metadata, "items": items.collect::<Vec<_>>(),
                 })
             }
@@ -145,7 +145,7 @@ impl Shaper {
             true => kind
                 .columns()
                 .iter()
-                .map(machinery::table::Column::definition)
+                .map(machinery::table::ColumnOf::definition)
                 .collect(),
             false => Value::Null,
         };

@@ -15,6 +15,9 @@ pub mod v3;
 
 pub use schemas::Definitions;
 
+/// Gives the JSON schemas of a definition and of all that it refers to, by name; none if the name is unknown.
+pub type Source<'a> = &'a dyn Fn(&str) -> Option<Definitions>;
+
 /// A kind that is served, and what can be done with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServedResource {

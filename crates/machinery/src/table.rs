@@ -4,20 +4,23 @@ use serde_json::{Value, json};
 
 /// One column's definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct ColumnOf<'a> {
     /// Heading.
-    pub name: &'static str,
+    pub name: &'a str,
     /// `string`, `integer`, `number`, `boolean` or `date`.
-    pub kind: &'static str,
+    pub kind: &'a str,
     /// `name` for the column that identifies the row, else empty.
-    pub format: &'static str,
+    pub format: &'a str,
     /// Shown to those who ask for the column's meaning.
-    pub description: &'static str,
+    pub description: &'a str,
     /// 0 is always shown; anything above only by `-o wide`.
     pub priority: i32,
 }
 
-impl Column {
+/// A column that is written in the program.
+pub type Column = ColumnOf<'static>;
+
+impl ColumnOf<'_> {
     /// The definition on the wire.
     pub fn definition(&self) -> Value {
         json!({

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Equality in which 1 and 1.0 are the same number.
-pub(crate) fn same(a: &Value, b: &Value) -> bool {
+pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
         (Value::Array(a), Value::Array(b)) => {
@@ -18,7 +18,7 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// A value as Go's `%v` shows it.
-pub(crate) fn go_display(value: &Value) -> String {
+pub fn go_display(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
@@ -35,7 +35,7 @@ pub(crate) fn go_display(value: &Value) -> String {
 }
 
 /// The type of a value as Go's `%T` shows it.
-pub(crate) fn go_type(value: &Value) -> &'static str {
+pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

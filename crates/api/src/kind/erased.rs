@@ -1,13 +1,16 @@
 //! The face of a kind: the tree on one side, typed views on the other.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use jiff::Timestamp;
-use machinery::table::{Column, Row};
+use machinery::table::{ColumnOf, Row};
 use machinery::{ErrorList, Object};
 use serde_json::{Map, Value};
 
-use super::{AnyKind, Context, Kind, Names, Part, Scope, Subresource, Verb, name_and_age};
+use super::{
+    AnyKind, Context, Kind, Named, Part, ScalePaths, Scope, Subresource, Verb, Words, name_and_age,
+};
 
 /// Gives a [`Kind`] its object-safe face.
 pub struct Erased<K>(PhantomData<K>);
@@ -24,8 +27,8 @@ impl<K> Erased<K> {
 }
 
 impl<K: Kind> AnyKind for Erased<K> {
-    fn names(&self) -> &'static Names {
-        &K::NAMES
+    fn names(&self) -> Named<'_> {
+        K::NAMES
     }
     fn scope(&self) -> Scope {
         K::SCOPE
@@ -36,8 +39,23 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn subresources(&self) -> &'static [Subresource] {
         K::SUBRESOURCES
     }
-    fn columns(&self) -> &'static [Column] {
-        K::COLUMNS
+    fn columns(&self) -> Vec<ColumnOf<'_>> {
+        K::COLUMNS.to_vec()
+    }
+    fn scale(&self) -> Option<ScalePaths> {
+        let owned = |path: &[&str]| path.iter().map(|p| (*p).into()).collect();
+        K::SUBRESOURCES.iter().find_map(|s| match s {
+            Subresource::Scale {
+                spec_replicas,
+                status_replicas,
+                selector,
+            } => Some(ScalePaths {
+                spec_replicas: owned(spec_replicas),
+                status_replicas: owned(status_replicas),
+                selector: owned(selector),
+            }),
+            _ => None,
+        })
     }
     fn has_generation(&self) -> bool {
         K::HAS_GENERATION
@@ -86,6 +104,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object) {
         K::prepare_update(context, part, new, old);
     }
+    fn prepare_delete(&self, context: &Context, new: &mut Object) {
+        K::prepare_delete(context, new);
+    }
     fn validate_create(
         &self,
         context: &Context,
@@ -115,11 +136,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         K::validate_name(name, prefix)
     }
-    fn selectable_fields(&self, object: &Object) -> Vec<(&'static str, String)> {
-        K::selectable_fields(object)
+    fn selectable_fields(&self, object: &Object) -> Vec<(Cow<'static, str>, String)> {
+        let fields = K::selectable_fields(object).into_iter();
+        fields.map(|(name, value)| (name.into(), value)).collect()
     }
-    fn selectable(&self) -> &'static [&'static str] {
-        K::SELECTABLE
+    fn selectable(&self) -> Words<'_> {
+        Words::Fixed(K::SELECTABLE)
     }
     fn row(&self, object: &Object, now: Timestamp) -> Row {
         match object.view() {
@@ -132,9 +154,6 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn schema_name(&self) -> String {
         <K::Object as schemars::JsonSchema>::schema_name().into_owned()
-    }
-    fn add_schema(&self, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        generator.subschema_for::<K::Object>()
     }
 }
 
@@ -172,6 +191,8 @@ fn overlay_value(there: &mut Value, before: Option<&Value>, after: Value) {
                 overlay_value(slot, before.and_then(|b| b.get(i)), value);
             }
         }
+        // A whole number stays one where the view knows floats.
+        (Value::Number(slot), Value::Number(value)) if slot.as_f64() == value.as_f64() => {}
         (slot, value) if *slot != value => *slot = value,
         _ => {}
     }

@@ -54,6 +54,15 @@ pub fn definitions(name: &str) -> Option<Map<String, Value>> {
     Some(all)
 }
 
+/// The schema of a list of custom objects, whose definition is `name`.
+pub fn list_definition(name: &str, kind: &str) -> Value {
+    let reference = |name: &str| serde_json::json!({"$ref": format!("#/definitions/{name}")});
+    let metadata = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
+    let mut list = roots::list_schema(name, reference(name), metadata);
+    list["description"] = format!("{kind}List is a list of {kind}").into();
+    list
+}
+
 /// The crate's types always have metadata and say that it is required; the API does not ask for it.
 fn release_metadata(definition: &mut Value) {
     if let Some(Value::Array(required)) = definition.get_mut("required") {

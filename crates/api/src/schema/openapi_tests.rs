@@ -210,7 +210,7 @@ fn a_document_has_all_operations_and_schemas() {
         definition: definition_name("coordination.k8s.io", "v1", "Lease"),
         subresources: Vec::new(),
     };
-    let document = v3::group_version_document("coordination.k8s.io", "v1", &[lease], definitions);
+    let document = v3::group_version_document("coordination.k8s.io", "v1", &[lease], &definitions);
     expect![[r#"
         get /apis/coordination.k8s.io/v1/ getCoordinationV1APIResources
         get /apis/coordination.k8s.io/v1/leases listCoordinationV1LeaseForAllNamespaces
@@ -256,7 +256,7 @@ fn v3_documents_agree_with_the_reference() {
     let Some(resources) = resources else { return };
     let resources = resources.concat();
     for group in GROUPS {
-        let own = v3::group_version_document(group, "v1", &resources, definitions);
+        let own = v3::group_version_document(group, "v1", &resources, &definitions);
         let file = match group {
             "" => "api__v1_openapi.json".to_owned(),
             group => format!("apis__{group}__v1_openapi.json"),
@@ -305,7 +305,7 @@ fn the_v2_document_agrees_with_the_reference() {
         };
         resources.extend(more);
     }
-    let own = v2::document(&resources, definitions, "v1.37.0");
+    let own = v2::document(&resources, &definitions, "v1.37.0");
     let theirs = reference("live-1.36.2/openapi_v2.json").unwrap();
     let all = theirs["paths"].as_object().unwrap();
     let mut missing = Vec::new();

@@ -38,7 +38,7 @@ fn list_name<T: JsonSchema>() -> String {
     format!("{}List", T::schema_name())
 }
 
-fn list_schema(name: &str, items: Value, mut metadata: Value) -> Value {
+pub(super) fn list_schema(name: &str, items: Value, mut metadata: Value) -> Value {
     const CONVENTIONS: &str =
         "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
     let kind = name.rsplit('.').next().unwrap_or(name);

@@ -1,5 +1,6 @@
 //! One version of one object: the store's bytes, shared, and what selection needs to know of them.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use api::AnyKind;
@@ -11,7 +12,7 @@ use store::{KeyValue, Revision};
 #[derive(Debug)]
 struct Selectable {
     labels: Box<[(Box<str>, Box<str>)]>,
-    fields: Box<[(&'static str, Box<str>)]>,
+    fields: Box<[(Cow<'static, str>, Box<str>)]>,
 }
 
 /// One version of one object.
@@ -83,10 +84,18 @@ impl Entry {
             .strip_prefix(prefix)
             .and_then(|k| std::str::from_utf8(k).ok());
         let key = key.ok_or_else(malformed)?;
-        let splice_at = splice_point(&kv.value).ok_or_else(malformed)?;
-        let object = serde_json::from_slice(&kv.value)
+        let mut object = serde_json::from_slice(&kv.value)
             .map(Object)
             .map_err(|_| malformed())?;
+        let mut raw = kv.value.clone();
+        if kind.may_be_outdated() {
+            let stored = object.clone();
+            kind.from_stored(&mut object);
+            if object != stored {
+                raw = object.encode();
+            }
+        }
+        let splice_at = splice_point(&raw).ok_or_else(malformed)?;
         let boxed = |(k, v): (&str, &str)| (k.into(), v.into());
         let fields = kind.selectable_fields(&object);
         let selectable = Selectable {
@@ -96,7 +105,7 @@ impl Entry {
         Ok(Self {
             key: key.into(),
             revision: kv.mod_revision,
-            raw: kv.value.clone(),
+            raw,
             splice_at,
             selectable: Arc::new(selectable),
             tree: OnceLock::new(),

@@ -86,7 +86,7 @@ impl Cache {
     }
 
     fn entry(&self, kv: &KeyValue) -> Option<Arc<Entry>> {
-        match Entry::new(self.kind, &self.prefix, kv) {
+        match Entry::new(&*self.kind, &self.prefix, kv) {
             Ok(entry) => Some(Arc::new(entry)),
             Err(error) => {
                 tracing::warn!(%error, "a stored object is left out");

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use api::AnyKind;
+use api::KindRef;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use machinery::{ApiError, Object};
@@ -126,7 +126,7 @@ pub(crate) type Follower = Box<dyn Fn(&Change) + Send + Sync>;
 
 /// The cache of one resource.
 pub(crate) struct Cache {
-    kind: &'static dyn AnyKind,
+    kind: KindRef,
     prefix: Bytes,
     store: Arc<dyn Store>,
     state: RwLock<State>,
@@ -162,7 +162,7 @@ pub(crate) enum Step {
 
 impl Cache {
     pub(crate) fn new(
-        kind: &'static dyn AnyKind,
+        kind: KindRef,
         prefix: Bytes,
         store: Arc<dyn Store>,
         followers: Vec<Follower>,

@@ -7,17 +7,23 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Shown, groups, kinds, subresources, verbs, versions};
+use super::{Shown, groups, of_version, subresources, verbs, versions};
 use crate::body::Body;
 use crate::call::Call;
+use crate::resource::Resource;
 use crate::respond;
 
 /// The document for the core group (`/api`) or for all others (`/apis`).
-pub(super) fn answer(call: &Call, core: bool, api_version: &str) -> Response<Body> {
-    let groups = if core { vec![""] } else { groups() };
+pub(super) fn answer(
+    call: &Call,
+    all: &[Resource],
+    core: bool,
+    api_version: &str,
+) -> Response<Body> {
+    let groups = if core { vec![""] } else { groups(all) };
     let document = json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),
-        "metadata": {}, "items": groups.into_iter().map(group).collect::<Vec<_>>(),
+        "metadata": {}, "items": groups.into_iter().map(|g| group(all, g)).collect::<Vec<_>>(),
     });
     let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let digest: String = Sha256::digest(&bytes)
@@ -45,21 +51,35 @@ pub(super) fn answer(call: &Call, core: bool, api_version: &str) -> Response<Bod
     response
 }
 
-fn group(name: &str) -> Value {
+fn group(all: &[Resource], name: &str) -> Value {
     let metadata = if name.is_empty() {
         json!({})
     } else {
         json!({"name": name})
     };
     let version = |version: &str| {
-        let resources: Vec<Value> = kinds(name, version).into_iter().map(resource).collect();
+        let resources: Vec<Value> = of_version(all, name, version)
+            .into_iter()
+            .map(resource)
+            .collect();
         json!({"version": version, "resources": resources, "freshness": "Current"})
     };
-    let versions: Vec<Value> = versions(name).into_iter().map(version).collect();
+    let versions: Vec<Value> = versions(all, name).into_iter().map(version).collect();
     json!({"metadata": metadata, "versions": versions})
 }
 
-fn resource(kind: &dyn AnyKind) -> Value {
+/// Custom kinds name their group and version.
+fn response_kind(kind: &dyn AnyKind, shown: &str) -> Value {
+    let names = kind.names();
+    let (group, version) = match kind.may_be_outdated() {
+        true => (names.group, names.version),
+        false => ("", ""),
+    };
+    json!({"group": group, "version": version, "kind": shown})
+}
+
+fn resource(resource: &Resource) -> Value {
+    let kind = &*resource.kind;
     let names = kind.names();
     let scope = if kind.scope() == Scope::Namespaced {
         "Namespaced"
@@ -68,14 +88,14 @@ fn resource(kind: &dyn AnyKind) -> Value {
     };
     let mut out = json!({
         "resource": names.plural,
-        "responseKind": {"group": "", "version": "", "kind": names.kind},
+        "responseKind": response_kind(kind, names.kind),
         "scope": scope, "singularResource": names.singular, "verbs": verbs(kind),
     });
     if !names.short.is_empty() {
-        out["shortNames"] = names.short.into();
+        out["shortNames"] = json!(names.short);
     }
     if !names.categories.is_empty() {
-        out["categories"] = names.categories.into();
+        out["categories"] = json!(names.categories);
     }
     let subresources = subresources(kind);
     if !subresources.is_empty() {
@@ -87,10 +107,13 @@ fn resource(kind: &dyn AnyKind) -> Value {
 
 fn subresource(kind: &dyn AnyKind, subresource: Subresource) -> Value {
     let shown = Shown::of(kind, subresource);
-    let (group, version) = shown.group_version.unwrap_or_default();
+    let response_kind = match shown.group_version {
+        Some((group, version)) => json!({"group": group, "version": version, "kind": shown.kind}),
+        None => response_kind(kind, &shown.kind),
+    };
     json!({
         "subresource": subresource.name(),
-        "responseKind": {"group": group, "version": version, "kind": shown.kind},
+        "responseKind": response_kind,
         "verbs": shown.verbs,
     })
 }

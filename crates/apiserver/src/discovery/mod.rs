@@ -15,15 +15,22 @@ use sha2::{Digest, Sha256};
 use crate::body::Body;
 use crate::call::Call;
 use crate::negotiate::conversions;
+use crate::resource::Resource;
 use crate::respond;
 
 /// Answers a discovery path; `None` when it is no such path.
 pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
+    let all = call.server.resources().all();
     let segments: Vec<&str> = call.info.path.trim_matches('/').split('/').collect();
     let document = match segments.as_slice() {
         ["api"] | ["apis"] if aggregated_version(call).is_some() => {
             let version = aggregated_version(call)?;
-            return Some(aggregated::answer(call, segments[0] == "api", &version));
+            return Some(aggregated::answer(
+                call,
+                &all,
+                segments[0] == "api",
+                &version,
+            ));
         }
         ["api"] => json!({
             "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{
@@ -32,11 +39,11 @@ pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
         }),
         ["apis"] => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups().into_iter().map(|g| group(g, false)).collect::<Vec<_>>(),
+            "groups": groups(&all).into_iter().map(|g| group(&all, g, false)).collect::<Vec<_>>(),
         }),
-        ["api", version] => resources("", version)?,
-        ["apis", name] => group(groups().into_iter().find(|g| g == name)?, true),
-        ["apis", group, version] => resources(group, version)?,
+        ["api", version] => resources(&all, "", version)?,
+        ["apis", name] => group(&all, groups(&all).into_iter().find(|g| g == name)?, true),
+        ["apis", group, version] => resources(&all, group, version)?,
         _ => return None,
     };
     Some(respond::value(200, &call.form, &document))
@@ -56,29 +63,22 @@ fn aggregated_version(call: &Call) -> Option<String> {
     known.then_some(first.version)
 }
 
-/// All named groups, in the order of the table.
-fn groups() -> Vec<&'static str> {
+/// All named groups, in order.
+fn groups(all: &[Resource]) -> Vec<&str> {
     let mut groups = Vec::new();
-    for group in api::KINDS
-        .iter()
-        .map(|k| k.names().group)
-        .filter(|g| !g.is_empty())
-    {
-        if !groups.contains(&group) {
+    for resource in all {
+        let group = resource.names().group;
+        if !group.is_empty() && !groups.contains(&group) {
             groups.push(group);
         }
     }
     groups
 }
 
-/// The versions of a group, in the order of the table.
-fn versions(group: &str) -> Vec<&'static str> {
+/// The versions of a group, in order.
+fn versions<'a>(all: &'a [Resource], group: &str) -> Vec<&'a str> {
     let mut versions = Vec::new();
-    for names in api::KINDS
-        .iter()
-        .map(|k| k.names())
-        .filter(|n| n.group == group)
-    {
+    for names in all.iter().map(Resource::names).filter(|n| n.group == group) {
         if !versions.contains(&names.version) {
             versions.push(names.version);
         }
@@ -86,20 +86,19 @@ fn versions(group: &str) -> Vec<&'static str> {
     versions
 }
 
-/// The kinds of a group version, by plural name.
-fn kinds(group: &str, version: &str) -> Vec<&'static dyn AnyKind> {
-    let mut kinds: Vec<_> = api::KINDS
-        .iter()
-        .copied()
-        .filter(|k| k.names().group == group && k.names().version == version)
-        .collect();
-    kinds.sort_by_key(|k| k.names().plural);
-    kinds
+/// The resources of a group version, by plural name.
+fn of_version<'a>(all: &'a [Resource], group: &str, version: &str) -> Vec<&'a Resource> {
+    let fits = |r: &&Resource| r.names().group == group && r.names().version == version;
+    let mut found: Vec<&Resource> = all.iter().filter(fits).collect();
+    found.sort_by_key(|r| r.names().plural);
+    // A custom kind never hides one of the program.
+    found.dedup_by_key(|r| r.names().plural);
+    found
 }
 
-fn group(name: &str, with_type: bool) -> Value {
+fn group(all: &[Resource], name: &str, with_type: bool) -> Value {
     let version = |v: &&str| json!({"groupVersion": format!("{name}/{v}"), "version": v});
-    let versions = versions(name);
+    let versions = versions(all, name);
     let mut out = Map::new();
     if with_type {
         out.insert("kind".into(), "APIGroup".into());
@@ -114,14 +113,15 @@ fn group(name: &str, with_type: bool) -> Value {
     Value::Object(out)
 }
 
-fn resources(group: &str, version: &str) -> Option<Value> {
-    let kinds = kinds(group, version);
-    if kinds.is_empty() {
+fn resources(all: &[Resource], group: &str, version: &str) -> Option<Value> {
+    let found = of_version(all, group, version);
+    if found.is_empty() {
         return None;
     }
     let mut all: Vec<Value> = Vec::new();
-    for kind in kinds {
-        all.push(resource(kind));
+    for found in found {
+        let kind = &*found.kind;
+        all.push(resource(found));
         all.extend(subresources(kind).into_iter().map(|s| subresource(kind, s)));
     }
     let mut out = json!({"kind": "APIResourceList", "groupVersion": group_version(group, version)});
@@ -140,7 +140,8 @@ fn group_version(group: &str, version: &str) -> String {
     }
 }
 
-fn resource(kind: &dyn AnyKind) -> Value {
+fn resource(resource: &Resource) -> Value {
+    let kind = &*resource.kind;
     let names = kind.names();
     let mut out = json!({
         "name": names.plural, "singularName": names.singular,
@@ -148,27 +149,26 @@ fn resource(kind: &dyn AnyKind) -> Value {
         "verbs": verbs(kind),
     });
     if !names.short.is_empty() {
-        out["shortNames"] = names.short.into();
+        out["shortNames"] = json!(names.short);
     }
     if !names.categories.is_empty() {
-        out["categories"] = names.categories.into();
+        out["categories"] = json!(names.categories);
     }
-    if kind.verbs().contains(&api::Verb::Get) {
-        // The hash of what is stored, which may be another group's kind.
-        let place = names.stored_as.unwrap_or((names.group, names.plural));
-        let is_stored = |k: &&&dyn AnyKind| (k.names().group, k.names().plural) == place;
-        let stored = api::KINDS
-            .iter()
-            .find(is_stored)
-            .map_or(names, |k| k.names());
+    // The hash of what is stored, which may be another kind.
+    if let Some(stored) = resource.stored_kind() {
+        let stored = stored.names();
         let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
         out["storageVersionHash"] = STANDARD.encode(&Sha256::digest(text)[..8]).into();
     }
     out
 }
 
+/// The verbs of a kind; one that is going takes nothing new.
 fn verbs(kind: &dyn AnyKind) -> Vec<&'static str> {
-    kind.verbs().iter().map(|v| v.as_str()).collect()
+    let going = kind.refuses_create().is_some();
+    let grows = |verb: &&str| matches!(*verb, "create" | "update" | "patch");
+    let verbs = kind.verbs().iter().map(|v| v.as_str());
+    verbs.filter(|verb| !going || !grows(verb)).collect()
 }
 
 /// The sub-resources of a kind, by name.

@@ -198,6 +198,19 @@ fn read_value(
             read_message(bytes, inner, &mut map, depth + 1)?;
             Some(Value::Object(map))
         }
+        (Type::Choice(inner), Wire::Bytes(bytes)) => {
+            let mut map = Map::new();
+            read_message(bytes, inner, &mut map, depth + 1)?;
+            let schema = map.remove("schema");
+            Some(match (schema, inner.ends_with("OrBool")) {
+                (Some(schema), _) => schema,
+                (None, true) => map.get("allows").cloned().unwrap_or(false.into()),
+                (None, false) => map
+                    .into_iter()
+                    .next()
+                    .map_or(Value::Array(Vec::new()), |(_, v)| v),
+            })
+        }
         (Type::Quantity, Wire::Bytes(bytes)) => Some(lossy(first_bytes(bytes, message)?).into()),
         (Type::Items(of), Wire::Bytes(bytes)) => {
             let mut items = Vec::new();

@@ -35,6 +35,8 @@ pub(super) enum Type {
     Map(Box<Type>),
     /// A list inside a message of its own.
     Items(Box<Type>),
+    /// A message of alternatives, which in JSON is the one that was chosen: the field `schema`, or else the other.
+    Choice(&'static str),
 }
 
 impl Type {
@@ -48,6 +50,9 @@ impl Type {
         }
         if let Some(of) = text.strip_prefix("Items") {
             return Self::Items(inner(of));
+        }
+        if let Some(message) = text.strip_prefix("Choice") {
+            return Self::Choice(message);
         }
         match text {
             "string" => Self::String,
@@ -69,7 +74,7 @@ impl Type {
         match self {
             Self::Bool => false.into(),
             Self::Int | Self::Float => 0.into(),
-            Self::Message(_) | Self::Map(_) => Value::Object(Map::new()),
+            Self::Message(_) | Self::Choice(_) | Self::Map(_) => Value::Object(Map::new()),
             Self::List(_) | Self::Items(_) => Value::Array(Vec::new()),
             _ => "".into(),
         }
@@ -127,7 +132,7 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
 pub(super) fn named() -> Vec<&'static str> {
     fn walk(of: &Type, out: &mut Vec<&'static str>) {
         match of {
-            Type::Message(name) => out.push(name),
+            Type::Message(name) | Type::Choice(name) => out.push(name),
             Type::List(of) | Type::Map(of) | Type::Items(of) => walk(of, out),
             _ => {}
         }

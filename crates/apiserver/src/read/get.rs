@@ -27,7 +27,7 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
     let found = fetch(call, storage, &key).await?;
     let found = found.ok_or_else(|| resource.not_found(&call.info.name))?;
     let malformed = || ApiError::internal("the stored object cannot be read");
-    if shaper.is_plain() {
+    if shaper.is_plain() && !resource.kind.may_be_outdated() {
         let bytes = spliced(&found.value, found.mod_revision).ok_or_else(malformed)?;
         return Ok(respond::json_bytes(200, &shaper.form, bytes));
     }

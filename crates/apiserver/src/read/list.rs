@@ -134,8 +134,8 @@ fn answer(
     }
     let names = shaper.resource.names();
     let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        names.kind,
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+        names.list_kind(),
         names.api_version()
     );
     let size: usize = snapshot.entries.iter().map(|e| e.len()).sum();

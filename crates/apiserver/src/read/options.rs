@@ -174,7 +174,7 @@ fn check_fields(resource: &Resource, selector: &fields::Selector) -> Result<(), 
         let field = requirement.field.as_str();
         let generic =
             field == "metadata.name" || (field == "metadata.namespace" && resource.is_namespaced());
-        if generic || known.contains(&field) {
+        if generic || known.contains(field) {
             continue;
         }
         return Err(ApiError::bad_request(match known.is_empty() {

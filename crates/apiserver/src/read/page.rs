@@ -116,7 +116,7 @@ pub(super) async fn read(
         let shown = *at.get_or_insert(found.revision);
         let (read, last) = (found.kvs.len(), found.kvs.last().map(|kv| kv.key.clone()));
         for (i, kv) in found.kvs.iter().enumerate() {
-            let Ok(entry) = Entry::new(storage.kind, storage.prefix.as_bytes(), kv) else {
+            let Ok(entry) = Entry::new(&*storage.kind, storage.prefix.as_bytes(), kv) else {
                 continue;
             };
             if entry.matches(selection) {

@@ -62,7 +62,8 @@ pub(crate) async fn watch(
         revision: start.revision,
         told_revision: start.revision,
         shutdown: call.server.shutdown_token(),
-        _counted: call.server.metrics().watch(resource.names()),
+        closed: storage.closed.clone(),
+        _counted: call.server.metrics().watch(&resource.names()),
         place: start.place,
     };
     let frames = futures::stream::unfold(watcher, |mut watcher| async move {
@@ -150,6 +151,8 @@ struct Watcher {
     told_revision: u64,
     deadline: Instant,
     shutdown: CancellationToken,
+    /// The kind has become another one.
+    closed: CancellationToken,
     _counted: WatchGuard,
 }
 
@@ -235,7 +238,7 @@ impl Watcher {
 
     /// Waits for more, or for the end.
     async fn wait(&mut self, mut cursor: Cursor) -> Option<Bytes> {
-        let shutdown = self.shutdown.clone();
+        let (shutdown, closed) = (self.shutdown.clone(), self.closed.clone());
         tokio::select! {
             changed = self.changed.changed() => {
                 if changed.is_ok() {
@@ -256,6 +259,7 @@ impl Watcher {
                 }
             }
             () = shutdown.cancelled() => None,
+            () = closed.cancelled() => None,
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) async fn bind(
 /// Answers POST on `bindings`, where the body alone says which pod is meant.
 pub(crate) async fn bind_named(call: &Call, body: RequestBody) -> Result<Response<Body>, ApiError> {
     let binding = decode::any(call, body).await?.object;
-    let pods = call.server.resources().get("", "v1", "pods").cloned();
+    let pods = call.server.resources().get("", "v1", "pods");
     let pods = pods.ok_or_else(ApiError::path_not_found)?;
     let call = call.redirected("pods", "binding", binding.name());
     store(&call, &pods, binding).await

@@ -80,6 +80,15 @@ async fn try_once(
     if ownership == Ownership::Update {
         managed::track(call, resource, options, Part::Main, None, &mut object);
     }
+    if let Some(why) = resource.kind.refuses_create() {
+        let names = resource.names();
+        return Err(ApiError::forbidden(
+            names.group,
+            names.plural,
+            object.name(),
+            why,
+        ));
+    }
     let operation = Operation::create(call, resource);
     admit::patience(&operation, &object).await;
     admit::mutate(&operation, &mut object, None)?;
@@ -147,7 +156,7 @@ fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), 
 }
 
 fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), ApiError> {
-    let mut errors = api::meta::validate_object_meta(resource.kind, object);
+    let mut errors = api::meta::validate_object_meta(&*resource.kind, object);
     let own = resource.kind.validate_create(&call.context(), object);
     errors.append(own.map_err(|error| decode::wrong_shape(resource, &error))?);
     if errors.is_empty() {

@@ -233,6 +233,9 @@ impl Attempt<'_> {
         admit::validate(&operation, &nothing, Some(&old)).map_err(CommitError::Failed)?;
         let mut new = old.clone();
         set_finalizers(&mut new, options.propagation);
+        self.resource
+            .kind
+            .prepare_delete(&self.call.context(), &mut new);
         let waits = self.set_deletion(&mut new, options);
         let done = !waits && new.finalizers().next().is_none() && !is_held(&new, self.resource);
         if options.dry_run {

@@ -30,14 +30,14 @@ fn with_writer<T>(
     part: Part,
     act: impl FnOnce(&Writer<'_>) -> T,
 ) -> T {
-    let schema = schemas::of(resource.kind);
+    let schema = schemas::of(&*resource.kind);
     act(&Writer {
         manager: &options.manager,
         api_version: &resource.names().api_version(),
         subresource: &call.info.subresource,
         now: call.now,
         schema: schema.as_ref().unwrap_or(Schema::any()),
-        reset_fields: &reset_fields(resource.kind, part),
+        reset_fields: &reset_fields(&*resource.kind, part),
     })
 }
 

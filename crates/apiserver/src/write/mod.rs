@@ -12,7 +12,7 @@ pub(crate) mod update;
 
 use std::time::Duration;
 
-use api::{Part, Subresource};
+use api::Part;
 use http::Response;
 use machinery::{ApiError, ErrorList, Object, Path};
 use serde_json::Value;
@@ -57,7 +57,7 @@ pub(crate) enum Target {
     /// A part of the object.
     Part(Part),
     /// Its scale.
-    Scale(Subresource),
+    Scale,
 }
 
 /// Options that every write has.
@@ -156,7 +156,7 @@ pub(crate) async fn commit_put(
         stored.set_type(&names.api_version(), names.kind);
     }
     let key = storage.full_key(key);
-    let is_event = storage.group.is_empty() && storage.resource == "events";
+    let is_event = storage.group.is_empty() && &*storage.resource == "events";
     let put = Op::Put {
         key: key.clone(),
         value: stored.encode(),
@@ -204,7 +204,7 @@ async fn commit(call: &Call, storage: &Storage, txn: Txn) -> Result<Revision, Co
             // Whoever has the answer finds his write in every view: authorization and admission included. Should the
             // cache be stuck, the write has still happened and is told so.
             if let Err(error) = storage.cache.wait_for(revision).await {
-                tracing::warn!(%error, revision, resource = storage.resource, "the watch cache is late");
+                tracing::warn!(%error, revision, resource = &*storage.resource, "the watch cache is late");
             }
             Ok(revision)
         }

@@ -25,6 +25,9 @@ const TYPES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
+/// What objects without merge keys take.
+const CUSTOM_TYPES: [&str; 3] = [TYPES[0], TYPES[1], TYPES[3]];
+
 /// A patch, read.
 pub(crate) enum Patch {
     Json(Value),
@@ -70,8 +73,8 @@ pub(crate) async fn patch(
     }
     let part = match target {
         Target::Part(part) => part,
-        Target::Scale(subresource) => {
-            return scale::patch(call, resource, subresource, &options, &patch).await;
+        Target::Scale => {
+            return scale::patch(call, resource, &options, &patch).await;
         }
     };
     if let Patch::Apply(mut applied) = patch {
@@ -133,6 +136,9 @@ impl Patch {
         match self {
             Self::Json(patch) => json::apply(&mut value, patch)?,
             Self::Merge(patch) => merge::apply(&mut value, patch),
+            Self::Strategic(_) if kind.is_some_and(|k| !k.merges_strategically()) => {
+                return Err(ApiError::unsupported_media_type(&CUSTOM_TYPES));
+            }
             Self::Strategic(patch) => {
                 let schema = kind.and_then(schemas::of);
                 strategic::apply(&mut value, patch, schema.as_ref())?;
@@ -154,7 +160,7 @@ impl Change for Patched<'_> {
     fn make(&self, current: &Object) -> Result<Object, ApiError> {
         let mut patched = self
             .patch
-            .apply_to(Some(self.resource.kind), current.clone())?;
+            .apply_to(Some(&*self.resource.kind), current.clone())?;
         decode::check_fields(self.call, self.resource, &mut patched, &self.duplicates)?;
         decode::default(self.resource, &mut patched)?;
         Ok(patched)

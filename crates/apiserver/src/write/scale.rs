@@ -2,7 +2,8 @@
 //!
 //! Behaviour: `pkg/registry/apps/deployment/storage` (`ScaleREST`) and its siblings.
 
-use api::{Part, Subresource};
+use api::Part;
+use api::kind::ScalePaths;
 use http::Response;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::{ApiError, ErrorList, Object, Path, labels};
@@ -19,32 +20,20 @@ use crate::read::get::fetch;
 use crate::resource::Resource;
 use crate::respond;
 
-#[derive(Clone, Copy)]
-struct Fields {
-    spec: &'static [&'static str],
-    status: &'static [&'static str],
-    selector: &'static [&'static str],
+fn fields(resource: &Resource) -> Result<ScalePaths, ApiError> {
+    resource.kind.scale().ok_or_else(ApiError::path_not_found)
 }
 
-fn fields(subresource: Subresource) -> Result<Fields, ApiError> {
-    match subresource {
-        Subresource::Scale {
-            spec_replicas,
-            status_replicas,
-            selector,
-        } => Ok(Fields {
-            spec: spec_replicas,
-            status: status_replicas,
-            selector,
-        }),
-        _ => Err(ApiError::path_not_found()),
+fn plain(path: &[Box<str>]) -> Vec<&str> {
+    path.iter().map(|part| &**part).collect()
+}
+
+/// The selector as text: custom kinds write it so, others have an object.
+fn selector_text(selector: Value) -> String {
+    if let Value::String(text) = selector {
+        return text;
     }
-}
-
-/// The scale of an object.
-fn scale_of(object: &Object, fields: Fields) -> Object {
-    let selector = object.at(fields.selector).cloned().unwrap_or(Value::Null);
-    let text = match serde_json::from_value::<LabelSelector>(selector.clone()) {
+    let selector = match serde_json::from_value::<LabelSelector>(selector.clone()) {
         Ok(typed)
             if selector.get("matchLabels").is_some()
                 || selector.get("matchExpressions").is_some() =>
@@ -54,17 +43,30 @@ fn scale_of(object: &Object, fields: Fields) -> Object {
         }
         _ => labels::Selector::from_map(&serde_json::from_value(selector).unwrap_or_default()),
     };
+    match selector.is_everything() {
+        true => String::new(),
+        false => selector.to_string(),
+    }
+}
+
+/// The scale of an object.
+fn scale_of(object: &Object, fields: &ScalePaths) -> Object {
+    let selector = object.at(&plain(&fields.selector)).cloned();
+    let text = selector_text(selector.unwrap_or(Value::Null));
     let number = |path: &[&str]| object.at(path).and_then(Value::as_i64).unwrap_or(0);
     let mut metadata = json!({"name": object.name(), "namespace": object.namespace(), "uid": object.uid(),
         "resourceVersion": object.resource_version()});
     metadata["creationTimestamp"] = object.meta_str("creationTimestamp").into();
     let mut spec = serde_json::Map::new();
-    if number(fields.spec) != 0 {
-        spec.insert("replicas".into(), number(fields.spec).into());
+    if number(&plain(&fields.spec_replicas)) != 0 {
+        spec.insert(
+            "replicas".into(),
+            number(&plain(&fields.spec_replicas)).into(),
+        );
     }
-    let mut status = json!({"replicas": number(fields.status)});
-    if !text.is_everything() {
-        status["selector"] = text.to_string().into();
+    let mut status = json!({"replicas": number(&plain(&fields.status_replicas))});
+    if !text.is_empty() {
+        status["selector"] = text.into();
     }
     let scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec,
@@ -74,22 +76,19 @@ fn scale_of(object: &Object, fields: Fields) -> Object {
 }
 
 /// Answers GET.
-pub(crate) async fn get(
-    call: &Call,
-    resource: &Resource,
-    subresource: Subresource,
-) -> Result<Response<Body>, ApiError> {
-    let fields = fields(subresource)?;
+pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Body>, ApiError> {
+    let fields = fields(resource)?;
     let storage = resource.storage("get")?;
     let key = resource.key(&call.info.namespace, &call.info.name)?;
     let found = fetch(call, storage, &key).await?;
     let found = found.ok_or_else(|| resource.not_found(&call.info.name))?;
     let object = decode_stored(&found.value, found.mod_revision);
     let object = object.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
+    let object = resource.present(object);
     Ok(respond::value(
         200,
         &call.form,
-        &scale_of(&object, fields).into_value(),
+        &scale_of(&object, &fields).into_value(),
     ))
 }
 
@@ -97,7 +96,6 @@ pub(crate) async fn get(
 pub(crate) async fn update(
     call: &Call,
     resource: &Resource,
-    subresource: Subresource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
@@ -106,15 +104,16 @@ pub(crate) async fn update(
         let why = format!("wrong object passed to Scale update: {}", scale.kind());
         return Err(ApiError::bad_request(why));
     }
-    let fields = fields(subresource)?;
+    let fields = fields(resource)?;
     let change = Rescale {
-        fields,
+        resource,
+        fields: &fields,
         wanted: &|_: &Object| Ok(scale.clone()),
-        named: true,
+        named: !scale.resource_version().is_empty(),
     };
     answer(
         call,
-        fields,
+        &fields,
         apply_change(call, resource, Some(Part::Main), &options, &change).await?,
     )
 }
@@ -123,13 +122,13 @@ pub(crate) async fn update(
 pub(crate) async fn patch(
     call: &Call,
     resource: &Resource,
-    subresource: Subresource,
     options: &WriteOptions,
     patch: &Patch,
 ) -> Result<Response<Body>, ApiError> {
-    let fields = fields(subresource)?;
+    let fields = fields(resource)?;
     let change = Rescale {
-        fields,
+        resource,
+        fields: &fields,
         wanted: &|current: &Object| match patch {
             // Replicas are all there is to apply.
             Patch::Apply(applied) => Ok(applied.clone()),
@@ -139,18 +138,24 @@ pub(crate) async fn patch(
     };
     answer(
         call,
-        fields,
+        &fields,
         apply_change(call, resource, Some(Part::Main), options, &change).await?,
     )
 }
 
-fn answer(call: &Call, fields: Fields, written: Written) -> Result<Response<Body>, ApiError> {
+fn answer(call: &Call, fields: &ScalePaths, written: Written) -> Result<Response<Body>, ApiError> {
     let scale = scale_of(&written.object, fields).into_value();
     Ok(respond::value(200, &call.form, &scale))
 }
 
+/// Whether an update has to name the version that it replaces.
+fn resource_needs_version(resource: &Resource) -> bool {
+    !resource.kind.unconditional_update()
+}
+
 struct Rescale<'a> {
-    fields: Fields,
+    resource: &'a Resource,
+    fields: &'a ScalePaths,
     wanted: &'a (dyn Fn(&Object) -> Result<Object, ApiError> + Send + Sync),
     named: bool,
 }
@@ -177,11 +182,18 @@ impl Change for Rescale<'_> {
             ));
         }
         let mut new = current.clone();
-        if let Some((last, parents)) = self.fields.spec.split_last() {
-            new.object_at_mut(parents)
-                .insert((*last).into(), replicas.into());
+        if let Some((last, parents)) = self.fields.spec_replicas.split_last() {
+            new.object_at_mut(&plain(parents))
+                .insert(last.to_string(), replicas.into());
         }
-        new.set_meta_str("resourceVersion", scale.resource_version());
+        let version = match (
+            scale.resource_version(),
+            resource_needs_version(self.resource),
+        ) {
+            ("", true) => current.resource_version(),
+            (given, _) => given,
+        };
+        new.set_meta_str("resourceVersion", version);
         if !scale.uid().is_empty() {
             new.set_meta_str("uid", scale.uid());
         }

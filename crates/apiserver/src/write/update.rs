@@ -263,7 +263,7 @@ impl Attempt<'_> {
         }
         // Upstream binds a pod past its update rules, so its generation stands still.
         let counts = self.part.is_some() && resource.kind.has_generation();
-        if counts && changed_beyond_status(new, old) {
+        if counts && changed_beyond_status(new, old, resource) {
             new.metadata_mut()
                 .insert("generation".into(), (old.generation() + 1).into());
         }
@@ -277,7 +277,7 @@ impl Attempt<'_> {
 
     fn validate(&self, new: &Object, old: &Object) -> Result<(), ApiError> {
         let mut errors = api::meta::validate_object_meta_update(new, old);
-        let kind = self.resource.kind;
+        let kind = &self.resource.kind;
         if let Some(part) = self.part {
             let own = kind.validate_update(&self.call.context(), part, new, old);
             errors.append(own.map_err(|error| decode::wrong_shape(self.resource, &error))?);
@@ -338,13 +338,15 @@ fn keep_server_metadata(new: &mut Object, old: &Object) {
     super::drop_empty(metadata);
 }
 
-/// Whether anything but metadata and status differs; the number that counts such changes goes up.
-fn changed_beyond_status(new: &Object, old: &Object) -> bool {
+/// Whether anything but metadata and status differs; the number that counts such changes goes up. The status of a custom
+/// kind without that sub-resource is a field like any other.
+fn changed_beyond_status(new: &Object, old: &Object, resource: &Resource) -> bool {
+    let plain_status = resource.kind.may_be_outdated() && resource.subresource("status").is_none();
     let counted = |object: &Object| {
         let keys = object
             .0
             .iter()
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"));
+            .filter(|(k, _)| *k != "metadata" && (plain_status || *k != "status"));
         keys.map(|(k, v)| (k.clone(), v.clone()))
             .collect::<std::collections::BTreeMap<_, _>>()
     };

@@ -2,6 +2,7 @@
 
 mod client;
 mod consistency;
+mod customresources;
 mod documents;
 mod harness;
 

@@ -3,8 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::model::{Content, Operations};
-use super::{ServedResource, ServedSubresource};
-use crate::schema::Source;
+use super::{ServedResource, ServedSubresource, Source};
 
 /// JSON schemas by definition name.
 pub type Definitions = Map<String, Value>;
@@ -33,7 +32,7 @@ impl Dialect {
 pub(super) fn collect(
     operations: &Operations,
     resources: &[ServedResource],
-    source: Source,
+    source: Source<'_>,
     dialect: Dialect,
 ) -> Definitions {
     let mut names: Vec<&str> = Vec::new();

@@ -9,15 +9,14 @@ use super::model::{Content, Operation, Operations, PATCH_TYPES, Parameter, split
 use super::operations::of_group_version;
 use super::schemas::{Dialect, collect};
 use super::v3::reason;
-use super::{ServedResource, proto};
+use super::{ServedResource, Source, proto};
 use crate::hash;
-use crate::schema::Source;
 
 /// The media type of [`encode_protobuf`].
 pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The document of all resources; `version` is the server's, for example `v1.37.0`.
-pub fn document(resources: &[ServedResource], source: Source, version: &str) -> Value {
+pub fn document(resources: &[ServedResource], source: Source<'_>, version: &str) -> Value {
     let mut group_versions: Vec<(&str, &str)> = resources
         .iter()
         .map(|r| (r.group.as_str(), r.version.as_str()))

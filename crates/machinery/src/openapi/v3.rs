@@ -2,13 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ServedResource;
 use super::model::{
     Content, Media, Operation, Operations, PATCH_TYPES, Parameter, split_parameters,
 };
 use super::operations::{base_path, group_tag, of_group_version, upper_first};
 use super::schemas::{Definitions, Dialect, collect};
-use crate::schema::Source;
+use super::{ServedResource, Source};
 
 /// The document of a group version, `/openapi/v3/apis/apps/v1`.
 ///
@@ -17,7 +16,7 @@ pub fn group_version_document(
     group: &str,
     version: &str,
     resources: &[ServedResource],
-    source: Source,
+    source: Source<'_>,
 ) -> Value {
     let operations = of_group_version(group, version, resources);
     let schemas = collect(&operations, resources, source, Dialect::V3);
@@ -25,7 +24,7 @@ pub fn group_version_document(
 }
 
 /// The document of a group's discovery, `/openapi/v3/apis/apps`.
-pub fn group_document(group: &str, source: Source) -> Value {
+pub fn group_document(group: &str, source: Source<'_>) -> Value {
     const GROUP: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup";
     let path = base_path(group, "");
     let words = upper_first(&group_tag(group));
@@ -40,7 +39,7 @@ pub fn group_document(group: &str, source: Source) -> Value {
 }
 
 /// The document of the list of groups, `/openapi/v3/apis`.
-pub fn groups_document(source: Source) -> Value {
+pub fn groups_document(source: Source<'_>) -> Value {
     const LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroupList";
     discovery(
         "/apis/",
@@ -53,7 +52,7 @@ pub fn groups_document(source: Source) -> Value {
 }
 
 /// The document of the versions of the core group, `/openapi/v3/api`.
-pub fn core_versions_document(source: Source) -> Value {
+pub fn core_versions_document(source: Source<'_>) -> Value {
     const VERSIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIVersions";
     discovery(
         "/api/",
@@ -65,7 +64,14 @@ pub fn core_versions_document(source: Source) -> Value {
     )
 }
 
-fn discovery(path: &str, text: &str, id: &str, tag: &str, answer: &str, source: Source) -> Value {
+fn discovery(
+    path: &str,
+    text: &str,
+    id: &str,
+    tag: &str,
+    answer: &str,
+    source: Source<'_>,
+) -> Value {
     let operation = Operation {
         method: "get",
         id: id.to_owned(),

@@ -127,6 +127,19 @@ pub(super) fn adjust(name: &str, schema: &mut Schema) {
             schema.map_type = Some(MapType::Atomic);
             schema.preserve_unknown = true;
         }
+        // Types with a decoder of their own, which takes more than the schema says.
+        Some(
+            "JSON"
+            | "JSONSchemaPropsOrArray"
+            | "JSONSchemaPropsOrBool"
+            | "JSONSchemaPropsOrStringArray",
+        ) => {
+            *schema = Schema {
+                preserve_unknown: true,
+                map_type: Some(MapType::Atomic),
+                ..Schema::default()
+            };
+        }
         _ => {}
     }
 }

@@ -45,6 +45,23 @@ impl Registry {
         })
     }
 
+    /// Reads a schema that is not of the source and refers to definitions of it; a definition of its own, which lives as
+    /// long as it is used.
+    pub fn read(&self, name: &str, json: &Value) -> Schema {
+        let definition = Definition {
+            name: name.into(),
+            schema: OnceLock::new(),
+        };
+        let lookup = |name: &str| self.get(name).and_then(|s| s.reference);
+        definition
+            .schema
+            .get_or_init(|| parse::schema(json, &lookup));
+        Schema {
+            reference: Some(Arc::new(definition)),
+            ..Schema::default()
+        }
+    }
+
     /// How many definitions have been built.
     pub fn len(&self) -> usize {
         let all = self.definitions.read().unwrap_or_else(|e| e.into_inner());

@@ -1,0 +1,106 @@
+//! Everything wrong with an object of a custom kind.
+//!
+//! Behaviour: `.../registry/customresource/{strategy,status_strategy,validator}.go`.
+
+use machinery::structural::{self, list_duplicates};
+use machinery::{ErrorList, Object, Path};
+use serde_json::Value;
+
+use super::{Custom, embedded};
+use crate::Part;
+
+/// Everything wrong with a new object, or with one that replaces `old` through `part`.
+pub(super) fn validate(kind: &Custom, part: Part, new: &Object, old: Option<&Object>) -> ErrorList {
+    let schema = kind.version().structural();
+    let tree = Value::Object(new.0.clone());
+    let before = old.map(|old| Value::Object(old.0.clone()));
+    let mut errors = match part {
+        Part::Status => status(kind, &tree, before.as_ref()),
+        _ => structural::validate(&tree, before.as_ref(), schema, &Path::default()),
+    };
+    if part != Part::Status {
+        scale_spec(&mut errors, kind, new);
+    }
+    scale_status(&mut errors, kind, new);
+    if part != Part::Status {
+        // The root's own metadata has been checked like that of any object.
+        for (key, value) in &new.0 {
+            if let Some(schema) = schema.child(key) {
+                embedded::validate(&mut errors, &Path::new(key), value, schema);
+            }
+        }
+    }
+    // What was wrong already may stay wrong.
+    let repeats = |tree: &Value| list_duplicates(tree, schema);
+    if before
+        .as_ref()
+        .is_none_or(|before| repeats(before).is_empty())
+    {
+        errors.append(repeats(&tree));
+    }
+    errors
+}
+
+fn status(kind: &Custom, new: &Value, old: Option<&Value>) -> ErrorList {
+    let schema = kind.version().structural().properties.get("status");
+    match (new.get("status"), schema) {
+        (Some(status), Some(schema)) => {
+            let old = old.and_then(|old| old.get("status"));
+            structural::validate(status, old, schema, &Path::new("status"))
+        }
+        _ => ErrorList::new(),
+    }
+}
+
+/// The value at a path, and whether everything on the way is an object.
+fn at<'a>(object: &'a Object, path: &[Box<str>]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let first = object.0.get(&**first)?;
+    rest.iter().try_fold(first, |value, key| value.get(&**key))
+}
+
+fn replicas(errors: &mut ErrorList, object: &Object, path: &[Box<str>]) {
+    let name = Path::new(&format!(".{}", path.join(".")));
+    let Some(value) = at(object, path) else {
+        return;
+    };
+    match value.as_i64() {
+        None => {
+            let shown = path.join(".");
+            let why = format!(
+                ".{shown} accessor error: {value} is of the type {}, expected int64",
+                machinery::value::go_type(value)
+            );
+            errors.invalid(&name, 0, why);
+        }
+        Some(n) if n < 0 => errors.invalid(&name, n, "should be a non-negative integer"),
+        Some(n) if n > i64::from(i32::MAX) => {
+            let why = format!("should be less than or equal to {}", i32::MAX);
+            errors.invalid(&name, n, why);
+        }
+        Some(_) => {}
+    }
+}
+
+fn scale_spec(errors: &mut ErrorList, kind: &Custom, object: &Object) {
+    if let Some(scale) = &kind.version().scale {
+        replicas(errors, object, &scale.spec_replicas);
+    }
+}
+
+fn scale_status(errors: &mut ErrorList, kind: &Custom, object: &Object) {
+    let Some(scale) = &kind.version().scale else {
+        return;
+    };
+    replicas(errors, object, &scale.status_replicas);
+    if let Some(value) = at(object, &scale.selector)
+        && !value.is_string()
+    {
+        let shown = scale.selector.join(".");
+        let why = format!(
+            ".{shown} accessor error: {value} is of the type {}, expected string",
+            machinery::value::go_type(value)
+        );
+        errors.invalid(&Path::new(&format!(".{shown}")), "", why);
+    }
+}
