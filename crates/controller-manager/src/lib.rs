@@ -16,11 +16,11 @@ use controllers::certificates::cleaning::CsrCleaner;
 use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    bootstraptokens, clusterroleaggregation, deployment, endpoint, endpointslice,
-    endpointslicemirroring, ephemeralvolume, expand, garbagecollector, localprovisioner, namespace,
-    nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection, pvprotection, replicaset,
-    replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken, tainteviction,
-    vacprotection,
+    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint,
+    endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
+    localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection,
+    pvprotection, replicaset, replicationcontroller, rootcacertpublisher, serviceaccount,
+    serviceaccounttoken, statefulset, tainteviction, ttlafterfinished, vacprotection,
 };
 use driver::Driver;
 use kube::Client;
@@ -102,6 +102,12 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(deployment::DeploymentController);
     set.add(replicaset::ReplicaSetController);
     set.add(replicationcontroller::ReplicationControllerController);
+    set.add(statefulset::StatefulSetController);
+    set.add(daemonset::DaemonSetController);
+    set.add(job::JobController);
+    set.add(job::OrphanedPods);
+    set.add(cronjob::CronJobController);
+    set.add(ttlafterfinished::TtlAfterFinishedController);
     set.add(endpoint::EndpointsController);
     set.add(endpointslice::EndpointSliceController);
     set.add(endpointslicemirroring::EndpointSliceMirroringController);

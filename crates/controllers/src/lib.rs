@@ -3,10 +3,11 @@
 //! A folder holds the contract (`mod.rs`), what is looked at (`observe.rs`), the decision (`reconcile.rs`) and its tests.
 //! No I/O, no clock, no randomness: `driver` brings the world in and carries the plans out, `controller-manager` puts the
 //! two together. Names, reasons, messages and annotations are those of kube-controller-manager v1.37.
-//! Start with [`replicaset`]; facts about pods and ownership that several controllers share are in [`pods`] and
-//! [`ownership`].
+//! Start with [`replicaset`]; what several controllers share is in [`pods`], [`podcontrol`], [`ownership`] and [`history`].
 
+pub mod history;
 pub mod ownership;
+pub mod podcontrol;
 pub mod pods;
 pub mod replicas;
 pub mod services;
@@ -14,6 +15,8 @@ pub mod services;
 pub mod bootstraptokens;
 pub mod certificates;
 pub mod clusterroleaggregation;
+pub mod cronjob;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoint;
 pub mod endpointslice;
@@ -21,6 +24,7 @@ pub mod endpointslicemirroring;
 pub mod ephemeralvolume;
 pub mod expand;
 pub mod garbagecollector;
+pub mod job;
 pub mod localprovisioner;
 pub mod namespace;
 pub mod nodeipam;
@@ -34,7 +38,9 @@ pub mod replicationcontroller;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 pub mod serviceaccounttoken;
+pub mod statefulset;
 pub mod tainteviction;
+pub mod ttlafterfinished;
 pub mod vacprotection;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use control::{Action, Answer, Answers, Kind, Question, Target};
+use control::{Action, Answer, Answers, Caches, Change, Key, Kind, Question, Target};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery::labels::Selector;
@@ -46,6 +46,34 @@ pub fn controller_reference<K: Kind>(owner: &K) -> OwnerReference {
     }
 }
 
+/// An owner that takes in what matches its selector.
+pub trait Claimant: Kind {
+    /// Which objects belong to it; nothing when the selector is not valid.
+    fn selector(&self) -> Selector;
+}
+
+/// The owners that a change of an object concerns: its controllers before and after, or all that could adopt it.
+pub fn keys_of_dependent<O: Claimant, K: Kind>(change: &Change<K>, caches: &Caches) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for object in change.sides() {
+        let meta = object.metadata();
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        if let Some(owner) = controller_of(meta) {
+            if owner.kind == O::KIND && owner.api_version == O::API_VERSION {
+                keys.push(Key::new(namespace, owner.name.clone()));
+            }
+        } else if !change.is_deletion() {
+            let owners = caches.of::<O>().in_namespace(&namespace);
+            let takers = owners
+                .iter()
+                .filter(|o| o.selector().matches_map(meta.labels.as_ref()));
+            keys.extend(takers.map(|o| Key::of(o.as_ref())));
+        }
+    }
+    keys.dedup();
+    keys
+}
+
 /// What became of the candidates.
 pub struct Claim<K> {
     /// Those that belong to the owner, the adopted ones included.
@@ -62,6 +90,17 @@ pub fn claim<O: Kind, K: Kind>(
     selector: &Selector,
     candidates: &[Arc<K>],
     owner_lives: Option<bool>,
+) -> Claim<K> {
+    claim_with(owner, selector, candidates, owner_lives, None)
+}
+
+/// The same for an owner that puts a finalizer on what it adopts.
+pub fn claim_with<O: Kind, K: Kind>(
+    owner: &O,
+    selector: &Selector,
+    candidates: &[Arc<K>],
+    owner_lives: Option<bool>,
+    finalizer: Option<&str>,
 ) -> Claim<K> {
     let mut claim = Claim {
         claimed: Vec::new(),
@@ -84,7 +123,8 @@ pub fn claim<O: Kind, K: Kind>(
                 None => claim.unconfirmed = true,
                 Some(false) => {}
                 Some(true) => {
-                    claim.actions.push(adopt(owner, candidate.as_ref()));
+                    let adoption = adopt(owner, candidate.as_ref(), finalizer);
+                    claim.actions.push(adoption);
                     claim.claimed.push(Arc::clone(candidate));
                 }
             },
@@ -111,14 +151,21 @@ pub fn owner_lives<O: Kind>(owner: &O, answers: &Answers) -> Option<bool> {
     })
 }
 
-fn adopt<O: Kind, K: Kind>(owner: &O, object: &K) -> Action {
+fn adopt<O: Kind, K: Kind>(owner: &O, object: &K, finalizer: Option<&str>) -> Action {
     let mut owners = object
         .metadata()
         .owner_references
         .clone()
         .unwrap_or_default();
     owners.push(controller_reference(owner));
-    set_owners(object, &owners)
+    let mut finalizers = object.metadata().finalizers.clone().unwrap_or_default();
+    match finalizer {
+        Some(finalizer) if !finalizers.iter().any(|f| f == finalizer) => {
+            finalizers.push(finalizer.to_owned());
+            set_owners(object, &owners, Some(finalizers))
+        }
+        _ => set_owners(object, &owners, None),
+    }
 }
 
 fn release<O: Kind, K: Kind>(owner: &O, object: &K) -> Action {
@@ -129,16 +176,23 @@ fn release<O: Kind, K: Kind>(owner: &O, object: &K) -> Action {
         .clone()
         .unwrap_or_default();
     owners.retain(|o| Some(o.uid.as_str()) != uid);
-    set_owners(object, &owners)
+    set_owners(object, &owners, None)
 }
 
-fn set_owners<K: Kind>(object: &K, owners: &[OwnerReference]) -> Action {
+fn set_owners<K: Kind>(
+    object: &K,
+    owners: &[OwnerReference],
+    finalizers: Option<Vec<String>>,
+) -> Action {
     let meta = object.metadata();
-    let patch = json!({ "metadata": {
+    let mut patch = json!({ "metadata": {
         "uid": meta.uid,
         "resourceVersion": meta.resource_version,
         "ownerReferences": owners,
     }});
+    if let Some(finalizers) = finalizers {
+        patch["metadata"]["finalizers"] = finalizers.into();
+    }
     Action::merge(object, patch, None)
 }
 

@@ -209,3 +209,39 @@ fn sidecar_restarts(pod: &Pod, status: &PodStatus) -> i32 {
     let sidecars = statuses.filter(|s| sidecar(&s.name));
     sidecars.map(|s| s.restart_count).max().unwrap_or(0)
 }
+
+/// When a pod that has ended did so: by its containers, by its Ready condition, by its deletion, or else when it was
+/// made.
+pub fn finished_at(pod: &Pod) -> Option<Timestamp> {
+    containers_finished(pod)
+        .or_else(|| {
+            let ready = condition(pod, "Ready").filter(|c| c.status == "False")?;
+            ready.last_transition_time.as_ref().map(|t| t.0)
+        })
+        .or_else(|| {
+            let deletion = pod.metadata.deletion_timestamp.as_ref()?.0;
+            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+            let grace = Duration::from_secs(grace.max(0).unsigned_abs());
+            deletion.saturating_sub(grace).ok()
+        })
+        .or_else(|| creation(pod))
+}
+
+/// When the last container ended; nothing while one has not. Sidecars end last.
+fn containers_finished(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_ref());
+    let sidecar = |name: &str| {
+        let is = |c: &Container| c.name == name && c.restart_policy.as_deref() == Some("Always");
+        init.is_some_and(|all| all.iter().any(is))
+    };
+    let sidecars = status.init_container_statuses.iter().flatten();
+    let sidecars = sidecars.filter(|s| sidecar(&s.name));
+    let regular = status.container_statuses.iter().flatten();
+    let mut last = None;
+    for container in regular.chain(sidecars) {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        last = last.max(Some(ended.finished_at.as_ref()?.0));
+    }
+    last
+}

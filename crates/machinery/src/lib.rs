@@ -18,6 +18,7 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod placement;
 pub mod quantity;
 pub mod schema;
 pub mod status;

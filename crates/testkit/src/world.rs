@@ -332,7 +332,12 @@ impl World {
         }
         let mut object = old.clone();
         match patch {
-            Patch::Merge(body) | Patch::Strategic(body) => merge(&mut object, body),
+            Patch::Merge(body) => merge(&mut object, body),
+            Patch::Strategic(body) => {
+                let mut body = body.clone();
+                remove_finalizers(&mut object, &mut body);
+                merge(&mut object, &body);
+            }
             Patch::Json(_) => panic!("no controller sends JSON patches"),
         }
         self.replace(target, &object, subresource == Some("status"))
@@ -367,6 +372,20 @@ impl World {
         }
         self.store(target, object);
         Ok(())
+    }
+}
+
+/// The one directive of strategic merge that controllers use.
+fn remove_finalizers(object: &mut Value, patch: &mut Value) {
+    let Some(meta) = patch["metadata"].as_object_mut() else {
+        return;
+    };
+    let Some(gone) = meta.remove("$deleteFromPrimitiveList/finalizers") else {
+        return;
+    };
+    let gone = gone.as_array().cloned().unwrap_or_default();
+    if let Some(finalizers) = object["metadata"]["finalizers"].as_array_mut() {
+        finalizers.retain(|f| !gone.contains(f));
     }
 }
 

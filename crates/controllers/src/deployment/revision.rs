@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::HASH_LABEL;
 use super::sizes::Sizes;
+use crate::podcontrol;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -52,29 +53,7 @@ fn normal(template: &PodTemplateSpec) -> Value {
     if let Some(labels) = template.metadata.as_mut().and_then(|m| m.labels.as_mut()) {
         labels.remove(HASH_LABEL);
     }
-    let mut value = serde_json::to_value(&template).unwrap_or(Value::Null);
-    prune(&mut value);
-    value
-}
-
-fn prune(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.values_mut().for_each(prune);
-            map.retain(|_, v| !is_empty(v));
-        }
-        Value::Array(items) => items.iter_mut().for_each(prune),
-        _ => {}
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        // An empty object can be a choice, as `emptyDir: {}` is.
-        _ => false,
-    }
+    podcontrol::comparable(&template)
 }
 
 /// Older first, then by name.

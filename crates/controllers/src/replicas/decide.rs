@@ -4,15 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::plan::reference;
-use control::{Action, Key, Report, Resource, Verb};
+use control::{Action, Resource, Verb};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::labels::Selector;
 
 use super::{BURST, Observed, Replicated};
-use crate::ownership::{ask_owner, claim, controller_of, controller_reference};
-use crate::pods;
+use crate::ownership::{ask_owner, claim, controller_of};
+use crate::{podcontrol, pods};
 
 /// What was counted, for the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,61 +173,24 @@ fn creations<O: Replicated>(o: &Observed<O>, count: usize) -> Vec<Action> {
     let Some(template) = root.template() else {
         return Vec::new();
     };
-    let owner = root.metadata();
-    let name = owner.name.as_deref().unwrap_or_default();
-    let base = name_prefix(name);
+    let pod = podcontrol::pod_of(root, template);
+    let base = pod.metadata.generate_name.clone().unwrap_or_default();
     let taken: HashSet<&str> = o
         .pods
         .iter()
         .filter_map(|p| p.metadata.name.as_deref())
         .collect();
-    let from = template.metadata.clone().unwrap_or_default();
-    let pod = Pod {
-        metadata: ObjectMeta {
-            namespace: owner.namespace.clone(),
-            generate_name: Some(base.clone()),
-            labels: from.labels,
-            annotations: from.annotations,
-            finalizers: from.finalizers,
-            owner_references: Some(vec![controller_reference(root)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec.clone(),
-        status: None,
-    };
     let names = o.names.unused(&base, |name| taken.contains(name));
     let make = |name: String| {
         let mut pod = pod.clone();
-        pod.metadata.name = Some(name.clone());
-        let report = Report {
-            about: reference(root),
-            success: Some(("SuccessfulCreate", format!("Created pod: {name}"))),
-            failure: Some(("FailedCreate", "Error creating: ".to_owned())),
-        };
-        Action::create(&pod, Some(report))
+        pod.metadata.name = Some(name);
+        podcontrol::create(root, &pod)
     };
     names.take(count).map(make).collect()
 }
 
-/// The name and a dash, without the dash where that would be no name any more.
-fn name_prefix(name: &str) -> String {
-    if name.len() < machinery::names::SUBDOMAIN_MAX {
-        format!("{name}-")
-    } else {
-        name.to_owned()
-    }
-}
-
 fn deletions<O: Replicated>(o: &Observed<O>, claimed: &[Arc<Pod>], count: usize) -> Vec<Action> {
     let go = pods::first_to_go(claimed, &o.related, count, o.now);
-    let remove = |pod: &Arc<Pod>| {
-        let name = Key::of(pod.as_ref()).name;
-        let report = Report {
-            about: reference(o.root.as_ref()),
-            success: Some(("SuccessfulDelete", format!("Deleted pod: {name}"))),
-            failure: Some(("FailedDelete", "Error deleting: ".to_owned())),
-        };
-        Action::delete(pod.as_ref(), Some(report))
-    };
+    let remove = |pod: &Arc<Pod>| podcontrol::delete(o.root.as_ref(), pod);
     go.iter().map(remove).collect()
 }

@@ -11,25 +11,23 @@ mod decide;
 mod observe;
 
 pub use decide::{Counts, Decision, ReplicaFailure, decide};
-pub use observe::{Observed, keys_of_pod, observe};
+pub use observe::{Observed, observe};
 
-use control::Kind;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use machinery::labels::Selector;
+
+use crate::ownership::Claimant;
 
 /// Most pods that one decision creates or deletes.
 pub const BURST: usize = 500;
 
 /// The view of an owner of replicas.
-pub trait Replicated: Kind {
+pub trait Replicated: Claimant {
     /// How many pods there shall be.
     fn replicas(&self) -> i32;
     /// How long a pod must be ready before it counts as available.
     fn min_ready_seconds(&self) -> i32;
     /// What the pods look like.
     fn template(&self) -> Option<&PodTemplateSpec>;
-    /// Which pods belong to it; nothing when the selector is not valid.
-    fn selector(&self) -> Selector;
 }
 
 /// As the API writes numbers that are left out when they are zero.

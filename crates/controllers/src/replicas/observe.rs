@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use control::{Caches, Change, Failure, Key, Look, Names};
+use control::{Caches, Failure, Look, Names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Replicated;
-use crate::ownership::{controller_of, owned_and_orphans, owner_lives};
+use crate::ownership::{owned_and_orphans, owner_lives};
 
 /// All that a decision about replicas may depend on.
 pub struct Observed<O> {
@@ -50,25 +50,4 @@ pub fn observe<O: Replicated>(
         names: look.names,
         root,
     })
-}
-
-/// The owners that a change of a pod concerns: its controllers before and after, or all that could adopt it.
-pub fn keys_of_pod<O: Replicated>(change: &Change<Pod>, caches: &Caches) -> Vec<Key> {
-    let mut keys = Vec::new();
-    for pod in change.sides() {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        if let Some(owner) = controller_of(&pod.metadata) {
-            if owner.kind == O::KIND && owner.api_version == O::API_VERSION {
-                keys.push(Key::new(namespace, owner.name.clone()));
-            }
-        } else if !change.is_deletion() {
-            let owners = caches.of::<O>().in_namespace(&namespace);
-            let takers = owners
-                .iter()
-                .filter(|o| o.selector().matches_map(pod.metadata.labels.as_ref()));
-            keys.extend(takers.map(|o| Key::of(o.as_ref())));
-        }
-    }
-    keys.dedup();
-    keys
 }

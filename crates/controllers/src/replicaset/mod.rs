@@ -13,7 +13,8 @@ use control::{Look, Plan, Reconciler, Wake};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::replicas::{self, Observed, keys_of_pod};
+use crate::ownership::keys_of_dependent;
+use crate::replicas::{self, Observed};
 
 /// The controller of ReplicaSets.
 pub struct ReplicaSetController;
@@ -26,7 +27,7 @@ impl Reconciler for ReplicaSetController {
     fn wake(on: &mut Wake<'_>) {
         crate::ownership::index_pods(on);
         on.on_root::<ReplicaSet>()
-            .on::<Pod>(keys_of_pod::<ReplicaSet>)
+            .on::<Pod>(keys_of_dependent::<ReplicaSet, Pod>)
             .index::<ReplicaSet>(observe::SIBLINGS, crate::ownership::controller_uid);
     }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use machinery::labels::Selector;
 
-use crate::ownership::controller_of;
+use crate::ownership::{Claimant, controller_of};
 use crate::replicas::Replicated;
 
 /// Index of ReplicaSets by the UID of their controller.
@@ -26,7 +26,9 @@ impl Replicated for ReplicaSet {
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.template.as_ref()
     }
+}
 
+impl Claimant for ReplicaSet {
     fn selector(&self) -> Selector {
         Selector::from_label_selector(&self.spec.selector).unwrap_or_else(|_| Selector::nothing())
     }

@@ -11,7 +11,8 @@ mod tests;
 use control::{Look, Plan, Reconciler, Wake};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 
-use crate::replicas::{self, Observed, keys_of_pod};
+use crate::ownership::keys_of_dependent;
+use crate::replicas::{self, Observed};
 
 /// The controller of ReplicationControllers.
 pub struct ReplicationControllerController;
@@ -24,7 +25,7 @@ impl Reconciler for ReplicationControllerController {
     fn wake(on: &mut Wake<'_>) {
         crate::ownership::index_pods(on);
         on.on_root::<ReplicationController>()
-            .on::<Pod>(keys_of_pod::<ReplicationController>);
+            .on::<Pod>(keys_of_dependent::<ReplicationController, Pod>);
     }
 
     fn observe(&self, look: &Look<'_>) -> Option<Self::Observed> {

@@ -6,6 +6,7 @@ use control::Caches;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
 use machinery::labels::Selector;
 
+use crate::ownership::Claimant;
 use crate::replicas::Replicated;
 
 impl Replicated for ReplicationController {
@@ -21,7 +22,9 @@ impl Replicated for ReplicationController {
     fn template(&self) -> Option<&PodTemplateSpec> {
         self.spec.as_ref()?.template.as_ref()
     }
+}
 
+impl Claimant for ReplicationController {
     fn selector(&self) -> Selector {
         let selector = self.spec.as_ref().and_then(|s| s.selector.as_ref());
         match selector {

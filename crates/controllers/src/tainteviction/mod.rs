@@ -14,7 +14,8 @@ use control::{
     Action, Caches, Change, Event, EventType, Key, Look, Patch, Plan, Reconciler, Target, Wake,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use machinery::placement;
 use serde_json::json;
 
 use crate::pods;
@@ -128,7 +129,7 @@ fn granted(o: &Observed) -> Grant {
     let tolerations = tolerations.unwrap_or_default();
     let mut shortest: Option<i64> = None;
     for taint in &o.taints {
-        let Some(used) = tolerations.iter().find(|t| tolerates(t, taint)) else {
+        let Some(used) = tolerations.iter().find(|t| placement::tolerates(t, taint)) else {
             return Grant::None;
         };
         if let Some(seconds) = used.toleration_seconds {
@@ -141,28 +142,6 @@ fn granted(o: &Observed) -> Grant {
             Ok(seconds) if seconds > 0 => Grant::For(Duration::from_secs(seconds)),
             _ => Grant::None,
         },
-    }
-}
-
-/// Whether the toleration covers the taint: an empty effect, key or operator is a wildcard as in the API.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    if !key.is_empty() && key != taint.key {
-        return false;
-    }
-    let own = taint.value.clone().unwrap_or_default();
-    let value = text(&toleration.value);
-    let numbers = || Some((own.parse::<i64>().ok()?, value.parse::<i64>().ok()?));
-    match text(&toleration.operator).as_str() {
-        "" | "Equal" => value == own,
-        "Exists" => true,
-        "Lt" => numbers().is_some_and(|(own, limit)| own < limit),
-        "Gt" => numbers().is_some_and(|(own, limit)| own > limit),
-        _ => false,
     }
 }
 
