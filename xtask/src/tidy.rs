@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
         "scheduling",
         "pod-lifecycle",
         "service-rules",
+        "overlay",
         "dns-answers",
     ],
     &["controllers", "client", "testkit"],
@@ -71,6 +72,7 @@ const PURE: &[&str] = &[
     "oci",
     "pod-lifecycle",
     "service-rules",
+    "overlay",
     "dns-answers",
     "why",
 ];
