@@ -5,7 +5,7 @@
 //! [`path`] (names resolved inside a directory and nowhere else), [`namespace`], [`process`] (fork,
 //! exec, process file descriptors), [`credentials`], [`cgroup`] (versions 1 and 2 behind one type),
 //! [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
-//! [`seccomp`], [`interface`].
+//! [`seccomp`], [`interface`], [`tun`].
 //!
 //! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by
 //! callers.
@@ -33,5 +33,6 @@ pub mod socket;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod tun;
 
 pub use error::{Context, Error, Result};

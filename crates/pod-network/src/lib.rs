@@ -6,13 +6,19 @@
 //! link on which one pod could answer or advertise for another (no ARP or router-advertisement spoofing). The choice is
 //! recorded in `docs/decisions/`.
 //!
-//! [`Network`] is the whole API. Not here: services (`service-proxy`), routes between nodes, external CNI plug-ins.
+//! Between nodes packets travel as `overlay` plans it; [`between`] follows the nodes and carries the plans out.
+//!
+//! Start with [`Network`]. Not here: services (`service-proxy`), external CNI plug-ins.
 
 mod addresses;
+pub mod between;
+mod kernel;
 mod link;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod tunnel;
+mod underlay;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -22,6 +28,7 @@ use ipnet::Ipv4Net;
 use linux::namespace::Namespace;
 
 pub use addresses::AddressError;
+pub use overlay::Backend;
 pub use rules::{HostPort, TABLE};
 
 /// What can go wrong with a pod's network.
@@ -57,6 +64,18 @@ pub enum Error {
     /// The kernel refused the rules.
     #[error(transparent)]
     Rules(#[from] nft::Error),
+    /// The node's address is none of its own.
+    #[error("no interface of this node has its address {0}")]
+    NoInterface(Ipv4Addr),
+    /// The tunnel's socket cannot be had.
+    #[error("cannot receive packets of other nodes on {address}")]
+    Tunnel {
+        /// Where.
+        address: std::net::SocketAddrV4,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Where the network keeps its records, and what it needs to know of the cluster.
@@ -66,6 +85,18 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// All pod addresses of the cluster; traffic to anywhere else is masqueraded.
     pub cluster_cidr: Ipv4Net,
+    /// The address under which other nodes reach this one.
+    pub node_address: Ipv4Addr,
+    /// How packets travel between nodes.
+    pub backend: Backend,
+}
+
+/// What is known with the node's pod CIDR.
+#[derive(Debug)]
+struct Node {
+    pool: addresses::Pool,
+    /// The largest packet that also fits into the tunnel.
+    mtu: u32,
 }
 
 /// The pod network of this node. The calling process must live in the node's network namespace.
@@ -73,7 +104,7 @@ pub struct Config {
 pub struct Network {
     config: Config,
     /// Set when the node has learned its pod CIDR.
-    node: RwLock<Option<addresses::Pool>>,
+    node: RwLock<Option<Node>>,
     rules: rules::Rules,
 }
 
@@ -93,14 +124,16 @@ impl Network {
     /// The kernel refused a setting, or the records cannot be read.
     pub async fn set_pod_cidr(&self, cidr: Ipv4Net) -> Result<(), Error> {
         let ready =
-            |node: &Option<addresses::Pool>| node.as_ref().is_some_and(|p| p.cidr() == cidr);
+            |node: &Option<Node>| node.as_ref().is_some_and(|node| node.pool.cidr() == cidr);
         if ready(&self.node.read().expect("no panic while held")) {
             return Ok(());
         }
         let pool = addresses::Pool::open(&self.config.state_dir, cidr)?;
         link::prepare_node(pool.gateway()).await?;
         self.rules.start(cidr, self.config.cluster_cidr)?;
-        *self.node.write().expect("no panic while held") = Some(pool);
+        let underlay = underlay::find(self.config.node_address).await?;
+        let mtu = underlay.mtu - self.config.backend.overhead_bytes().min(underlay.mtu);
+        *self.node.write().expect("no panic while held") = Some(Node { pool, mtu });
         Ok(())
     }
 
@@ -120,13 +153,13 @@ impl Network {
         namespace: &Namespace,
         host_ports: &[HostPort],
     ) -> Result<Ipv4Addr, Error> {
-        let (address, gateway) = {
+        let (address, gateway, mtu) = {
             let node = self.node.read().expect("no panic while held");
-            let pool = node.as_ref().ok_or(Error::NotReady)?;
-            (pool.take(id)?, pool.gateway())
+            let node = node.as_ref().ok_or(Error::NotReady)?;
+            (node.pool.take(id)?, node.pool.gateway(), node.mtu)
         };
         let result = async {
-            link::attach(id, namespace, address, gateway).await?;
+            link::attach(id, namespace, address, gateway, mtu).await?;
             Ok(self.rules.publish(id, address, host_ports)?)
         };
         match result.await {
@@ -146,8 +179,8 @@ impl Network {
     pub async fn detach(&self, id: &str) -> Result<(), Error> {
         self.rules.withdraw(id)?;
         link::detach(id).await?;
-        if let Some(pool) = self.node.read().expect("no panic while held").as_ref() {
-            pool.give_back(id)?;
+        if let Some(node) = self.node.read().expect("no panic while held").as_ref() {
+            node.pool.give_back(id)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::Error;
 /// The pod's side of the pair.
 const POD_INTERFACE: &str = "eth0";
 /// `ENODEV`, `EEXIST`, `ESRCH`.
-const NO_DEVICE: i32 = -19;
+pub(crate) const NO_DEVICE: i32 = -19;
 const EXISTS: i32 = -17;
 
 /// The node's side of a sandbox's pair: `oxi` and 12 characters of the sandbox's id, 15 being the kernel's limit.
@@ -28,7 +28,7 @@ pub(crate) fn host_interface(id: &str) -> String {
 }
 
 /// Runs netlink requests on a connection of the calling thread's network namespace.
-async fn with_handle<T, F>(work: impl FnOnce(Handle) -> F) -> Result<T, Error>
+pub(crate) async fn with_handle<T, F>(work: impl FnOnce(Handle) -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -42,11 +42,11 @@ where
     result
 }
 
-fn link_error(what: &'static str) -> impl Fn(rtnetlink::Error) -> Error {
+pub(crate) fn link_error(what: &'static str) -> impl Fn(rtnetlink::Error) -> Error {
     move |source| Error::Link { what, source }
 }
 
-fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
+pub(crate) fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
     match error {
         rtnetlink::Error::NetlinkError(message) => {
             message.code.is_some_and(|code| code.get() == errno)
@@ -55,7 +55,7 @@ fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
     }
 }
 
-async fn index_of(handle: &Handle, name: &str) -> Result<Option<u32>, rtnetlink::Error> {
+pub(crate) async fn index_of(handle: &Handle, name: &str) -> Result<Option<u32>, rtnetlink::Error> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     match links.try_next().await {
         Ok(link) => Ok(link.map(|link| link.header.index)),
@@ -64,7 +64,7 @@ async fn index_of(handle: &Handle, name: &str) -> Result<Option<u32>, rtnetlink:
     }
 }
 
-async fn set_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+pub(crate) async fn set_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
     handle
         .link()
         .set(
@@ -77,7 +77,7 @@ async fn set_up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
         .await
 }
 
-async fn add_address(
+pub(crate) async fn add_address(
     handle: &Handle,
     index: u32,
     address: Ipv4Addr,
@@ -115,6 +115,7 @@ pub(crate) async fn attach(
     namespace: &Namespace,
     address: Ipv4Addr,
     gateway: Ipv4Addr,
+    mtu: u32,
 ) -> Result<(), Error> {
     let outer = host_interface(id);
     let node = Namespace::current(Kind::Network)?;
@@ -123,7 +124,7 @@ pub(crate) async fn attach(
     // The pod's side is set up by a thread that is in the pod's namespace for a moment.
     let inside = tokio::task::spawn_blocking(move || {
         run_in(&pod, || {
-            block_on(attach_inside(&name, &node, address, gateway))
+            block_on(attach_inside(&name, &node, address, gateway, mtu))
         })
     });
     inside.await.expect("the thread does not panic")??;
@@ -169,6 +170,7 @@ async fn attach_inside(
     node: &Namespace,
     address: Ipv4Addr,
     gateway: Ipv4Addr,
+    mtu: u32,
 ) -> Result<(), Error> {
     with_handle(async |handle| {
         let failed = link_error("make the pod's eth0");
@@ -179,7 +181,7 @@ async fn attach_inside(
         {
             handle
                 .link()
-                .add(pair(outer, node))
+                .add(pair(outer, node, mtu))
                 .execute()
                 .await
                 .map_err(&failed)?;
@@ -224,14 +226,16 @@ async fn attach_inside(
 }
 
 /// `eth0` here, its peer `outer` in the node's namespace.
-fn pair(outer: &str, node: &Namespace) -> LinkMessage {
+fn pair(outer: &str, node: &Namespace, mtu: u32) -> LinkMessage {
     let mut peer = LinkMessage::default();
     peer.attributes
         .push(LinkAttribute::IfName(outer.to_owned()));
+    peer.attributes.push(LinkAttribute::Mtu(mtu));
     peer.attributes
         .push(LinkAttribute::NetNsFd(node.as_fd().as_raw_fd()));
     LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(POD_INTERFACE.to_owned())
+        .mtu(mtu)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build()
 }

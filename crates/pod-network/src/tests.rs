@@ -7,7 +7,9 @@ use std::time::Duration;
 use linux::namespace::{Kind, Namespace, run_in, unshare};
 
 use crate::addresses::Pool;
-use crate::{Config, HostPort, Network};
+use crate::{Backend, Config, HostPort, Network};
+
+mod nodes;
 
 /// A network namespace that ends with its handle.
 fn new_namespace() -> Namespace {
@@ -52,6 +54,8 @@ fn on_a_node(work: impl AsyncFnOnce(&Network, &Namespace) + Send) {
             let network = Network::new(Config {
                 state_dir: dir.path().to_owned(),
                 cluster_cidr: "10.244.0.0/16".parse().expect("a network"),
+                node_address: Ipv4Addr::LOCALHOST,
+                backend: Backend::HostGw,
             });
             network
                 .set_pod_cidr("10.244.3.0/24".parse().expect("a network"))
