@@ -115,11 +115,11 @@ impl Cluster {
         command
     }
 
-    /// `oxikube ARGUMENTS --name NAME`.
+    /// `oxikube ARGUMENTS`, about this cluster.
     #[track_caller]
     pub fn oxikube(&self, arguments: &[&str]) -> Output {
         let mut command = self.prepare(&program("oxikube"));
-        command.args(arguments).args(["--name", &self.name]);
+        command.env("OXIKUBE_NAME", &self.name).args(arguments);
         run(command, "")
     }
 

@@ -15,6 +15,7 @@ mod archive;
 mod error;
 mod pull;
 mod record;
+mod share;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ mod unpack;
 pub use error::Error;
 pub use pull::{Credentials, Dialer, DirectDialer, NamespaceDialer, PullOptions};
 pub use record::Image;
+pub use share::share;
 pub use store::Store;

@@ -248,6 +248,35 @@ fn layers_lie_on_each_other() {
 }
 
 #[test]
+fn a_store_shares_its_images_with_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    crate::share(&old, &new).unwrap();
+    let store = Store::open(&old).unwrap();
+    let (base, top) = (base(), top());
+    let archive = docker("app:v1", &[&base, &top], "");
+    store.load(archive.as_slice()).unwrap();
+    std::fs::remove_dir_all(&new).unwrap();
+    crate::share(&old, &new).unwrap();
+    let other = Store::open(&new).unwrap();
+    // All but the number of links, which has doubled.
+    let shown = |store: &Store| {
+        let text = listing(store, "app:v1");
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.split(" (").next().unwrap_or_default().to_owned())
+            .collect();
+        lines
+    };
+    let before = shown(&other);
+    assert_eq!(before, shown(&store));
+    assert!(listing(&other, "app:v1").contains("/etc/base 644 base (2)"));
+    store.remove("app:v1").unwrap();
+    assert!(store.list().is_empty());
+    assert_eq!(shown(&other), before);
+}
+
+#[test]
 fn an_oci_layout_is_the_same_image_as_its_content() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

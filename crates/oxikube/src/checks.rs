@@ -72,11 +72,21 @@ fn overlay() -> anyhow::Result<()> {
     }
 }
 
-/// Tries a bridge, a veth pair and an nftables table in a network namespace that is gone afterwards.
+/// Tries a bridge, a veth pair and an nftables table.
 fn network() -> anyhow::Result<()> {
-    let tried = std::thread::spawn(|| {
+    try_out(crate::network::try_devices)
+}
+
+/// Fails unless the kernel can carry packets between nodes itself.
+pub(crate) fn vxlan() -> anyhow::Result<()> {
+    try_out(crate::network::try_vxlan)
+}
+
+/// Tries something in a network namespace that is gone afterwards.
+fn try_out(what: fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let tried = std::thread::spawn(move || {
         namespace::unshare(&[Kind::Network]).context("this kernel makes no network namespaces")?;
-        crate::network::try_devices()
+        what()
     });
     match tried.join() {
         Ok(result) => result,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
 use crate::member::MOST_NODES;
@@ -33,6 +34,9 @@ enum Command {
         /// How many nodes the cluster is to have; missing ones are added.
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
         nodes: Option<u8>,
+        /// How packets travel between nodes: vxlan (unless said otherwise), host-gw or udp.
+        #[arg(long)]
+        network_backend: Option<Backend>,
     },
     /// Add, remove, stop, start and enter the nodes of a cluster.
     Node {
@@ -220,8 +224,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             cluster,
             api_port,
             nodes,
+            network_backend,
         } => {
-            let wanted = start::Wanted { api_port, nodes };
+            let wanted = start::Wanted {
+                api_port,
+                nodes,
+                network_backend,
+            };
             start::start(&clusters.cluster(&cluster.name)?, &wanted)?;
         }
         Command::Node { cluster, command } => {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use overlay::Backend;
 use serde::{Deserialize, Serialize};
 
 /// Where clusters live unless said otherwise.
@@ -91,6 +92,9 @@ pub(crate) struct Config {
     pub(crate) subnet: u8,
     /// Port of the API on the machine's loopback.
     pub(crate) api_port: u16,
+    /// How packets travel between nodes.
+    #[serde(default)]
+    pub(crate) network_backend: Backend,
 }
 
 impl Config {
@@ -100,6 +104,7 @@ impl Config {
             name: name.to_owned(),
             subnet,
             api_port,
+            network_backend: Backend::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, Li
 use netlink_packet_route::route::{RouteAddress, RouteAttribute};
 use nft::{Batch, Chain, Change, Expr, Hook, Rule};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 
 use crate::cluster::{Config, INTERFACES};
@@ -105,6 +105,18 @@ pub(crate) fn try_devices() -> anyhow::Result<()> {
     nft::commit(&table(&config)).context(
         "this kernel has no nftables with NAT: load the modules `nf_tables` and `nft_masq`",
     )
+}
+
+/// Makes a VXLAN device, to see whether the kernel can.
+pub(crate) fn try_vxlan() -> anyhow::Result<()> {
+    with_netlink(async |handle| {
+        let device = LinkVxlan::new("try0", 1).port(overlay::VXLAN_PORT).build();
+        let made = handle.link().add(device).execute().await;
+        made.context(
+            "this kernel makes no VXLAN devices: load the module `vxlan`, or choose another way with \
+             --network-backend host-gw",
+        )
+    })
 }
 
 /// The third numbers of subnets that something on this machine already uses.

@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Config};
@@ -31,19 +31,33 @@ pub(crate) fn remove(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the object; its pods are collected by the control plane.
+/// Deletes the object and its pods: nothing of them runs any more, so nobody need wait to see whether they come back.
 fn forget(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let file = kubeconfig::own_file(cluster);
-        let nodes: Api<Node> = Api::all(client::connect::from_kubeconfig(&file, None).await?);
-        match nodes.delete(name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            result => Ok(result.map(drop)?),
+        let client = client::connect::from_kubeconfig(&file, None).await?;
+        let nodes: Api<Node> = Api::all(client.clone());
+        gone(nodes.delete(name, &DeleteParams::default()).await.map(drop))?;
+        let on_it = ListParams::default().fields(&format!("spec.nodeName={name}"));
+        for pod in Api::<Pod>::all(client.clone()).list(&on_it).await? {
+            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+            let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+            let at_once = DeleteParams::default().grace_period(0);
+            gone(pods.delete(&name, &at_once).await.map(drop))?;
         }
+        Ok(())
     })
+}
+
+/// What is gone already need not be deleted.
+fn gone(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result,
+    }
 }
 
 /// Switches a node off, like a power cut.

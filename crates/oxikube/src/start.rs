@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, Config};
 use crate::member::Member;
@@ -16,6 +17,8 @@ use crate::{checks, commands, kubeconfig, network, pki, power};
 
 /// Where ports for APIs begin.
 const FIRST_API_PORT: u16 = 6443;
+/// Where a node keeps its images.
+const IMAGES: &str = "containers/images";
 /// How long a node that runs already may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) api_port: Option<u16>,
     /// How many nodes.
     pub(crate) nodes: Option<u8>,
+    /// How packets travel between nodes.
+    pub(crate) network_backend: Option<Backend>,
 }
 
 /// Starts the cluster and returns when all of its nodes are ready.
@@ -36,7 +41,7 @@ pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     let is_new = !cluster.exists();
     if !is_new {
         let config = cluster.config()?;
-        enough(cluster, &config, wanted.nodes)?;
+        fits(cluster, &config, wanted)?;
         let all = cluster.members(&config);
         if all.iter().all(|node| node.init().is_some()) {
             say(&format!("cluster {} is running already", cluster.name));
@@ -47,14 +52,17 @@ pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
         }
     }
     checks::kernel()?;
+    if is_new && wanted.network_backend.unwrap_or_default() == Backend::Vxlan {
+        checks::vxlan()?;
+    }
     let config = match is_new {
         true => {
-            let (config, listener) = create(cluster, wanted.api_port)?;
+            let (config, listener) = create(cluster, wanted)?;
             network::create(&config)?;
             first(cluster, &config, listener, lock)?;
             config
         }
-        false => wake(cluster, wanted.api_port, lock)?,
+        false => wake(cluster, lock)?,
     };
     let joined = others(cluster, &config, wanted.nodes);
     if let (true, Err(error)) = (is_new, joined.as_ref().map_err(ToString::to_string)) {
@@ -90,7 +98,7 @@ pub(crate) fn node(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if node.config.is_first() {
-        return wake(cluster, None, cluster.lock()?).map(drop);
+        return wake(cluster, cluster.lock()?).map(drop);
     }
     running(cluster)?;
     let lock = cluster.lock()?;
@@ -103,13 +111,24 @@ fn running(cluster: &Cluster) -> anyhow::Result<Config> {
     cluster.config()
 }
 
-/// Fails when the cluster has more nodes than it is to have.
-fn enough(cluster: &Cluster, config: &Config, nodes: Option<u8>) -> anyhow::Result<()> {
+/// Fails when the cluster was made otherwise than is asked.
+fn fits(cluster: &Cluster, config: &Config, wanted: &Wanted) -> anyhow::Result<()> {
+    let name = &cluster.name;
+    if let Some(port) = wanted.api_port.filter(|port| *port != config.api_port) {
+        let made = config.api_port;
+        bail!("cluster {name} was made with port {made}, which stays: not {port}");
+    }
+    let backend = wanted.network_backend;
+    if let Some(backend) = backend.filter(|backend| *backend != config.network_backend) {
+        let made = config.network_backend;
+        bail!(
+            "cluster {name} was made with the network back end {made}, which stays: not {backend}"
+        );
+    }
     let there = cluster.members(config).len();
-    match nodes {
+    match wanted.nodes {
         Some(nodes) if usize::from(nodes) < there => bail!(
-            "cluster {name} has {there} nodes: remove some with `oxikube node rm --name {name} NODE`",
-            name = cluster.name
+            "cluster {name} has {there} nodes: remove some with `oxikube node rm --name {name} NODE`"
         ),
         _ => Ok(()),
     }
@@ -173,9 +192,12 @@ fn others(cluster: &Cluster, config: &Config, nodes: Option<u8>) -> anyhow::Resu
 /// Makes the files of a new node.
 fn make(cluster: &Cluster, config: &Config) -> anyhow::Result<Member> {
     let node = cluster.next_member(config)?;
-    let made = node
-        .create()
-        .and_then(|()| pki::create_for_node(&cluster.path("pki"), &node.path("pki"), &node.config));
+    let made = node.create().and_then(|()| {
+        pki::create_for_node(&cluster.path("pki"), &node.path("pki"), &node.config)?;
+        // What was loaded by hand is nowhere else to be had.
+        let images = cluster.first(config).path(IMAGES);
+        Ok(images::share(&images, &node.path(IMAGES))?)
+    });
     if made.is_err() {
         // The first error is the one to tell.
         let _ = fs::remove_dir_all(&node.dir);
@@ -213,7 +235,7 @@ pub(crate) fn say(what: &str) {
 }
 
 /// Makes the data of a new cluster; what cannot be finished is removed again.
-fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, OwnedFd)> {
+fn create(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<(Config, OwnedFd)> {
     let others = Clusters::new(cluster.dir.parent().map(Into::into).unwrap_or_default()).all()?;
     let configs: Vec<Config> = others
         .iter()
@@ -228,8 +250,9 @@ fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, O
         }
         port
     };
-    let listener = checks::listen(api_port, free(FIRST_API_PORT))?;
-    let config = Config::new(&cluster.name, subnet, listener.local_addr()?.port());
+    let listener = checks::listen(wanted.api_port, free(FIRST_API_PORT))?;
+    let mut config = Config::new(&cluster.name, subnet, listener.local_addr()?.port());
+    config.network_backend = wanted.network_backend.unwrap_or_default();
     say(&format!(
         "creating cluster {} in {}",
         cluster.name,
@@ -250,12 +273,8 @@ fn create(cluster: &Cluster, api_port: Option<u16>) -> anyhow::Result<(Config, O
 }
 
 /// Switches the first node of a stopped cluster on, if it is off.
-fn wake(cluster: &Cluster, api_port: Option<u16>, lock: fs::File) -> anyhow::Result<Config> {
+fn wake(cluster: &Cluster, lock: fs::File) -> anyhow::Result<Config> {
     let config = cluster.config()?;
-    if api_port.is_some_and(|port| port != config.api_port) {
-        let (name, port) = (&cluster.name, config.api_port);
-        bail!("cluster {name} was made with port {port}, which stays: leave --api-port out");
-    }
     if !cluster.path("pki/ca.crt").exists() || !cluster.path("pki/sa.key").exists() {
         bail!(
             "the certificates of cluster {name} in {} are missing; restore them, or remove the \

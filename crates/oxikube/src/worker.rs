@@ -14,11 +14,13 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::pod_network::between;
 use anyhow::anyhow;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use linux::namespace::Namespace;
+use overlay::Backend;
 use service_proxy::{Cidr, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,6 +57,8 @@ pub(crate) struct Networks {
     pub(crate) dns: Ipv4Addr,
     /// Domain of services.
     pub(crate) domain: String,
+    /// How packets travel between nodes.
+    pub(crate) backend: Backend,
 }
 
 /// Directories and control groups of a node.
@@ -114,6 +118,20 @@ impl Worker {
             Err(anyhow!("the kubelet ended"))
         });
         Ok(())
+    }
+
+    /// Starts what leads to the pods of other nodes.
+    pub(crate) fn start_network(&self, clients: &Clients, tasks: &mut Tasks) {
+        let config = pod_network::config(self);
+        let (name, clients) = (self.name.clone(), clients.clone());
+        let clients = between::Clients {
+            nodes: clients.proxy,
+            own: clients.kubelet,
+        };
+        tasks.spawn(async move {
+            between::run(clients, name, config).await?;
+            Err(anyhow!("the network between nodes ended"))
+        });
     }
 
     /// Starts the service proxy; what is returned turns true when the rules of all services that existed are in the

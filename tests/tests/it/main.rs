@@ -6,6 +6,7 @@ mod guestbook;
 mod in_action;
 mod lifecycle;
 mod minikube;
+mod nodes;
 mod pods;
 mod resources;
 mod why;

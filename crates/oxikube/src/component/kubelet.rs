@@ -56,6 +56,10 @@ pub(super) struct Flags {
     /// The pod network of the runtime in this binary. Not a flag of upstream's.
     #[arg(long, default_value = crate::cluster::POD_CIDR)]
     cluster_cidr: ipnet::Ipv4Net,
+    /// How packets travel between nodes (vxlan, host-gw or udp): what pods' interfaces leave room for. Not a flag of
+    /// upstream's.
+    #[arg(long, default_value_t)]
+    network_backend: overlay::Backend,
     /// The node's name, instead of the host's.
     #[arg(long)]
     hostname_override: Option<String>,
@@ -273,6 +277,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             services: crate::cluster::SERVICE_CIDR.parse()?,
             dns: Ipv4Addr::UNSPECIFIED,
             domain: configuration.cluster_domain.clone(),
+            backend: flags.network_backend,
         },
         places: Places {
             state: flags.runtime_dir.clone(),

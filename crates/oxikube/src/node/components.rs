@@ -113,6 +113,7 @@ impl Components {
         };
         let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
         worker.start_kubelet(&clients, &shutdown, tasks).await?;
+        worker.start_network(&clients, tasks);
         dns::settle(self.admin(), &self.config)
             .await
             .context("the cluster DNS cannot be set up")?;
@@ -170,6 +171,7 @@ pub(super) fn worker(
             services: SERVICE_CIDR.parse().context("the service network")?,
             dns: DNS_SERVICE,
             domain: CLUSTER_DOMAIN.to_owned(),
+            backend: config.cluster.network_backend,
         },
         places: Places {
             state: STATE.into(),

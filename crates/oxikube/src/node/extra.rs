@@ -35,6 +35,7 @@ pub(super) async fn serve(
     worker
         .start_kubelet(&clients, &shutdown, &mut tasks)
         .await?;
+    worker.start_network(&clients, &mut tasks);
     let proxy = worker.start_proxy(&clients, &mut tasks);
     let mut end = signal(SignalKind::terminate())?;
     let ready = ready::wait(clients.kubelet, config.name(), vec![proxy]);

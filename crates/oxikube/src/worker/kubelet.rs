@@ -23,7 +23,6 @@ pub(super) async fn runtime(
     shutdown: CancellationToken,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Arc<Runtime>> {
-    let places = &node.places;
     let pull = match node.registry_network.take() {
         // A registry on the machine's loopback is reached only from the machine's own network.
         Some(network) => images::PullOptions {
@@ -32,7 +31,7 @@ pub(super) async fn runtime(
         },
         None => images::PullOptions::default(),
     };
-    let network = BuiltIn::new(&places.state.join("pod-network"), node.networks.pods);
+    let (network, places) = (BuiltIn::new(node), &node.places);
     let config = runtime::Config {
         root: places.state.join("containers"),
         state_dir: places.state.join("sandboxes"),

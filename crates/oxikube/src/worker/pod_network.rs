@@ -1,24 +1,31 @@
 //! The built-in pod network behind the runtime's seam.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 
+use ::pod_network::{Config, HostPort, Network};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use linux::namespace::Namespace;
-use pod_network::{Config, HostPort, Network};
 use runtime::{NetworkError, PodNetwork, PodSandboxNetwork, PortMapping};
+
+use super::Worker;
 
 /// The network of this node's pods.
 pub(super) struct BuiltIn(Network);
 
 impl BuiltIn {
-    /// Keeps its records in this directory; `pods` are all pods' addresses.
-    pub(super) fn new(state_dir: &Path, pods: Ipv4Net) -> Self {
-        Self(Network::new(Config {
-            state_dir: state_dir.to_owned(),
-            cluster_cidr: pods,
-        }))
+    pub(super) fn new(node: &Worker) -> Self {
+        Self(Network::new(config(node)))
+    }
+}
+
+/// What the pod network is told.
+pub(super) fn config(node: &Worker) -> Config {
+    Config {
+        state_dir: node.places.state.join("pod-network"),
+        cluster_cidr: node.networks.pods,
+        node_address: node.address,
+        backend: node.networks.backend,
     }
 }
 
