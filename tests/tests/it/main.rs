@@ -10,3 +10,4 @@ mod nodes;
 mod pods;
 mod resources;
 mod why;
+mod workloads;
