@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use control::{Action, Answers, Caches, Plan, Wake};
+use control::{Action, Answers, Caches, Plan, StatusWrite, Wake};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,8 +19,8 @@ use machinery::hash::template_hash;
 use serde_json::{Value, json};
 
 use crate::ownership::{
-    Claimant, ask_owner, claim, controller_reference, controller_uid, keys_of_dependent,
-    orphan_namespace, owner_lives,
+    Claimant, controller_reference, controller_uid, keys_of_dependent, orphan_namespace,
+    owner_lives, settled_claim,
 };
 use crate::podcontrol;
 
@@ -38,6 +38,8 @@ pub trait Versioned: Claimant {
     fn template(&self) -> &PodTemplateSpec;
     /// How often a name was taken.
     fn collisions(&self) -> Option<i32>;
+    /// Notes in the status that a name was taken once more.
+    fn collide(&mut self);
     /// How many old revisions are kept; a negative number keeps all.
     fn history_limit(&self) -> i32;
 }
@@ -61,14 +63,6 @@ pub struct History {
     pub update: Arc<ControllerRevision>,
 }
 
-/// Why there is no [`History`] yet.
-pub enum Unsettled {
-    /// This has to be done first.
-    Plan(Plan),
-    /// The name of a new revision is taken: the collision count of the owner has to grow.
-    Collision,
-}
-
 /// Declares what [`observe`] reads.
 pub fn wake<O: Versioned>(on: &mut Wake<'_>) {
     on.on::<ControllerRevision>(keys_of_dependent::<O, ControllerRevision>)
@@ -90,24 +84,20 @@ pub fn observe<O: Versioned>(caches: &Caches, answers: &Answers, root: &O) -> Se
     }
 }
 
-/// Brings the revisions up to date with the template, or says what is missing.
-pub fn settle<O: Versioned>(root: &O, seen: &Seen) -> Result<History, Unsettled> {
-    let claim = claim(root, &root.selector(), &seen.revisions, seen.owner_lives);
-    let first = |actions: Vec<Action>, because: &str| {
-        Err(Unsettled::Plan(Plan {
+/// Brings the revisions up to date with the template.
+///
+/// # Errors
+/// The plan that has to be carried out first.
+pub fn settle<O: Versioned>(root: &O, seen: &Seen) -> Result<History, Box<Plan>> {
+    let first = |because: &str, actions, status| {
+        Err(Box::new(Plan {
             actions,
+            status,
             because: because.to_owned(),
             ..Plan::default()
         }))
     };
-    if claim.unconfirmed {
-        let because = "there are revisions to adopt, the owner is looked at live first";
-        return first(vec![ask_owner(root)], because);
-    }
-    if !claim.actions.is_empty() {
-        return first(claim.actions, "adopting or releasing revisions");
-    }
-    let mut revisions = claim.claimed;
+    let mut revisions = settled_claim(root, &seen.revisions, seen.owner_lives, None, "revisions")?;
     revisions.sort_by(|a, b| by_number(a, b));
     let number = |r: &Arc<ControllerRevision>| r.revision.unwrap_or(0);
     let next = revisions.last().map_or(1, |r| number(r).saturating_add(1));
@@ -116,21 +106,19 @@ pub fn settle<O: Versioned>(root: &O, seen: &Seen) -> Result<History, Unsettled>
         |r: &Arc<ControllerRevision>| template(r).map(|t| normal(&t)).as_ref() == Some(&wanted);
     let Some(at) = revisions.iter().rposition(is_current) else {
         if seen.namesake.is_some() {
-            return Err(Unsettled::Collision);
+            let because = "the name of the new revision is taken, trying another";
+            let mut root = root.clone();
+            root.collide();
+            return first(because, Vec::new(), Some(StatusWrite::of(&root)));
         }
-        let new = revision(root, next);
-        return first(
-            vec![Action::create(&new, None)],
-            "keeping the new template as a revision",
-        );
+        let new = Action::create(&revision(root, next), None);
+        return first("keeping the new template as a revision", vec![new], None);
     };
     if at + 1 < revisions.len() {
         let mut again = revisions[at].as_ref().clone();
         again.revision = Some(next);
-        return first(
-            vec![Action::update(&again, None)],
-            "a revision of before comes back",
-        );
+        let again = Action::update(&again, None);
+        return first("a revision of before comes back", vec![again], None);
     }
     Ok(History {
         update: Arc::clone(&revisions[at]),

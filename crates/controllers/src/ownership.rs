@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use control::{Action, Answer, Answers, Caches, Change, Key, Kind, Question, Target};
+use control::{Action, Answer, Answers, Caches, Change, Key, Kind, Plan, Question, Target};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machinery::labels::Selector;
@@ -131,6 +131,31 @@ pub fn claim_with<O: Kind, K: Kind>(
         }
     }
     claim
+}
+
+/// What an owner claims once nothing is left to adopt or to let go.
+///
+/// # Errors
+/// The plan that has to be carried out first. `what` names the candidates in its reason.
+pub fn settled_claim<O: Claimant, K: Kind>(
+    owner: &O,
+    candidates: &[Arc<K>],
+    owner_lives: Option<bool>,
+    finalizer: Option<&str>,
+    what: &str,
+) -> Result<Vec<Arc<K>>, Box<Plan>> {
+    let selector = owner.selector();
+    let claim = claim_with(owner, &selector, candidates, owner_lives, finalizer);
+    if !claim.unconfirmed && claim.actions.is_empty() {
+        return Ok(claim.claimed);
+    }
+    let mut plan = Plan::idle(format!("adopting or releasing {what}"));
+    plan.actions = claim.actions;
+    if claim.unconfirmed {
+        plan.actions = vec![ask_owner(owner)];
+        plan.because = format!("there are {what} to adopt, the owner is looked at live first");
+    }
+    Err(Box::new(plan))
 }
 
 /// The question whether the owner still exists and is not being deleted, asked past the cache before adoption.

@@ -49,6 +49,12 @@ impl Versioned for DaemonSet {
         self.status.as_ref().and_then(|s| s.collision_count)
     }
 
+    fn collide(&mut self) {
+        let status = self.status.get_or_insert_default();
+        let count = status.collision_count.get_or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
     fn history_limit(&self) -> i32 {
         self.spec.revision_history_limit.unwrap_or(10)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use control::plan::reference;
 use control::{Action, Event, EventType, Plan, StatusWrite};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use machinery::int_or_string::{Round, scaled};
 
@@ -16,8 +16,8 @@ use super::Observed;
 use super::fit::{Fit, Verdict};
 use super::pod::{new_pod, target_node};
 use super::{rollout, status};
-use crate::history::{self, History, REVISION_HASH, Unsettled, Versioned as _};
-use crate::ownership::{Claimant as _, ask_owner, claim};
+use crate::history::{self, History, REVISION_HASH, Versioned as _};
+use crate::ownership::settled_claim;
 use crate::{podcontrol, pods};
 
 /// Most pods that one decision makes or removes.
@@ -50,24 +50,12 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
     }
     let history = match history::settle(set, &o.history) {
         Ok(history) => history,
-        Err(Unsettled::Plan(plan)) => return plan,
-        Err(Unsettled::Collision) => return bump_collisions(set),
+        Err(plan) => return *plan,
     };
-    let claim = claim(set, &set.selector(), &o.pods, o.owner_lives);
-    if claim.unconfirmed {
-        return Plan {
-            actions: vec![ask_owner(set)],
-            because: "there are pods to adopt, the owner is looked at live first".to_owned(),
-            ..Plan::default()
-        };
-    }
-    if !claim.actions.is_empty() {
-        return Plan {
-            because: format!("adopting or releasing {} pods", claim.actions.len()),
-            actions: claim.actions,
-            ..Plan::default()
-        };
-    }
+    let claimed = match settled_claim(set, &o.pods, o.owner_lives, None, "pods") {
+        Ok(claimed) => claimed,
+        Err(plan) => return *plan,
+    };
     let Some(fit) = Fit::of(set) else {
         return Plan::idle("its template has no specification");
     };
@@ -75,7 +63,7 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
     let hash = hash.and_then(|l| l.get(REVISION_HASH)).cloned();
     let hash = hash.unwrap_or_default();
     let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
-    for pod in &claim.claimed {
+    for pod in &claimed {
         let going = pods::is_terminal(pod) && pods::is_deleting(pod);
         if let Some(node) = target_node(pod).filter(|_| !going) {
             let pods = by_node.entry(node.to_owned()).or_default();
@@ -88,19 +76,7 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
         fit,
         by_node,
     };
-    decide(&daemons, &history, &claim.claimed)
-}
-
-fn bump_collisions(set: &DaemonSet) -> Plan {
-    let mut set = set.clone();
-    let status = set.status.get_or_insert_default();
-    let count = status.collision_count.get_or_insert(0);
-    *count = count.saturating_add(1);
-    Plan {
-        status: Some(StatusWrite::of(&set)),
-        because: "the name of the new revision is taken, trying another".to_owned(),
-        ..Plan::default()
-    }
+    decide(&daemons, &history, &claimed)
 }
 
 fn decide(daemons: &Daemons<'_>, history: &History, pods: &[Arc<Pod>]) -> Plan {

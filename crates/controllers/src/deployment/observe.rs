@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::Pod;
 use machinery::labels::Selector;
 
 use super::revision::replica_set_name;
-use crate::ownership::{controller_of, controller_uid, index_pods, orphan_namespace, owner_lives};
+use crate::ownership::{
+    Claimant, controller_of, controller_uid, index_pods, keys_of_dependent, orphan_namespace,
+    owner_lives,
+};
 use crate::pods;
 
 /// Indexes of ReplicaSets, as for pods.
@@ -38,39 +41,20 @@ pub struct Observed {
 pub(super) fn wake(on: &mut Wake<'_>) {
     index_pods(on);
     on.on_root::<Deployment>()
-        .on::<ReplicaSet>(keys_of_replica_set)
+        .on::<ReplicaSet>(keys_of_dependent::<Deployment, ReplicaSet>)
         .on::<Pod>(keys_of_pod)
         .index::<ReplicaSet>(BY_CONTROLLER, controller_uid)
         .index::<ReplicaSet>(ORPHANS, orphan_namespace);
 }
 
-/// The selector, which selects nothing where it is not valid or empty.
-pub(super) fn selector(deployment: &Deployment) -> Selector {
-    match Selector::from_label_selector(&deployment.spec.selector) {
-        Ok(selector) if !selector.is_everything() => selector,
-        _ => Selector::nothing(),
-    }
-}
-
-fn keys_of_replica_set(change: &Change<ReplicaSet>, caches: &Caches) -> Vec<Key> {
-    let mut keys = Vec::new();
-    for set in change.sides() {
-        let namespace = set.metadata.namespace.clone().unwrap_or_default();
-        if let Some(owner) = controller_of(&set.metadata) {
-            if owner.kind == "Deployment" {
-                keys.push(Key::new(namespace, owner.name.clone()));
-            }
-        } else if !change.is_deletion() {
-            let deployments = caches.of::<Deployment>().in_namespace(&namespace);
-            let labels = set.metadata.labels.as_ref();
-            let takers = deployments
-                .iter()
-                .filter(|d| selector(d).matches_map(labels));
-            keys.extend(takers.map(|d| Key::of(d.as_ref())));
+impl Claimant for Deployment {
+    /// Selects nothing where it is not valid or empty.
+    fn selector(&self) -> Selector {
+        match Selector::from_label_selector(&self.spec.selector) {
+            Ok(selector) if !selector.is_everything() => selector,
+            _ => Selector::nothing(),
         }
     }
-    keys.dedup();
-    keys
 }
 
 /// Only a Deployment that recreates waits for pods to end.

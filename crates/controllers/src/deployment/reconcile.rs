@@ -7,11 +7,11 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus, R
 
 use super::Observed;
 use super::draft::Drafts;
-use super::observe::{recreates, selector};
+use super::observe::recreates;
 use super::revision::{REVISION, annotate, by_age, replica_set_name, revision, same_template};
 use super::sizes::{Sizes, actual, available, is_saturated, proportional, size, was_scaled};
 use super::status;
-use crate::ownership::{ask_owner, claim, controller_of};
+use crate::ownership::{controller_of, settled_claim};
 
 /// The work on one Deployment.
 struct Work<'a> {
@@ -27,27 +27,17 @@ struct Work<'a> {
 /// Decides about one Deployment.
 pub(super) fn reconcile(o: &Observed) -> Plan {
     let spec = o.root.spec.clone();
-    let claim = claim(
+    let claimed = settled_claim(
         o.root.as_ref(),
-        &selector(&o.root),
         &o.replica_sets,
         o.owner_lives,
+        None,
+        "replica sets",
     );
-    if claim.unconfirmed {
-        return Plan {
-            actions: vec![ask_owner(o.root.as_ref())],
-            because: "there are replica sets to adopt, the owner is looked at live first".into(),
-            ..Plan::default()
-        };
-    }
-    if !claim.actions.is_empty() {
-        return Plan {
-            because: format!("adopting or releasing {} replica sets", claim.actions.len()),
-            actions: claim.actions,
-            ..Plan::default()
-        };
-    }
-    let mut sets = claim.claimed;
+    let mut sets = match claimed {
+        Ok(claimed) => claimed,
+        Err(plan) => return *plan,
+    };
     sets.sort_by(|a, b| by_age(a, b));
     let new = sets.iter().position(|s| is_current(&spec, s));
     let mut work = Work {

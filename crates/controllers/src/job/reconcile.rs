@@ -22,7 +22,7 @@ use super::pods_of_job::{
 };
 use super::tracking::{Tracked, track};
 use super::{Observed, TRACKING};
-use crate::ownership::{Claimant as _, ask_owner, claim_with};
+use crate::ownership::settled_claim;
 use crate::replicas::nonzero;
 use crate::{podcontrol, pods};
 
@@ -70,22 +70,11 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
     if is_finished(job) {
         return Plan::idle("it has ended");
     }
-    let claim = claim_with(job, &job.selector(), &o.pods, o.owner_lives, Some(TRACKING));
-    if claim.unconfirmed {
-        return Plan {
-            actions: vec![ask_owner(job)],
-            because: "there are pods to adopt, the owner is looked at live first".to_owned(),
-            ..Plan::default()
-        };
-    }
-    if !claim.actions.is_empty() {
-        return Plan {
-            because: format!("adopting or releasing {} pods", claim.actions.len()),
-            actions: claim.actions,
-            ..Plan::default()
-        };
-    }
-    let mut all = claim.claimed;
+    let claimed = settled_claim(job, &o.pods, o.owner_lives, Some(TRACKING), "pods");
+    let mut all = match claimed {
+        Ok(claimed) => claimed,
+        Err(plan) => return *plan,
+    };
     all.sort_by_key(|p| (index(p), p.metadata.name.clone()));
     let (spec, old) = (spec_of(job), job.status.clone().unwrap_or_default());
     let indexes = if is_indexed(&spec) {

@@ -9,9 +9,11 @@
 
 mod decide;
 mod observe;
+mod status;
 
 pub use decide::{Counts, Decision, ReplicaFailure, decide};
 pub use observe::{Observed, observe};
+pub use status::reconcile;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
@@ -22,6 +24,8 @@ pub const BURST: usize = 500;
 
 /// The view of an owner of replicas.
 pub trait Replicated: Claimant {
+    /// The status counts pods on their way out.
+    const TELLS_TERMINATING: bool;
     /// How many pods there shall be.
     fn replicas(&self) -> i32;
     /// How long a pod must be ready before it counts as available.

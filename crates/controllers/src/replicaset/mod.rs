@@ -1,11 +1,10 @@
 //! ReplicaSet: keeps `spec.replicas` pods of its template alive.
 //!
 //! Invariants: only pods that it controls or may adopt are touched; a deletion never takes more than the surplus.
-//! The work is in [`crate::replicas`]; here stand the kind, its siblings and its status.
+//! The work is in [`crate::replicas`]; here stand the kind and its siblings.
 //! Upstream: `pkg/controller/replicaset`.
 
 mod observe;
-mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +35,6 @@ impl Reconciler for ReplicaSetController {
     }
 
     fn reconcile(o: &Self::Observed) -> Plan {
-        reconcile::reconcile(o)
+        replicas::reconcile(o)
     }
 }

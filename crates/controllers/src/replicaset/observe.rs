@@ -15,6 +15,8 @@ use crate::replicas::Replicated;
 pub(crate) const SIBLINGS: &str = "controller";
 
 impl Replicated for ReplicaSet {
+    const TELLS_TERMINATING: bool = true;
+
     fn replicas(&self) -> i32 {
         self.spec.replicas.unwrap_or(1)
     }

@@ -1,10 +1,9 @@
 //! ReplicationController: the elder brother of ReplicaSet, with a plain map as selector.
 //!
-//! Invariants and work as in [`crate::replicas`]; here stand the kind and its status.
+//! Invariants and work as in [`crate::replicas`]; here stands the kind.
 //! Upstream: `pkg/controller/replication`.
 
 mod observe;
-mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +32,6 @@ impl Reconciler for ReplicationControllerController {
     }
 
     fn reconcile(o: &Self::Observed) -> Plan {
-        reconcile::reconcile(o)
+        replicas::reconcile(o)
     }
 }

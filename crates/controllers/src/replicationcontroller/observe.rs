@@ -10,6 +10,8 @@ use crate::ownership::Claimant;
 use crate::replicas::Replicated;
 
 impl Replicated for ReplicationController {
+    const TELLS_TERMINATING: bool = false;
+
     fn replicas(&self) -> i32 {
         self.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
     }

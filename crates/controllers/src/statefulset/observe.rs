@@ -47,6 +47,12 @@ impl Versioned for StatefulSet {
         Some(status.and_then(|s| s.collision_count).unwrap_or(0))
     }
 
+    fn collide(&mut self) {
+        let status = self.status.get_or_insert_default();
+        let count = status.collision_count.get_or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
     fn history_limit(&self) -> i32 {
         self.spec.revision_history_limit.unwrap_or(10)
     }

@@ -14,8 +14,8 @@ use super::claims::{self, Missing};
 use super::identity::{self, identity_matches, is_member, new_pod, ordinal, revision};
 use super::observe::ordinals;
 use super::status::{self, Counts, Revisions, count};
-use crate::history::{self, History, Unsettled, Versioned as _};
-use crate::ownership::{Claimant as _, ask_owner, claim};
+use crate::history::{self, History, Versioned as _};
+use crate::ownership::settled_claim;
 use crate::pods;
 
 /// A pod that the set shall have.
@@ -49,8 +49,7 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
     let set = o.root.as_ref();
     let history = match history::settle(set, &o.history) {
         Ok(history) => history,
-        Err(Unsettled::Plan(plan)) => return plan,
-        Err(Unsettled::Collision) => return bump_collisions(set),
+        Err(plan) => return *plan,
     };
     let members: Vec<Arc<Pod>> = o
         .pods
@@ -58,34 +57,11 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
         .filter(|p| is_member(set, p))
         .cloned()
         .collect();
-    let claim = claim(set, &set.selector(), &members, o.owner_lives);
-    if claim.unconfirmed {
-        return Plan {
-            actions: vec![ask_owner(set)],
-            because: "there are pods to adopt, the owner is looked at live first".to_owned(),
-            ..Plan::default()
-        };
-    }
-    if !claim.actions.is_empty() {
-        return Plan {
-            because: format!("adopting or releasing {} pods", claim.actions.len()),
-            actions: claim.actions,
-            ..Plan::default()
-        };
-    }
-    decide(o, &history, claim.claimed)
-}
-
-fn bump_collisions(set: &StatefulSet) -> Plan {
-    let mut set = set.clone();
-    let status = set.status.get_or_insert_default();
-    let count = status.collision_count.get_or_insert(0);
-    *count = count.saturating_add(1);
-    Plan {
-        status: Some(StatusWrite::of(&set)),
-        because: "the name of the new revision is taken, trying another".to_owned(),
-        ..Plan::default()
-    }
+    let claimed = match settled_claim(set, &members, o.owner_lives, None, "pods") {
+        Ok(claimed) => claimed,
+        Err(plan) => return *plan,
+    };
+    decide(o, &history, claimed)
 }
 
 fn decide(o: &Observed, history: &History, pods: Vec<Arc<Pod>>) -> Plan {
