@@ -16,18 +16,16 @@ use controllers::certificates::cleaning::CsrCleaner;
 use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint,
-    endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
-    localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection,
-    pvprotection, replicaset, replicationcontroller, rootcacertpublisher, serviceaccount,
-    serviceaccounttoken, statefulset, tainteviction, ttlafterfinished, vacprotection,
+    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint, endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job, loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection, pvprotection, replicaset, replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttlafterfinished, vacprotection,
 };
 use driver::Driver;
 use kube::Client;
 
 pub use authority::{Authority, AuthorityError};
 pub use controllers::certificates::{API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN};
+pub use controllers::loadbalancer::Addresses;
 pub use controllers::nodeipam::Ranges;
+pub use controllers::nodelifecycle::Options as NodeLifecycle;
 pub use driver::{Counts, Metrics};
 pub use selection::{Selection, UnknownController};
 
@@ -48,6 +46,10 @@ pub struct Config {
     pub pod_networks: Ranges,
     /// Who signs requests for certificates.
     pub signing: Signing,
+    /// When nodes count as lost, and how fast their pods are driven out.
+    pub node_lifecycle: nodelifecycle::Options,
+    /// Where Services of type `LoadBalancer` get addresses from; `None` leaves them to somebody else.
+    pub load_balancers: Option<loadbalancer::Addresses>,
     /// Which controllers run.
     pub selection: Selection,
 }
@@ -121,7 +123,9 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(podgc::PodGarbageCollector {
         terminated_pods: podgc::TERMINATED_PODS,
     });
-    set.add(nodelifecycle::NodeLifecycleController);
+    set.add(nodelifecycle::NodeLifecycleController {
+        options: config.node_lifecycle,
+    });
     set.add(tainteviction::TaintEvictionController);
     if !config.pod_networks.cluster.is_empty() {
         set.add(nodeipam::NodeIpam {
@@ -135,6 +139,9 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(ephemeralvolume::EphemeralVolumeController);
     set.add(expand::ExpandController);
     set.add(localprovisioner::LocalProvisioner);
+    if let Some(addresses) = config.load_balancers.clone() {
+        set.add(loadbalancer::LoadBalancerController { addresses });
+    }
     set.add(clusterroleaggregation::ClusterRoleAggregationController);
     set.certificates(&config.signing);
     set.add(bootstraptokens::cleaner::TokenCleaner);

@@ -32,6 +32,7 @@ const NAMES: &[(&str, &str, &str)] = &[
         "resourcequota",
     ),
     ("namespace-controller", "namespace-controller", "namespace"),
+    ("service-controller", "service-lb-controller", "service"),
     (
         "serviceaccount-controller",
         "serviceaccount-controller",

@@ -26,6 +26,7 @@ pub mod expand;
 pub mod garbagecollector;
 pub mod job;
 pub mod localprovisioner;
+pub mod loadbalancer;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -116,6 +117,12 @@ impl Config {
     /// The network of bridge and node.
     pub(crate) fn network(&self) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, self.subnet, 0)
+    }
+
+    /// Addresses for load balancers: the upper end of the network, where no node is.
+    pub(crate) fn load_balancers(&self) -> RangeInclusive<Ipv4Addr> {
+        let first = crate::member::MOST_NODES + 2;
+        Ipv4Addr::new(172, 30, self.subnet, first)..=Ipv4Addr::new(172, 30, self.subnet, 254)
     }
 
     /// The bridge on the machine. Its name follows from the cluster's alone, so that it can be removed when nothing else

@@ -306,8 +306,10 @@ impl World {
         let mut object = if status { old.clone() } else { new.clone() };
         if status {
             object["status"] = new["status"].clone();
-            // As in upstream, annotations travel with the status.
-            object["metadata"]["annotations"] = new["metadata"]["annotations"].clone();
+            // As in upstream, annotations and finalizers travel with the status.
+            for field in ["annotations", "finalizers"] {
+                object["metadata"][field] = new["metadata"][field].clone();
+            }
         } else if old["spec"] != new["spec"] {
             let generation = old_meta["generation"].as_i64().unwrap_or(1);
             object["metadata"]["generation"] = (generation + 1).into();

@@ -113,6 +113,8 @@ impl Cluster {
                 cluster: vec![("10.244.0.0/16".parse().expect("a network"), 24)],
                 excluded: Vec::new(),
             },
+            node_lifecycle: controller_manager::NodeLifecycle::default(),
+            load_balancers: None,
         };
         let (running, metrics) = run(&config);
         let admin = User::new("admin", &[user::SYSTEM_MASTERS]);

@@ -83,21 +83,20 @@ fn wanted(endpoints: &Endpoints) -> (Wanted, usize, usize) {
         let ports = ports(subset);
         let ready = subset.addresses.iter().flatten().map(|a| (a, true));
         let not_ready = subset.not_ready_addresses.iter().flatten();
-        let mut added = 0;
         for (address, ready) in ready.chain(not_ready.map(|a| (a, false))) {
             let Ok(ip) = address.ip.parse::<IpAddr>() else {
                 invalid += 1;
                 continue;
             };
-            if added >= MAX_ADDRESSES {
-                skipped += 1;
-                continue;
-            }
-            added += 1;
             let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
             let slot = wanted
                 .entry((family, port_key(&ports)))
                 .or_insert_with(|| (ports.clone(), Vec::new()));
+            // Subsets with the same ports are one.
+            if slot.1.len() >= MAX_ADDRESSES {
+                skipped += 1;
+                continue;
+            }
             slot.1.push(endpoint(address, ip, ready));
         }
     }

@@ -7,21 +7,35 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 
+use super::Options;
+use super::taints::is_eviction;
 use crate::pods;
 
 const LEASES: &str = "kube-node-lease";
 
-/// How many nodes of a zone are ready, and how many are not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The nodes of one zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zone {
-    /// Ready nodes.
+    /// How many are ready.
     pub ready: usize,
-    /// All others.
+    /// How many are not.
     pub not_ready: usize,
+    /// Those that are not ready and whose pods are not driven out yet, the longest first.
+    pub waiting: Vec<String>,
+    /// When the last one was tainted so that its pods are driven out.
+    pub tainted: Option<Timestamp>,
 }
 
 /// All that a decision may depend on.
-pub struct Observed {
+pub enum Observed {
+    /// A node that is there.
+    Known(Box<Known>),
+    /// One that this controller has known, by its name.
+    Gone(String),
+}
+
+/// A node and what surrounds it.
+pub struct Known {
     /// The node.
     pub node: Arc<Node>,
     /// Its lease.
@@ -34,8 +48,10 @@ pub struct Observed {
     pub ready_pods: Vec<Arc<Pod>>,
     /// Nodes of its zone.
     pub zone: Zone,
-    /// All nodes.
-    pub cluster: Zone,
+    /// How many nodes of the whole cluster are ready.
+    pub cluster_ready: usize,
+    /// Times and rates.
+    pub options: Options,
     /// Since when this controller knows it.
     pub since: Option<Timestamp>,
     /// The moment of the decision.
@@ -71,10 +87,20 @@ fn is_ready(node: &Node) -> bool {
     condition(node, "Ready").is_some_and(|c| c.status == "True")
 }
 
-/// A node that becomes ready or ceases to be changes what holds for all others.
+/// Whether its pods are driven out, and since when.
+fn driven_out(node: &Node) -> Option<Timestamp> {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_ref());
+    let mut ours = taints.into_iter().flatten().filter(|t| is_eviction(t));
+    let first = ours.next()?;
+    let added = first.time_added.as_ref().map(|t| t.0);
+    Some(added.unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// A node that becomes ready or ceases to be changes what holds for all others, and so does one that has been tainted:
+/// it is the next one's turn.
 fn keys_of_node(change: &Change<Node>, caches: &Caches) -> Vec<Key> {
-    let ready = |node: Option<&Arc<Node>>| node.is_some_and(|n| is_ready(n));
-    if ready(change.old.as_ref()) == ready(change.new.as_ref()) {
+    let picture = |node: Option<&Arc<Node>>| node.map(|n| (is_ready(n), driven_out(n)));
+    if picture(change.old.as_ref()) == picture(change.new.as_ref()) {
         return vec![Key::of(change.latest())];
     }
     let nodes = caches.of::<Node>().all();
@@ -104,15 +130,26 @@ fn counts(node: &Node) -> bool {
 }
 
 impl Zone {
-    fn count(nodes: impl Iterator<Item = bool>) -> Self {
+    fn of<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Self {
         let mut zone = Self::default();
-        for ready in nodes {
-            if ready {
+        let mut waiting = Vec::new();
+        for node in nodes {
+            if is_ready(node) {
                 zone.ready += 1;
-            } else {
-                zone.not_ready += 1;
+                continue;
+            }
+            zone.not_ready += 1;
+            let since = condition(node, "Ready").and_then(|c| c.last_transition_time.as_ref());
+            match driven_out(node) {
+                Some(at) => zone.tainted = zone.tainted.max(Some(at)),
+                None => waiting.push((
+                    since.map(|t| t.0),
+                    node.metadata.name.clone().unwrap_or_default(),
+                )),
             }
         }
+        waiting.sort();
+        zone.waiting = waiting.into_iter().map(|(_, name)| name).collect();
         zone
     }
 }
@@ -126,9 +163,12 @@ pub(super) fn lease_of(node: &Node) -> Target {
     }
 }
 
-pub(super) fn observe(look: &Look<'_>) -> Option<Observed> {
+pub(super) fn observe(look: &Look<'_>, options: Options) -> Option<Observed> {
     let nodes = look.caches.of::<Node>();
-    let node = nodes.get(look.key)?;
+    let Some(node) = nodes.get(look.key) else {
+        // Only what has been registered is removed.
+        return look.since.map(|_| Observed::Gone(look.key.name.clone()));
+    };
     let lease_key = lease_of(&node);
     let leases = look.caches.of::<Lease>();
     let heard = leases
@@ -145,22 +185,20 @@ pub(super) fn observe(look: &Look<'_>) -> Option<Observed> {
     };
     let all = nodes.all();
     let own_zone = zone(&node);
-    let counted = all.iter().filter(|n| counts(n));
-    let in_zone = all.iter().filter(|n| counts(n) && zone(n) == own_zone);
-    let mut ready_pods = look
-        .caches
-        .of::<Pod>()
-        .indexed(pods::BY_NODE, &look.key.name);
+    let counted = || all.iter().filter(|n| counts(n));
+    let pods = look.caches.of::<Pod>();
+    let mut ready_pods = pods.indexed(pods::BY_NODE, &look.key.name);
     ready_pods.retain(|p| pods::is_ready(p));
-    Some(Observed {
+    Some(Observed::Known(Box::new(Known {
         lease: leases.get(&lease_key.key),
         heard,
         live_lease,
         ready_pods,
-        zone: Zone::count(in_zone.map(|n| is_ready(n))),
-        cluster: Zone::count(counted.map(|n| is_ready(n))),
+        zone: Zone::of(counted().filter(|n| zone(n) == own_zone)),
+        cluster_ready: counted().filter(|n| is_ready(n)).count(),
+        options,
         since: look.since,
         now: look.now,
         node,
-    })
+    })))
 }

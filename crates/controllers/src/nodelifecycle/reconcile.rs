@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::observe::{condition, lease_of};
 use super::taints::{Eviction, wanted};
-use super::{GRACE, Observed, STARTUP_GRACE};
+use super::{Known, Observed};
 
 /// Conditions that only the kubelet knows.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
@@ -19,13 +19,12 @@ const FORMER_LABELS: [(&str, &str); 2] = [
     ("kubernetes.io/os", "beta.kubernetes.io/os"),
     ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
 ];
-/// Clusters up to this size stop driving pods out when a zone is mostly down.
-const LARGE_CLUSTER: usize = 50;
-/// Share of nodes that may be down in a zone, in percent.
-const ZONE_THRESHOLD: usize = 55;
-
 /// Decides about one node.
 pub(super) fn reconcile(o: &Observed) -> Plan {
+    let o = match o {
+        Observed::Known(known) => known,
+        Observed::Gone(name) => return removed(name),
+    };
     let mut plan = decide(o);
     plan.since = o.since.or(Some(o.now));
     if o.since.is_none() {
@@ -36,11 +35,30 @@ pub(super) fn reconcile(o: &Observed) -> Plan {
     plan
 }
 
-fn decide(o: &Observed) -> Plan {
+fn removed(name: &str) -> Plan {
+    let event = Action::Event(Event {
+        about: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        },
+        event_type: EventType::Normal,
+        reason: "RemovingNode".to_owned(),
+        message: format!("Node {name} event: Removing Node {name} from Controller"),
+    });
+    Plan {
+        actions: vec![event],
+        because: "the node is gone".to_owned(),
+        ..Plan::default()
+    }
+}
+
+fn decide(o: &Known) -> Plan {
     let silence = Duration::try_from(o.heard.duration_until(o.now)).unwrap_or_default();
     let grace = match condition(&o.node, "Ready") {
-        Some(_) => GRACE,
-        None => STARTUP_GRACE,
+        Some(_) => o.options.node_monitor_grace_period,
+        None => o.options.node_startup_grace_period,
     };
     if silence > grace
         && let Some(plan) = lost(o)
@@ -50,13 +68,14 @@ fn decide(o: &Observed) -> Plan {
     let mut plan = follow(o);
     if silence <= grace {
         // The next renewal replaces this timer.
-        plan.requeue_after = Some(grace - silence + Duration::from_millis(10));
+        let next = grace - silence + Duration::from_millis(10);
+        plan.requeue_after = Some(plan.requeue_after.map_or(next, |turn| turn.min(next)));
     }
     plan
 }
 
 /// The node is silent: once the API confirms that, its conditions are unknown. None when they are already.
-fn lost(o: &Observed) -> Option<Plan> {
+fn lost(o: &Known) -> Option<Plan> {
     let node = unknown(o)?;
     let cached = o
         .lease
@@ -90,7 +109,7 @@ fn lost(o: &Observed) -> Option<Plan> {
 }
 
 /// The node with its reported conditions unknown; none if they are so already.
-fn unknown(o: &Observed) -> Option<Node> {
+fn unknown(o: &Known) -> Option<Node> {
     let mut node = o.node.as_ref().clone();
     let created = node.metadata.creation_timestamp.clone();
     let now = Some(Time(machinery::time::truncate(o.now)));
@@ -124,10 +143,11 @@ fn unknown(o: &Observed) -> Option<Node> {
 }
 
 /// Taints, labels and pods follow the conditions as they are.
-fn follow(o: &Observed) -> Plan {
+fn follow(o: &Known) -> Plan {
     let node = o.node.as_ref();
     let ready = condition(node, "Ready").map(|c| c.status.as_str());
-    let taints = wanted(node, eviction(o), o.now);
+    let eviction = eviction(o);
+    let taints = wanted(node, eviction, o.now);
     let old = node.spec.as_ref().and_then(|s| s.taints.clone());
     let retaint = old.unwrap_or_default() != taints;
     let labels = labels(node);
@@ -158,24 +178,51 @@ fn follow(o: &Observed) -> Plan {
             None => "it has not told its status yet".to_owned(),
         },
         actions,
+        requeue_after: match eviction {
+            Eviction::After(turn) => Some(turn),
+            Eviction::Now | Eviction::Paused | Eviction::Never => None,
+        },
         ..Plan::default()
     }
 }
 
 /// Driving pods out is meant for single nodes that fail, not for networks that do.
-fn eviction(o: &Observed) -> Eviction {
-    let size = o.cluster.ready + o.cluster.not_ready;
-    if o.cluster.ready == 0 {
+fn eviction(o: &Known) -> Eviction {
+    if o.cluster_ready == 0 {
         return Eviction::Never;
     }
-    let zone_size = o.zone.ready + o.zone.not_ready;
-    let mostly_down = o.zone.not_ready > 2
-        && o.zone.ready > 0
-        && o.zone.not_ready * 100 >= zone_size * ZONE_THRESHOLD;
-    if mostly_down && size <= LARGE_CLUSTER {
-        Eviction::Paused
-    } else {
-        Eviction::Normal
+    let rate = rate(o);
+    if rate <= 0.0 {
+        return Eviction::Paused;
+    }
+    // Another one's turn comes first; when it has been tainted, this node is looked at again.
+    let name = o.node.metadata.name.as_deref();
+    if o.zone.waiting.first().map(String::as_str) != name {
+        return Eviction::Paused;
+    }
+    let pause = Duration::try_from_secs_f64(rate.recip()).unwrap_or(Duration::MAX);
+    let last = o.zone.tainted.map(|at| at.duration_until(o.now));
+    let passed = last.map(|passed| Duration::try_from(passed).unwrap_or_default());
+    match passed.map(|passed| pause.saturating_sub(passed)) {
+        Some(left) if !left.is_zero() => Eviction::After(left),
+        _ => Eviction::Now,
+    }
+}
+
+/// Nodes a second that may be tainted in this node's zone. A zone that is down as a whole is treated as if its nodes had
+/// failed one by one: there are other zones.
+#[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 nodes")]
+fn rate(o: &Known) -> f64 {
+    let size = o.zone.ready + o.zone.not_ready;
+    let down = o.zone.not_ready as f64 / size.max(1) as f64;
+    let mostly_down =
+        o.zone.ready > 0 && o.zone.not_ready > 2 && down >= o.options.unhealthy_zone_threshold;
+    match mostly_down {
+        false => o.options.node_eviction_rate,
+        true if size > o.options.large_cluster_size_threshold => {
+            o.options.secondary_node_eviction_rate
+        }
+        true => 0.0,
     }
 }
 
@@ -190,7 +237,7 @@ fn labels(node: &Node) -> Map<String, Value> {
 }
 
 /// Marks a pod of a silent node as not ready, and says so.
-fn not_ready(o: &Observed, pod: &Pod) -> [Action; 2] {
+fn not_ready(o: &Known, pod: &Pod) -> [Action; 2] {
     let condition = json!({
         "type": "Ready",
         "status": "False",
@@ -216,7 +263,7 @@ fn not_ready(o: &Observed, pod: &Pod) -> [Action; 2] {
     ]
 }
 
-fn say(o: &Observed, reason: &str, message: String) -> Action {
+fn say(o: &Known, reason: &str, message: String) -> Action {
     Action::Event(Event {
         about: ObjectReference {
             resource_version: None,

@@ -1,5 +1,7 @@
 //! Which taints a node's conditions mean.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -54,8 +56,8 @@ pub(super) fn wanted(node: &Node, evicts: Eviction, now: Timestamp) -> Vec<Taint
         let may = match evicts {
             Eviction::Never => false,
             // Nothing new, but what has been decided stands, and follows the condition.
-            Eviction::Paused => had(NOT_READY) || had(UNREACHABLE),
-            Eviction::Normal => true,
+            Eviction::Paused | Eviction::After(_) => had(NOT_READY) || had(UNREACHABLE),
+            Eviction::Now => true,
         };
         if may {
             wanted.push((key, "NoExecute"));
@@ -79,9 +81,11 @@ pub(super) fn wanted(node: &Node, evicts: Eviction, now: Timestamp) -> Vec<Taint
 /// Whether pods may be driven out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// As usual.
-    Normal,
-    /// Too much of the zone is down: nothing new.
+    /// It is this node's turn.
+    Now,
+    /// It is, but the last one was too short a time ago.
+    After(Duration),
+    /// It is another one's turn, or too much of the zone is down: nothing new.
     Paused,
     /// All nodes are down: nothing at all.
     Never,
@@ -92,7 +96,11 @@ fn is_ours(taint: &Taint) -> bool {
         "NoSchedule" => {
             taint.key == UNSCHEDULABLE || MEANINGS.iter().any(|(_, _, key)| *key == taint.key)
         }
-        "NoExecute" => [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()),
-        _ => false,
+        _ => is_eviction(taint),
     }
+}
+
+/// Whether this controller drives pods out by it.
+pub(super) fn is_eviction(taint: &Taint) -> bool {
+    taint.effect == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str())
 }

@@ -1,6 +1,8 @@
 //! `kube-controller-manager`.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use clap::builder::ArgAction;
 use controller_manager::{
-    API_CLIENT, Authority, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, Ranges, Selection,
-    Signing,
+    API_CLIENT, Addresses, Authority, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN,
+    NodeLifecycle, Ranges, Selection, Signing,
 };
 use ipnet::IpNet;
 use kube::Client;
@@ -37,6 +39,8 @@ pub(super) struct Flags {
     election: Election,
     #[command(flatten)]
     signing: SigningFlags,
+    #[command(flatten)]
+    nodes: NodeFlags,
     /// Port of HTTPS; 0: none.
     #[arg(long, default_value_t = 10257)]
     secure_port: u16,
@@ -84,6 +88,63 @@ pub(super) struct Flags {
     /// Requests at once; they are not limited here.
     #[arg(long)]
     kube_api_burst: Option<u32>,
+}
+
+/// When nodes count as lost, and how fast their pods are driven out.
+#[derive(clap::Args)]
+struct NodeFlags {
+    /// How long a node may be silent before it counts as lost.
+    #[arg(long, default_value = "50s", value_parser = duration, value_name = "DURATION")]
+    node_monitor_grace_period: Duration,
+    /// How long a new node may take to tell its status for the first time.
+    #[arg(long, default_value = "1m0s", value_parser = duration, value_name = "DURATION")]
+    node_startup_grace_period: Duration,
+    /// How often nodes are looked at; they are looked at when something is due.
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    node_monitor_period: Duration,
+    /// Nodes a second of one zone whose pods are driven out.
+    #[arg(long, default_value_t = 0.1)]
+    node_eviction_rate: f64,
+    /// The same when much of a large zone is down.
+    #[arg(long, default_value_t = 0.01)]
+    secondary_node_eviction_rate: f64,
+    /// The part of a zone's nodes (at least three) from which on much of it is down.
+    #[arg(long, default_value_t = 0.55)]
+    unhealthy_zone_threshold: f64,
+    /// Zones up to this size are small: when much of one is down, nobody is driven out.
+    #[arg(long, default_value_t = 50)]
+    large_cluster_size_threshold: usize,
+    /// Addresses for services of type LoadBalancer, `FIRST-LAST`; without any, somebody else gives them.
+    #[arg(long, value_delimiter = ',', value_parser = range, value_name = "FIRST-LAST")]
+    load_balancer_range: Vec<RangeInclusive<Ipv4Addr>>,
+}
+
+impl NodeFlags {
+    fn lifecycle(&self) -> NodeLifecycle {
+        NodeLifecycle {
+            node_monitor_grace_period: self.node_monitor_grace_period,
+            node_startup_grace_period: self.node_startup_grace_period,
+            node_eviction_rate: self.node_eviction_rate,
+            secondary_node_eviction_rate: self.secondary_node_eviction_rate,
+            unhealthy_zone_threshold: self.unhealthy_zone_threshold,
+            large_cluster_size_threshold: self.large_cluster_size_threshold,
+        }
+    }
+
+    fn load_balancers(&self) -> Option<Addresses> {
+        let ranges = self.load_balancer_range.clone();
+        (!ranges.is_empty()).then_some(Addresses::Pool(ranges))
+    }
+}
+
+/// Two addresses, the first and the last.
+fn range(text: &str) -> Result<RangeInclusive<Ipv4Addr>, String> {
+    let wrong = || format!("{text} is not FIRST-LAST, two IPv4 addresses");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    match (first.trim().parse(), last.trim().parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err(wrong()),
+    }
 }
 
 /// Who signs certificates.
@@ -246,6 +307,8 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         pod_networks: flags.ranges()?,
         signing: flags.signing.signing()?,
         selection: Selection::parse(&words)?,
+        node_lifecycle: flags.nodes.lifecycle(),
+        load_balancers: flags.nodes.load_balancers(),
     };
     let leading = Leading::default();
     let shown = Shown {

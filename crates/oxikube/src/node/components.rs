@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{User, user};
 use anyhow::{Context, anyhow};
 use apiserver::{Server, TlsSettings};
-use controller_manager::{Authority, Ranges, Selection, Signing};
+use controller_manager::{Addresses, Authority, NodeLifecycle, Ranges, Selection, Signing};
 use kube::Client;
 use linux::namespace::Namespace;
 use tokio::net::TcpListener;
@@ -22,6 +23,8 @@ use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
 use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 
+/// How long a node of this machine may be silent: shorter than where a network may be slow (decision 6).
+const NODE_GRACE: Duration = Duration::from_secs(40);
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
 
@@ -134,6 +137,11 @@ impl Components {
                 cluster: vec![(pod_network, NODE_PREFIX)],
                 excluded: vec![SERVICE_CIDR.parse().context("the service network")?],
             },
+            node_lifecycle: NodeLifecycle {
+                node_monitor_grace_period: NODE_GRACE,
+                ..NodeLifecycle::default()
+            },
+            load_balancers: Some(Addresses::Pool(vec![self.config.cluster.load_balancers()])),
         };
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
