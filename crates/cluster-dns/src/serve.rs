@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dns_answers::{Answer, Zone, answer, error};
+use dns_answers::{Answer, Zone, answer, datagram_limit, error, fit};
 use hickory_proto::op::{Message, ResponseCode};
 use parking_lot::RwLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,8 +79,12 @@ pub(crate) async fn serve(
 
 /// What to do next with a query.
 enum Next {
+    /// The answer.
     Send(Message),
+    /// Ask others the same.
     Ask(Message),
+    /// Ask others this, and add what they say to that.
+    Add { query: Message, reply: Message },
 }
 
 impl Server {
@@ -91,6 +95,30 @@ impl Server {
         match answer(&self.zone.read(), &query, rotation) {
             Answer::Reply(reply) => Some(Next::Send(reply)),
             Answer::Forward => Some(Next::Ask(query)),
+            Answer::Follow { reply, query } => Some(Next::Add { query, reply }),
+        }
+    }
+
+    /// The answer to what has to be asked elsewhere.
+    async fn finish(&self, next: Next, packet: &[u8], over_tcp: bool) -> Vec<u8> {
+        match next {
+            Next::Send(reply) => reply.to_vec().unwrap_or_default(),
+            Next::Ask(query) => self.ask(&query, packet, over_tcp).await,
+            Next::Add { query, mut reply } => {
+                let packet = query.to_vec().unwrap_or_default();
+                // Over TCP, so that nothing is cut off before we cut it.
+                let more = self.ask(&query, &packet, true).await;
+                match Message::from_vec(&more) {
+                    Ok(more) => {
+                        reply.metadata.response_code = more.metadata.response_code;
+                        reply.metadata.authoritative = false;
+                        reply.add_answers(more.answers);
+                        reply.add_authorities(more.authorities);
+                    }
+                    Err(_) => reply.metadata.response_code = ResponseCode::ServFail,
+                }
+                reply.to_vec().unwrap_or_default()
+            }
         }
     }
 
@@ -116,12 +144,21 @@ async fn serve_udp(socket: UdpSocket, server: Arc<Server>) {
         };
         match server.look_up(&buffer[..len]) {
             None => {}
-            Some(Next::Send(reply)) => send(&socket, from, &reply).await,
-            Some(Next::Ask(query)) => {
+            Some(Next::Send(reply)) => {
+                // A client that has gone does not need it.
+                let _ = socket
+                    .send_to(&fit(&reply, limit_of(&buffer[..len])), from)
+                    .await;
+            }
+            Some(next) => {
                 let (socket, server) = (socket.clone(), server.clone());
                 let packet = buffer[..len].to_vec();
                 tokio::spawn(async move {
-                    let reply = server.ask(&query, &packet, false).await;
+                    let is_own = matches!(next, Next::Add { .. });
+                    let mut reply = server.finish(next, &packet, false).await;
+                    if is_own && let Ok(message) = Message::from_vec(&reply) {
+                        reply = fit(&message, limit_of(&packet));
+                    }
                     // A client that has gone does not need it.
                     let _ = socket.send_to(&reply, from).await;
                 });
@@ -130,18 +167,8 @@ async fn serve_udp(socket: UdpSocket, server: Arc<Server>) {
     }
 }
 
-async fn send(socket: &UdpSocket, to: SocketAddr, reply: &Message) {
-    let Ok(mut bytes) = reply.to_vec() else {
-        return;
-    };
-    // The reply's own EDNS record says how much we offer; without one the classic limit holds.
-    if bytes.len() > usize::from(reply.max_payload()) {
-        let mut short = reply.truncate();
-        short.metadata.id = reply.metadata.id;
-        bytes = short.to_vec().unwrap_or_default();
-    }
-    // A client that has gone does not need it.
-    let _ = socket.send_to(&bytes, to).await;
+fn limit_of(packet: &[u8]) -> u16 {
+    Message::from_vec(packet).map_or(512, |query| datagram_limit(&query))
 }
 
 async fn serve_tcp(listener: TcpListener, server: Arc<Server>) {
@@ -173,8 +200,7 @@ async fn serve_stream(mut stream: TcpStream, server: &Server) -> std::io::Result
         read?;
         let reply = match server.look_up(&packet) {
             None => return Ok(()),
-            Some(Next::Send(reply)) => reply.to_vec().map_err(std::io::Error::other)?,
-            Some(Next::Ask(query)) => server.ask(&query, &packet, true).await,
+            Some(next) => server.finish(next, &packet, true).await,
         };
         let len = u16::try_from(reply.len()).map_err(std::io::Error::other)?;
         stream.write_u16(len).await?;

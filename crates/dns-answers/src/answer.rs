@@ -1,12 +1,13 @@
 //! From a query to a reply.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use crate::zone::{HeadlessEndpoint, Port, ServiceRecords, Zone};
+use crate::zone::{Endpoint, Port, ServiceRecords, Zone};
 
 /// Seconds that a resolver may keep an answer.
 const TTL_SECONDS: u32 = 5;
@@ -14,6 +15,8 @@ const TTL_SECONDS: u32 = 5;
 const NEGATIVE_TTL_SECONDS: u32 = 5;
 /// The largest datagram that we offer to take or send.
 const EDNS_PAYLOAD: u16 = 1232;
+/// The longest chain of names that are other names.
+const MAX_ALIASES: usize = 8;
 
 /// What to do with a query.
 #[derive(Debug)]
@@ -22,6 +25,13 @@ pub enum Answer {
     Reply(Message),
     /// The name is not the cluster's: ask the machine's own name servers.
     Forward,
+    /// The name stands for one that is not the cluster's: ask for that, and add the answers to the reply.
+    Follow {
+        /// What is known.
+        reply: Message,
+        /// What to ask.
+        query: Message,
+    },
 }
 
 /// What the zone says about one name.
@@ -45,15 +55,66 @@ pub fn answer(zone: &Zone, query: &Message, rotation: usize) -> Answer {
     if question.query_class() != DNSClass::IN {
         return Answer::Reply(error(query, ResponseCode::Refused));
     }
-    let labels = labels_of(question.name());
-    let found = match strip_suffix(&labels, &zone.domain) {
-        Some(below) => zone.find(question, below),
+    let found = match zone.look_up(question) {
+        Some(found) => found,
         None => match zone.pointer(question) {
             Some(records) => Found::Records(records),
             None => return Answer::Forward,
         },
     };
-    Answer::Reply(zone.reply(query, found, rotation))
+    let is_alias = |found: &Found| match found {
+        Found::Records(records) => records.last().and_then(alias),
+        Found::NoName => None,
+    };
+    let wanted = [RecordType::A, RecordType::AAAA].contains(&question.query_type());
+    match is_alias(&found).filter(|_| wanted) {
+        Some(target) => zone.follow(query, found, target),
+        None => Answer::Reply(zone.reply(query, found, rotation)),
+    }
+}
+
+/// The name that this record says to look at instead.
+fn alias(record: &Record) -> Option<Name> {
+    match &record.data {
+        RData::CNAME(target) => Some(target.0.clone()),
+        _ => None,
+    }
+}
+
+/// Shortens a reply until it fits: as many answers as there is room for, and a note that there are more.
+pub fn fit(reply: &Message, limit: u16) -> Vec<u8> {
+    let encode = |message: &Message| message.to_vec().unwrap_or_default();
+    let bytes = encode(reply);
+    if bytes.len() <= usize::from(limit) {
+        return bytes;
+    }
+    let mut short = reply.clone();
+    short.additionals.clear();
+    let bytes = encode(&short);
+    if bytes.len() <= usize::from(limit) {
+        return bytes;
+    }
+    short.metadata.truncation = true;
+    let shortened = |count: usize| {
+        let mut short = short.clone();
+        short.answers.truncate(count);
+        encode(&short)
+    };
+    // The size grows with the number of answers, so the most that fit are found by halving.
+    let (mut fits, mut exceeds) = (0, short.answers.len());
+    while fits + 1 < exceeds {
+        let middle = usize::midpoint(fits, exceeds);
+        match shortened(middle).len() <= usize::from(limit) {
+            true => fits = middle,
+            false => exceeds = middle,
+        }
+    }
+    shortened(fits)
+}
+
+/// How long a datagram may be for whoever sent this query.
+pub fn datagram_limit(query: &Message) -> u16 {
+    query.max_payload().min(EDNS_PAYLOAD)
 }
 
 /// A reply that carries nothing but an error code.
@@ -103,16 +164,86 @@ impl Zone {
             Found::Records(mut records) => {
                 let count = records.len();
                 records.rotate_left(rotation % count);
+                reply.add_additionals(self.addresses_of_targets(&records));
                 reply.add_answers(records);
             }
         }
         reply
     }
 
+    /// What the zone says; `None` when the name is not the cluster's.
+    fn look_up(&self, question: &Query) -> Option<Found> {
+        let labels = labels_of(question.name());
+        let below = strip_suffix(&labels, &self.domain)?;
+        Some(self.find(question, below))
+    }
+
+    /// Goes on from a name that stands for another one, as long as the answer is in this zone.
+    fn follow(&self, query: &Message, found: Found, mut target: Name) -> Answer {
+        let Found::Records(mut records) = found else {
+            return Answer::Reply(self.reply(query, found, 0));
+        };
+        while records.len() < MAX_ALIASES {
+            let mut question = query.queries[0].clone();
+            question.set_name(target.clone());
+            let Some(next) = self.look_up(&question) else {
+                let mut onward = Message::query();
+                onward.metadata.id = query.metadata.id;
+                onward.metadata.recursion_desired = true;
+                onward.add_query(question);
+                let reply = self.reply(query, Found::Records(records), 0);
+                return Answer::Follow {
+                    reply,
+                    query: onward,
+                };
+            };
+            let Found::Records(next) = next else { break };
+            if records.iter().any(|known| known.name == target) {
+                break;
+            }
+            let further = next.last().and_then(alias);
+            records.extend(next);
+            match further {
+                Some(further) => target = further,
+                None => break,
+            }
+        }
+        let is_open = records.last().is_some_and(|last| alias(last).is_some());
+        let mut reply = self.reply(query, Found::Records(records), 0);
+        if is_open {
+            // The last name has no address.
+            reply.add_authority(self.soa());
+        }
+        Answer::Reply(reply)
+    }
+
+    /// The addresses of the hosts that SRV records name, so that nobody has to ask for them.
+    fn addresses_of_targets(&self, records: &[Record]) -> Vec<Record> {
+        let targets: BTreeSet<&Name> = records
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(srv) => Some(&srv.target),
+                _ => None,
+            })
+            .collect();
+        let addresses = targets.into_iter().flat_map(|target| {
+            let question = Query::query(target.clone(), RecordType::A);
+            match self.look_up(&question) {
+                Some(Found::Records(records)) => records,
+                _ => Vec::new(),
+            }
+        });
+        addresses.collect()
+    }
+
     fn find(&self, question: &Query, below: &[String]) -> Found {
         let below: Vec<&str> = below.iter().map(String::as_str).collect();
         match below.as_slice() {
             [] if question.query_type() == RecordType::SOA => Found::Records(vec![self.soa()]),
+            [] if question.query_type() == RecordType::NS => {
+                let server = self.name_of(["ns", "dns"].into_iter().map(str::to_owned));
+                Found::Records(vec![record(question, RData::NS(NS(server)))])
+            }
             ["dns-version"] => only(question, RecordType::TXT, || {
                 RData::TXT(TXT::new(vec!["1.1.0".into()]))
             }),
@@ -155,9 +286,7 @@ impl Zone {
             (ServiceRecords::Headless(endpoints), _) if endpoints.is_empty() => {
                 return Found::NoName;
             }
-            (ServiceRecords::Headless(endpoints), RecordType::A) => {
-                endpoints.iter().map(|e| RData::A(A(e.address))).collect()
-            }
+            (ServiceRecords::Headless(endpoints), RecordType::A) => addresses(endpoints.iter()),
             (records, RecordType::SRV) => self.srv(records, name, namespace, |_| true),
             _ => Vec::new(),
         };
@@ -171,31 +300,42 @@ impl Zone {
         match (rest, records) {
             ([port, protocol], _) if port.starts_with('_') && protocol.starts_with('_') => {
                 let wanted = |p: &Port| p.name == port[1..] && p.protocol == protocol[1..];
-                let data = self.srv(records, name, namespace, wanted);
-                if data.is_empty() {
+                let srv = self.srv(records, name, namespace, wanted);
+                if srv.is_empty() {
                     return Found::NoName;
                 }
-                let data = if question.query_type() == RecordType::SRV {
-                    data
-                } else {
-                    Vec::new()
+                let data = match (question.query_type(), records) {
+                    (RecordType::SRV, _) => srv,
+                    (RecordType::A, ServiceRecords::Cluster { addresses, .. }) => {
+                        addresses.iter().map(|a| RData::A(A(*a))).collect()
+                    }
+                    (RecordType::A, ServiceRecords::Headless(endpoints)) => {
+                        let has = |e: &&Endpoint| e.ports.iter().any(wanted);
+                        addresses(endpoints.iter().filter(has))
+                    }
+                    _ => Vec::new(),
                 };
                 Found::Records(data.into_iter().map(|d| record(question, d)).collect())
             }
-            ([host], ServiceRecords::Headless(endpoints)) => {
-                let mine: Vec<&HeadlessEndpoint> = endpoints
-                    .iter()
-                    .filter(|e| e.label.eq_ignore_ascii_case(host))
-                    .collect();
-                if mine.is_empty() {
+            (
+                [host],
+                ServiceRecords::Headless(endpoints) | ServiceRecords::Cluster { endpoints, .. },
+            ) => {
+                let is_named = |e: &&Endpoint| e.label.eq_ignore_ascii_case(host);
+                let mut mine = endpoints.iter().filter(is_named).peekable();
+                if mine.peek().is_none() {
                     return Found::NoName;
                 }
-                let is_a = question.query_type() == RecordType::A;
-                let data = mine
-                    .into_iter()
-                    .filter(|_| is_a)
-                    .map(|e| RData::A(A(e.address)));
-                Found::Records(data.map(|d| record(question, d)).collect())
+                let data = match question.query_type() {
+                    RecordType::A => addresses(mine),
+                    RecordType::SRV => {
+                        let mine: Vec<Endpoint> = mine.cloned().collect();
+                        let mine = ServiceRecords::Headless(mine);
+                        self.srv(&mine, name, namespace, |_| true)
+                    }
+                    _ => Vec::new(),
+                };
+                Found::Records(data.into_iter().map(|d| record(question, d)).collect())
             }
             _ => Found::NoName,
         }
@@ -213,21 +353,25 @@ impl Zone {
             let own = host.into_iter().chain([name, namespace, "svc"]);
             self.name_of(own.map(str::to_owned))
         };
-        let srv = |target: Name, port: &Port| RData::SRV(SRV::new(0, 100, port.number, target));
-        match records {
+        let hosts: Vec<(Name, u16)> = match records {
             ServiceRecords::Cluster { ports, .. } => ports
                 .iter()
                 .filter(|p| wanted(p))
-                .map(|p| srv(target(None), p))
+                .map(|p| (target(None), p.number))
                 .collect(),
             ServiceRecords::Headless(endpoints) => endpoints
                 .iter()
                 .flat_map(|e| e.ports.iter().map(move |p| (e, p)))
                 .filter(|(_, p)| wanted(p))
-                .map(|(e, p)| srv(target(Some(&e.label)), p))
+                .map(|(e, p)| (target(Some(&e.label)), p.number))
                 .collect(),
             ServiceRecords::External(_) => Vec::new(),
-        }
+        };
+        // All hosts share a hundred, as CoreDNS deals them out.
+        let weight = 100_usize.checked_div(hosts.len()).unwrap_or(0).max(1);
+        let weight = u16::try_from(weight).unwrap_or(1);
+        let srv = |(target, port)| RData::SRV(SRV::new(0, weight, port, target));
+        hosts.into_iter().map(srv).collect()
     }
 
     /// The answer to a reverse look-up of an address that is a service's or an end point's.
@@ -238,9 +382,13 @@ impl Zone {
         let IpAddr::V4(address) = question.name().parse_arpa_name().ok()?.addr() else {
             return None;
         };
-        let labels = self.pointers.get(&address)?;
-        let name = self.name_of(labels.iter().cloned());
-        Some(vec![record(question, RData::PTR(PTR(name)))])
+        let names = self.pointers.get(&address)?.iter();
+        let names = names.map(|labels| self.name_of(labels.iter().cloned()));
+        Some(
+            names
+                .map(|name| record(question, RData::PTR(PTR(name))))
+                .collect(),
+        )
     }
 
     /// The full name of labels below the domain; labels come from validated object names.
@@ -267,6 +415,13 @@ impl Zone {
         );
         Record::from_rdata(zone, TTL_SECONDS, RData::SOA(soa))
     }
+}
+
+/// Each address once, though an end point may stand in several slices.
+fn addresses<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Vec<RData> {
+    let mut seen = HashSet::new();
+    let fresh = endpoints.filter(|e| seen.insert(e.address));
+    fresh.map(|e| RData::A(A(e.address))).collect()
 }
 
 fn record(question: &Query, data: RData) -> Record {

@@ -12,5 +12,5 @@ mod answer;
 mod tests;
 mod zone;
 
-pub use answer::{Answer, answer, error};
-pub use zone::{HeadlessEndpoint, Port, ServiceRecords, Zone, compile};
+pub use answer::{Answer, answer, datagram_limit, error, fit};
+pub use zone::{Endpoint, Port, ServiceRecords, Zone, compile};

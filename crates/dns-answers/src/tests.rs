@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use hickory_proto::op::{Message, Query};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
@@ -26,7 +26,11 @@ fn zone() -> Zone {
                 "web",
                 json!({"clusterIP": "10.96.0.20", "clusterIPs": ["10.96.0.20"], "ports": ports}),
             ),
-            None,
+            Some(json!({
+                "metadata": {"name": "web-1"}, "addressType": "IPv4",
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+                "endpoints": [{"addresses": ["10.244.0.9"]}],
+            })),
         ),
         (
             service("db", json!({"clusterIP": "None", "clusterIPs": ["None"]})),
@@ -46,6 +50,20 @@ fn zone() -> Zone {
             ),
             None,
         ),
+        (
+            service(
+                "alias",
+                json!({"type": "ExternalName", "externalName": "web.default.svc.cluster.local"}),
+            ),
+            None,
+        ),
+        (
+            service(
+                "round",
+                json!({"type": "ExternalName", "externalName": "round.default.svc.cluster.local"}),
+            ),
+            None,
+        ),
     ];
     let mut zone = Zone::new("cluster.local");
     for (service, slice) in services {
@@ -57,24 +75,36 @@ fn zone() -> Zone {
     zone
 }
 
+fn show(reply: &Message) -> String {
+    let records = |all: &[Record], more: &str| -> String {
+        all.iter().map(|r| format!("{more}{r}\n")).collect()
+    };
+    let authority = if reply.authorities.is_empty() {
+        ""
+    } else {
+        " soa"
+    };
+    let answers = records(&reply.answers, "");
+    let additional = records(&reply.additionals, "+ ");
+    format!(
+        "{:?}{authority}\n{answers}{additional}",
+        reply.metadata.response_code
+    )
+}
+
 fn check(name: &str, kind: RecordType, expect: Expect) {
     let mut query = Message::query();
     query.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
     let text = match answer(&zone(), &query, 0) {
         Answer::Forward => "forward\n".to_owned(),
+        Answer::Follow { reply, query } => {
+            let question = &query.queries[0];
+            let (name, kind) = (question.name(), question.query_type());
+            format!("{}and what {name} {kind} is\n", show(&reply))
+        }
         Answer::Reply(reply) => {
             assert_eq!(reply.metadata.id, query.metadata.id);
-            let answers = reply
-                .answers
-                .iter()
-                .map(|r| format!("{r}\n"))
-                .collect::<String>();
-            let authority = if reply.authorities.is_empty() {
-                ""
-            } else {
-                " soa"
-            };
-            format!("{:?}{authority}\n{answers}", reply.metadata.response_code)
+            show(&reply)
         }
     };
     expect.assert_eq(&text);
@@ -101,9 +131,10 @@ fn a_service_with_an_address() {
         "_http._tcp.web.default.svc.cluster.local.",
         RecordType::SRV,
         expect![[r#"
-        NoError
-        _http._tcp.web.default.svc.cluster.local. 5 IN SRV 0 100 80 web.default.svc.cluster.local.
-    "#]],
+            NoError
+            _http._tcp.web.default.svc.cluster.local. 5 IN SRV 0 100 80 web.default.svc.cluster.local.
+            + web.default.svc.cluster.local. 5 IN A 10.96.0.20
+        "#]],
     );
     check(
         "20.0.96.10.in-addr.arpa.",
@@ -138,10 +169,12 @@ fn a_headless_service_stands_for_its_ready_end_points() {
         "_sql._tcp.db.default.svc.cluster.local.",
         RecordType::SRV,
         expect![[r#"
-        NoError
-        _sql._tcp.db.default.svc.cluster.local. 5 IN SRV 0 100 5432 db-0.db.default.svc.cluster.local.
-        _sql._tcp.db.default.svc.cluster.local. 5 IN SRV 0 100 5432 10-244-0-6.db.default.svc.cluster.local.
-    "#]],
+            NoError
+            _sql._tcp.db.default.svc.cluster.local. 5 IN SRV 0 50 5432 db-0.db.default.svc.cluster.local.
+            _sql._tcp.db.default.svc.cluster.local. 5 IN SRV 0 50 5432 10-244-0-6.db.default.svc.cluster.local.
+            + 10-244-0-6.db.default.svc.cluster.local. 5 IN A 10.244.0.6
+            + db-0.db.default.svc.cluster.local. 5 IN A 10.244.0.5
+        "#]],
     );
     check(
         "empty.default.svc.cluster.local.",
@@ -197,9 +230,10 @@ fn external_names_pods_and_the_version() {
         "out.default.svc.cluster.local.",
         RecordType::A,
         expect![[r#"
-        NoError
-        out.default.svc.cluster.local. 5 IN CNAME example.com.
-    "#]],
+            NoError
+            out.default.svc.cluster.local. 5 IN CNAME example.com.
+            and what example.com. A is
+        "#]],
     );
     check(
         "10-244-0-5.default.pod.cluster.local.",
@@ -220,11 +254,140 @@ fn external_names_pods_and_the_version() {
 }
 
 #[test]
+fn names_that_stand_for_others_are_followed() {
+    let alias = "alias.default.svc.cluster.local.";
+    check(
+        alias,
+        RecordType::A,
+        expect![[r#"
+        NoError
+        alias.default.svc.cluster.local. 5 IN CNAME web.default.svc.cluster.local.
+        web.default.svc.cluster.local. 5 IN A 10.96.0.20
+    "#]],
+    );
+    check(
+        alias,
+        RecordType::AAAA,
+        expect![[r#"
+            NoError soa
+            alias.default.svc.cluster.local. 5 IN CNAME web.default.svc.cluster.local.
+        "#]],
+    );
+    check(
+        alias,
+        RecordType::CNAME,
+        expect![[r#"
+        NoError
+        alias.default.svc.cluster.local. 5 IN CNAME web.default.svc.cluster.local.
+    "#]],
+    );
+    check(
+        alias,
+        RecordType::TXT,
+        expect![[r#"
+        NoError soa
+    "#]],
+    );
+    check(
+        "round.default.svc.cluster.local.",
+        RecordType::A,
+        expect![[r#"
+            NoError soa
+            round.default.svc.cluster.local. 5 IN CNAME round.default.svc.cluster.local.
+        "#]],
+    );
+}
+
+#[test]
+fn end_points_have_names_under_every_service() {
+    let name = "10-244-0-9.web.default.svc.cluster.local.";
+    check(
+        name,
+        RecordType::A,
+        expect![[r#"
+        NoError
+        10-244-0-9.web.default.svc.cluster.local. 5 IN A 10.244.0.9
+    "#]],
+    );
+    check(
+        name,
+        RecordType::SRV,
+        expect![[r#"
+        NoError
+        10-244-0-9.web.default.svc.cluster.local. 5 IN SRV 0 100 8080 10-244-0-9.web.default.svc.cluster.local.
+        + 10-244-0-9.web.default.svc.cluster.local. 5 IN A 10.244.0.9
+    "#]],
+    );
+    check(
+        "9.0.244.10.in-addr.arpa.",
+        RecordType::PTR,
+        expect![[r#"
+        NoError
+        9.0.244.10.in-addr.arpa. 5 IN PTR 10-244-0-9.web.default.svc.cluster.local.
+    "#]],
+    );
+    check(
+        "5.0.244.10.in-addr.arpa.",
+        RecordType::PTR,
+        expect![[r#"
+        NoError
+        5.0.244.10.in-addr.arpa. 5 IN PTR db-0.db.default.svc.cluster.local.
+    "#]],
+    );
+    check(
+        "_http._tcp.web.default.svc.cluster.local.",
+        RecordType::A,
+        expect![[r#"
+            NoError
+            _http._tcp.web.default.svc.cluster.local. 5 IN A 10.96.0.20
+        "#]],
+    );
+    check(
+        "_nosuch._tcp.web.default.svc.cluster.local.",
+        RecordType::SRV,
+        expect![[r#"
+            NXDomain soa
+        "#]],
+    );
+    check(
+        "cluster.local.",
+        RecordType::NS,
+        expect![[r#"
+        NoError
+        cluster.local. 5 IN NS ns.dns.cluster.local.
+    "#]],
+    );
+}
+
+#[test]
+fn a_long_reply_has_what_fits() {
+    let name = Name::from_ascii("many.default.svc.cluster.local.").expect("a name");
+    let mut reply = Message::query();
+    for last in 0..100 {
+        let address = hickory_proto::rr::rdata::A::new(10, 0, 0, last);
+        let address = hickory_proto::rr::RData::A(address);
+        reply.add_answer(Record::from_rdata(name.clone(), 5, address));
+    }
+    let whole = reply.to_vec().expect("encoded").len();
+    let all = Message::from_vec(&crate::fit(&reply, 4096)).expect("decoded");
+    assert!(
+        !all.metadata.truncation && all.answers.len() == 100,
+        "{whole}"
+    );
+    for limit in [512, 1232] {
+        let bytes = crate::fit(&reply, limit);
+        let some = Message::from_vec(&bytes).expect("decoded");
+        assert!(some.metadata.truncation && bytes.len() <= usize::from(limit));
+        assert!(bytes.len() + 16 > usize::from(limit), "{}", bytes.len());
+    }
+}
+
+#[test]
 fn a_removed_service_takes_its_names_along() {
     let mut zone = zone();
     zone.set(&("default".into(), "web".into()), None);
     assert!(!zone.pointers.contains_key(&[10, 96, 0, 20].into()));
-    for name in ["db", "empty", "out"] {
+    for name in ["db", "empty", "out", "alias", "round"] {
         zone.set(&("default".into(), name.into()), None);
     }
     assert!(zone.namespaces.is_empty() && zone.pointers.is_empty());

@@ -1,6 +1,6 @@
 //! What the zone knows of each service.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::Service;
@@ -17,9 +17,9 @@ pub struct Port {
     pub number: u16,
 }
 
-/// One end point of a headless service.
+/// One end point that is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeadlessEndpoint {
+pub struct Endpoint {
     /// The label below the service: the pod's host name, or its address with dashes.
     pub label: String,
     /// Its address.
@@ -37,9 +37,11 @@ pub enum ServiceRecords {
         addresses: Vec<Ipv4Addr>,
         /// Its ports.
         ports: Vec<Port>,
+        /// Its end points, which have names below its own.
+        endpoints: Vec<Endpoint>,
     },
     /// It stands for its end points.
-    Headless(Vec<HeadlessEndpoint>),
+    Headless(Vec<Endpoint>),
     /// It is another name.
     External(String),
 }
@@ -53,8 +55,8 @@ pub struct Zone {
     pub(crate) services: HashMap<(String, String), ServiceRecords>,
     /// How many services a name-space has.
     pub(crate) namespaces: HashMap<String, usize>,
-    /// Names of addresses: label path below the domain.
-    pub(crate) pointers: HashMap<Ipv4Addr, Vec<String>>,
+    /// Names of addresses: label paths below the domain.
+    pub(crate) pointers: HashMap<Ipv4Addr, BTreeSet<Vec<String>>>,
     /// Grows with every change; the SOA's serial.
     pub(crate) serial: u32,
 }
@@ -79,8 +81,13 @@ impl Zone {
         }
         self.serial = self.serial.wrapping_add(1);
         if let Some(old) = self.services.remove(key) {
-            for (address, _) in pointers(key, &old) {
-                self.pointers.remove(&address);
+            for (address, name) in pointers(key, &old) {
+                if let Some(names) = self.pointers.get_mut(&address) {
+                    names.remove(&name);
+                    if names.is_empty() {
+                        self.pointers.remove(&address);
+                    }
+                }
             }
             let count = self.namespaces.get_mut(&key.0).expect("counted when added");
             *count -= 1;
@@ -89,7 +96,9 @@ impl Zone {
             }
         }
         if let Some(new) = records {
-            self.pointers.extend(pointers(key, &new));
+            for (address, name) in pointers(key, &new) {
+                self.pointers.entry(address).or_default().insert(name);
+            }
             *self.namespaces.entry(key.0.clone()).or_insert(0) += 1;
             self.services.insert(key.clone(), new);
         }
@@ -99,15 +108,17 @@ impl Zone {
 /// Which addresses lead back to which names.
 fn pointers(key: &(String, String), records: &ServiceRecords) -> Vec<(Ipv4Addr, Vec<String>)> {
     let base = vec![key.1.clone(), key.0.clone(), "svc".to_owned()];
+    let below = |e: &Endpoint| (e.address, [vec![e.label.clone()], base.clone()].concat());
     match records {
-        ServiceRecords::Cluster { addresses, .. } => addresses
-            .iter()
-            .map(|address| (*address, base.clone()))
-            .collect(),
-        ServiceRecords::Headless(endpoints) => endpoints
-            .iter()
-            .map(|e| (e.address, [vec![e.label.clone()], base.clone()].concat()))
-            .collect(),
+        ServiceRecords::Cluster {
+            addresses,
+            endpoints,
+            ..
+        } => {
+            let own = addresses.iter().map(|address| (*address, base.clone()));
+            own.chain(endpoints.iter().map(below)).collect()
+        }
+        ServiceRecords::Headless(endpoints) => endpoints.iter().map(below).collect(),
         ServiceRecords::External(_) => Vec::new(),
     }
 }
@@ -121,11 +132,11 @@ pub fn compile<'a>(
     if spec.type_.as_deref() == Some("ExternalName") {
         return spec.external_name.clone().map(ServiceRecords::External);
     }
+    let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or(false);
+    let endpoints = slices
+        .flat_map(|slice| endpoints(slice, publish_not_ready))
+        .collect();
     if spec.cluster_ip.as_deref() == Some("None") {
-        let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or(false);
-        let endpoints = slices
-            .flat_map(|slice| headless(slice, publish_not_ready))
-            .collect();
         return Some(ServiceRecords::Headless(endpoints));
     }
     let addresses = spec
@@ -139,10 +150,11 @@ pub fn compile<'a>(
     Some(ServiceRecords::Cluster {
         addresses,
         ports: ports.collect(),
+        endpoints,
     })
 }
 
-fn headless(slice: &EndpointSlice, publish_not_ready: bool) -> Vec<HeadlessEndpoint> {
+fn endpoints(slice: &EndpointSlice, publish_not_ready: bool) -> Vec<Endpoint> {
     let ports: Vec<Port> = slice
         .ports
         .iter()
@@ -166,7 +178,7 @@ fn headless(slice: &EndpointSlice, publish_not_ready: bool) -> Vec<HeadlessEndpo
         {
             let dashed = || address.to_string().replace('.', "-");
             let label = endpoint.hostname.clone().unwrap_or_else(dashed);
-            found.push(HeadlessEndpoint {
+            found.push(Endpoint {
                 label,
                 address,
                 ports: ports.clone(),

@@ -9,5 +9,6 @@ mod minikube;
 mod nodes;
 mod pods;
 mod resources;
+mod services;
 mod why;
 mod workloads;
