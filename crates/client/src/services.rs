@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -35,20 +35,27 @@ pub struct Services {
 enum Seen {
     Service(Box<Event<Service>>),
     Slice(Box<Event<EndpointSlice>>),
+    Again,
 }
 
 /// Follows services and slices until the watches end, which they only do when the client is closed. `each` gets
-/// everything known and the keys of the services to look at again.
-pub async fn follow(client: kube::Client, mut each: impl FnMut(&Services, BTreeSet<Key>)) {
+/// everything known and the keys of the services to look at again: those that have changed, and all of them when
+/// `again` says so.
+pub async fn follow(
+    client: kube::Client,
+    again: impl Stream<Item = ()> + Send,
+    mut each: impl FnMut(&Services, BTreeSet<Key>),
+) {
     let config = || watcher::Config::default().any_semantic();
     let services = watcher(Api::<Service>::all(client.clone()), config()).default_backoff();
     let slices = watcher(Api::<EndpointSlice>::all(client), config()).default_backoff();
-    let seen = futures::stream::select(
+    let seen = futures::stream::select_all([
         services
             .map_ok(|event| Seen::Service(Box::new(event)))
             .boxed(),
         slices.map_ok(|event| Seen::Slice(Box::new(event))).boxed(),
-    );
+        again.map(|()| Ok(Seen::Again)).boxed(),
+    ]);
     let mut seen = pin!(seen);
     let mut known = Services::default();
     while let Some(first) = seen.next().await {
@@ -58,6 +65,7 @@ pub async fn follow(client: kube::Client, mut each: impl FnMut(&Services, BTreeS
             match event {
                 Ok(Seen::Service(event)) => known.service(*event),
                 Ok(Seen::Slice(event)) => known.slice(*event),
+                Ok(Seen::Again) => known.changed.extend(known.services.keys().cloned()),
                 Err(error) => tracing::warn!(%error, "watch interrupted; it is taken up again"),
             }
             next = seen.next().now_or_never().flatten();

@@ -30,16 +30,17 @@ pub async fn run(
 ) {
     let zone = Arc::new(RwLock::new(Zone::new(domain)));
     let serving = serve::serve(listeners, zone.clone(), Arc::new(upstreams));
-    let following = client::services::follow(client, |services, changed| {
-        let mut zone = zone.write();
-        for key in changed {
-            let records = services
-                .get(&key)
-                .and_then(|s| compile(s, services.slices(&key)));
-            zone.set(&key, records);
-        }
-        drop(zone);
-        ready.send_if_modified(|ready| !std::mem::replace(ready, true));
-    });
+    let following =
+        client::services::follow(client, futures::stream::pending(), |services, changed| {
+            let mut zone = zone.write();
+            for key in changed {
+                let records = services
+                    .get(&key)
+                    .and_then(|s| compile(s, services.slices(&key)));
+                zone.set(&key, records);
+            }
+            drop(zone);
+            ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        });
     tokio::join!(serving, following);
 }

@@ -16,7 +16,12 @@ use controllers::certificates::cleaning::CsrCleaner;
 use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint, endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job, loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc, pvcprotection, pvprotection, replicaset, replicationcontroller, rootcacertpublisher, serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttlafterfinished, vacprotection,
+    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint,
+    endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
+    loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
+    pvcprotection, pvprotection, replicaset, replicationcontroller, rootcacertpublisher,
+    serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttlafterfinished,
+    vacprotection,
 };
 use driver::Driver;
 use kube::Client;

@@ -167,8 +167,6 @@ const ABSENT: &[&str] = &[
     "device-taint-eviction-controller",
     "podcertificaterequest-cleaner-controller",
     "kube-apiserver-serving-clustertrustbundle-publisher-controller",
-    "service-lb-controller",
-    "service",
     "node-route-controller",
     "route",
     "cloud-node-lifecycle-controller",

@@ -18,6 +18,7 @@
     reason = "this crate exists to keep unsafe code in one place; each block says why it is sound"
 )]
 
+pub mod arp;
 pub mod cgroup;
 pub mod credentials;
 pub mod device_filter;

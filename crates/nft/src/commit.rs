@@ -5,12 +5,15 @@ use netlink_bindings::nftables::{
     VerdictCode,
 };
 use netlink_bindings::traits::Pusher;
+use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
 use netlink_socket2::NetlinkSocket;
 
 use crate::model::{Batch, Chain, Change, Data, Expr, Register, Rule, Set, Value, Verdict};
 
 /// Elements in one netlink message; a message's attributes hold at most 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 500;
+/// Elements that rules may put into one map; without a limit the kernel takes none.
+const REMEMBERED: u32 = 65_535;
 /// `AF_INET`.
 const FAMILY_IPV4: u8 = 2;
 /// `NFT_REG32_00`: where the 4-byte registers start.
@@ -193,6 +196,16 @@ fn add_set(chained: &mut Chained<'_>, table: &[u8], set: &Set) {
                 .push_data_type((7 << 6) | 13)
                 .push_data_len(8);
         }
+        Data::Remembered => {
+            let flags = SetFlags::Map as u32 | SetFlags::Timeout as u32 | SetFlags::Eval as u32;
+            attributes
+                .push_flags(flags)
+                .push_data_type((7 << 6) | 13)
+                .push_data_len(8)
+                .nested_desc()
+                .push_size(REMEMBERED)
+                .end_nested();
+        }
     }
 }
 
@@ -294,13 +307,8 @@ fn push_expr<P: Pusher>(list: List<P>, expr: &Expr) -> List<P> {
             .push_sreg(register(*from))
             .end_nested()
             .end_nested(),
-        Expr::DestinationType(to) => elem
-            .nested_data_fib()
-            .push_dreg(register(*to))
-            .push_result(FIB_RESULT_ADDRESS_TYPE)
-            .push_flags(nftables::FibFlags::Daddr as u32)
-            .end_nested()
-            .end_nested(),
+        Expr::DestinationType(to) => address_type(elem, nftables::FibFlags::Daddr, *to),
+        Expr::SourceType(to) => address_type(elem, nftables::FibFlags::Saddr, *to),
         Expr::ConnectionState(to) => elem
             .nested_data_ct()
             .push_dreg(register(*to))
@@ -339,6 +347,13 @@ fn push_action<P: Pusher>(elem: PushExprAttrs<List<P>>, expr: &Expr) -> List<P> 
             .push_offset(0)
             .end_nested()
             .end_nested(),
+        Expr::Remember {
+            key,
+            map,
+            value,
+            seconds,
+        } => dynset(elem, map, *key, *value, Some(*seconds)),
+        Expr::Forget { key, map, value } => dynset(elem, map, *key, *value, None),
         Expr::Dnat(address, port) => elem
             .nested_data_nat()
             .push_type(1)
@@ -405,6 +420,46 @@ fn meta<P: Pusher>(elem: Elem<P>, key: nftables::MetaKeys, to: Register) -> List
         .push_dreg(register(to))
         .end_nested()
         .end_nested()
+}
+
+fn address_type<P: Pusher>(elem: Elem<P>, of: nftables::FibFlags, to: Register) -> List<P> {
+    elem.nested_data_fib()
+        .push_dreg(register(to))
+        .push_result(FIB_RESULT_ADDRESS_TYPE)
+        .push_flags(of as u32)
+        .end_nested()
+        .end_nested()
+}
+
+/// The expression that changes a map as packets pass. The bindings do not know it: its attributes are
+/// `NFTA_DYNSET_SET_NAME` 1, `_OP` 3 (update 1, delete 2), `_SREG_KEY` 4, `_SREG_DATA` 5, `_TIMEOUT` 6 (milliseconds).
+fn dynset<P: Pusher>(
+    elem: Elem<P>,
+    map: &str,
+    key: Register,
+    value: Register,
+    seconds: Option<u32>,
+) -> List<P> {
+    let mut elem = elem.push_name(c"dynset");
+    let bytes = elem.as_vec_mut();
+    let data = push_nested_header(bytes, 2);
+    let len = u16::try_from(map.len() + 1).expect("names of maps are short");
+    push_header(bytes, 1, len);
+    bytes.extend(map.as_bytes());
+    bytes.push(0);
+    let mut number = |kind, value: u32| {
+        push_header(bytes, kind, 4);
+        bytes.extend(value.to_be_bytes());
+    };
+    number(3, if seconds.is_some() { 1 } else { 2 });
+    number(4, register(key));
+    number(5, register(value));
+    if let Some(seconds) = seconds {
+        push_header(bytes, 6, 8);
+        bytes.extend((u64::from(seconds) * 1000).to_be_bytes());
+    }
+    finalize_nested_header(bytes, data);
+    elem.end_nested()
 }
 
 fn compare<P: Pusher>(elem: Elem<P>, op: CmpOps, from: Register, value: &[u8]) -> List<P> {

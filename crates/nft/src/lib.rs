@@ -2,11 +2,13 @@
 //!
 //! [`model`] is a small typed picture of what we use of nftables (tables, base and plain chains, rules made of expressions,
 //! sets and maps with their elements); [`Change`]s collect into a [`Batch`] that [`commit`] applies as one kernel
-//! transaction: all of it or nothing. No `nft` program is started. Only IPv4 tables (`ip` family) exist so far.
+//! transaction: all of it or nothing. [`conntrack`] lists and forgets flows. No `nft` program is started. Only IPv4 tables
+//! (`ip` family) exist so far.
 //!
 //! Not here: any opinion about what the rules should be (`service-rules`, `pod-network`).
 
 mod commit;
+pub mod conntrack;
 pub mod model;
 
 pub use commit::{Error, commit, delete_table};

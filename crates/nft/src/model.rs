@@ -88,6 +88,8 @@ pub enum Expr {
     InterfaceOut(Register),
     /// Loads the type (`RTN_*`, host order) of the destination address.
     DestinationType(Register),
+    /// Loads the type (`RTN_*`, host order) of the source address.
+    SourceType(Register),
     /// Loads the connection's state bits (host order): 2 established, 4 related, 8 new.
     ConnectionState(Register),
     /// Loads a constant.
@@ -108,6 +110,27 @@ pub enum Expr {
     VerdictMap(Register, String),
     /// Loads a random number below the modulus (host order).
     Random(Register, u32),
+    /// Puts the two data registers into the map under the key that starts in the first register; an element that is there
+    /// lives as long again. A full map stops the rule.
+    Remember {
+        /// Where the key starts.
+        key: Register,
+        /// A map of [`Data::Remembered`].
+        map: String,
+        /// Where the value starts.
+        value: Register,
+        /// How long it lives.
+        seconds: u32,
+    },
+    /// Removes the element of the key that starts in the register from a map of [`Data::Remembered`], if it is there.
+    Forget {
+        /// Where the key starts.
+        key: Register,
+        /// The map.
+        map: String,
+        /// Two loaded registers: the kernel asks for a value, and ignores it.
+        value: Register,
+    },
     /// Rewrites destination address and port from two registers.
     Dnat(Register, Register),
     /// Rewrites the source to the address of the outgoing interface.
@@ -133,6 +156,8 @@ pub enum Data {
     Verdict,
     /// An address and a port: 8 bytes.
     AddressAndPort,
+    /// The same, put there by rules ([`Expr::Remember`]) for a while.
+    Remembered,
 }
 
 /// A set or map.

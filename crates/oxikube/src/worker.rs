@@ -26,6 +26,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// Where the service proxy says whether it is well, as kube-proxy does.
+const PROXY_HEALTH_PORT: u16 = 10256;
+
 /// A node and its place in the cluster.
 pub(crate) struct Worker {
     /// Its name in the API.
@@ -141,14 +144,19 @@ impl Worker {
         clients: &Clients,
         tasks: &mut Tasks,
     ) -> watch::Receiver<bool> {
-        let settings = Settings {
-            service_cidr: network(self.networks.services),
-            cluster_cidr: network(self.networks.pods),
+        let config = service_proxy::Config {
+            settings: Settings {
+                service_cidr: Some(network(self.networks.services)),
+                cluster_cidr: Some(network(self.networks.pods)),
+                node_port_addresses: Vec::new(),
+            },
+            node: self.name.clone(),
+            healthz: Some((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT).into()),
         };
         let (ready, proxy_ready) = watch::channel(false);
         let client = clients.proxy.clone();
         tasks.spawn(async move {
-            service_proxy::run(client, settings, ready).await?;
+            service_proxy::run(client, config, ready).await?;
             Err(anyhow!("the service proxy ended"))
         });
         proxy_ready

@@ -1,136 +1,203 @@
 //! From a `Service` and its `EndpointSlice`s to a [`Fragment`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::fragment::{Endpoint, Fragment, Frontend, FrontendKind, Protocol};
+use crate::cidr::Cidr;
+use crate::endpoints::{Choice, choose};
+use crate::fragment::{Backends, Endpoint, Fragment, Frontend, FrontendKind, Protocol, Reach};
+
+/// Seconds that a client stays with its end point when the service does not say.
+const AFFINITY_SECONDS: u32 = 10_800;
+
+/// The node for which rules are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Its name.
+    pub node: String,
+    /// Its `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Addr>,
+}
 
 /// What this service needs. A service that is not ours to serve (headless, `ExternalName`, another proxy's) needs nothing.
 pub fn compile<'a>(
     service: &Service,
     slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
+    here: &Here,
 ) -> Fragment {
     let Some(spec) = service.spec.as_ref().filter(|_| is_ours(service)) else {
         return Fragment::default();
     };
-    let mut frontends: Vec<(Frontend, Vec<Endpoint>)> = Vec::new();
+    // A headless service has no address of its own and is never proxied.
+    let cluster = addresses(spec.cluster_ips.iter().flatten());
+    if cluster.is_empty() {
+        return Fragment::default();
+    }
+    let mut frontends = BTreeMap::new();
+    let mut local_ready = 0;
     for port in spec.ports.iter().flatten() {
-        let endpoints = endpoints(slices.clone(), port.name.as_deref().unwrap_or(""));
-        for frontend in frontends_of(service, spec, port) {
-            frontends.push((frontend, endpoints.clone()));
+        let choice = choose(slices.clone(), port.name.as_deref().unwrap_or(""), here);
+        local_ready = local_ready.max(choice.local_ready);
+        let doors = Doors {
+            service,
+            spec,
+            port,
+            here,
+            choice,
+        };
+        for (frontend, backends) in doors.all(&cluster) {
+            // Of two doors at one place the earlier kind counts.
+            frontends.entry(frontend).or_insert(backends);
         }
     }
-    frontends.sort_by_key(|(frontend, _)| *frontend);
-    frontends.dedup_by_key(|(frontend, _)| *frontend);
-    Fragment { frontends }
+    let check = spec.health_check_node_port.filter(|_| {
+        spec.type_.as_deref() == Some("LoadBalancer") && is_local(&spec.external_traffic_policy)
+    });
+    let check = check.and_then(|port| u16::try_from(port).ok());
+    Fragment {
+        frontends: frontends.into_iter().collect(),
+        health_check: check.filter(|p| *p > 0).map(|port| (port, local_ready)),
+    }
 }
 
 fn is_ours(service: &Service) -> bool {
     let labels = service.metadata.labels.as_ref();
     let foreign =
         labels.is_some_and(|l| l.contains_key("service.kubernetes.io/service-proxy-name"));
-    let external = service
-        .spec
-        .as_ref()
-        .and_then(|s| s.type_.as_deref())
-        .is_some_and(|t| t == "ExternalName");
-    !foreign && !external
+    let kind = service.spec.as_ref().and_then(|s| s.type_.as_deref());
+    !foreign && kind != Some("ExternalName")
 }
 
-fn frontends_of(service: &Service, spec: &ServiceSpec, port: &ServicePort) -> Vec<Frontend> {
-    let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or("TCP"));
-    let (Some(protocol), Some(number)) = (protocol, u16::try_from(port.port).ok()) else {
-        return Vec::new();
-    };
-    let cluster: Vec<Ipv4Addr> = addresses(spec.cluster_ips.iter().flatten());
-    // A headless service has no address of its own and is never proxied.
-    if cluster.is_empty() {
-        return Vec::new();
-    }
-    let at = |kind| {
-        move |address: Ipv4Addr| Frontend {
-            kind,
-            address,
-            protocol,
-            port: number,
-        }
-    };
-    let ingress = service.status.iter().flat_map(|s| &s.load_balancer);
-    let ingress = ingress
-        .flat_map(|l| l.ingress.iter().flatten())
-        .filter_map(|i| i.ip.as_ref());
-    let external = addresses(spec.external_ips.iter().flatten().chain(ingress));
-    let node_port = port
-        .node_port
-        .and_then(|p| u16::try_from(p).ok())
-        .filter(|p| *p > 0);
-    let node_port = node_port.map(|port| Frontend {
-        kind: FrontendKind::Node,
-        address: Ipv4Addr::UNSPECIFIED,
-        protocol,
-        port,
-    });
-    cluster
-        .into_iter()
-        .map(at(FrontendKind::Cluster))
-        .chain(external.into_iter().map(at(FrontendKind::External)))
-        .chain(node_port)
-        .collect()
+fn is_local(policy: &Option<String>) -> bool {
+    policy.as_deref() == Some("Local")
 }
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<Ipv4Addr> {
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The end points of a port: the ready ones or, when there is none, those that still serve while terminating.
-fn endpoints<'a>(
-    slices: impl Iterator<Item = &'a EndpointSlice> + Clone,
-    port_name: &str,
-) -> Vec<Endpoint> {
-    let pick = |wanted: fn(&SliceEndpoint) -> bool| -> BTreeSet<Endpoint> {
-        slices
-            .clone()
-            .flat_map(|slice| of_slice(slice, port_name, wanted))
-            .collect()
-    };
-    let ready = pick(is_ready);
-    let chosen = if ready.is_empty() {
-        pick(serves_while_terminating)
-    } else {
-        ready
-    };
-    chosen.into_iter().collect()
+/// The addresses that a load balancer has given the service and that are answered here.
+pub fn load_balancer_addresses(service: &Service) -> Vec<Ipv4Addr> {
+    let status = service.status.as_ref();
+    let ingress = status.and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
+    let ingress = ingress.into_iter().flatten();
+    let here = ingress.filter(|i| i.ip_mode.as_deref().unwrap_or("VIP") == "VIP");
+    addresses(here.filter_map(|i| i.ip.as_ref()))
 }
 
-fn is_ready(endpoint: &SliceEndpoint) -> bool {
-    endpoint
-        .conditions
-        .as_ref()
-        .and_then(|c| c.ready)
-        .unwrap_or(true)
+/// The doors of one port.
+struct Doors<'a> {
+    service: &'a Service,
+    spec: &'a ServiceSpec,
+    port: &'a ServicePort,
+    here: &'a Here,
+    choice: Choice,
 }
 
-fn serves_while_terminating(endpoint: &SliceEndpoint) -> bool {
-    let conditions = endpoint.conditions.as_ref();
-    conditions.is_some_and(|c| c.serving.unwrap_or(false) && c.terminating.unwrap_or(false))
-}
+impl Doors<'_> {
+    fn all(&self, cluster: &[Ipv4Addr]) -> Vec<(Frontend, Backends)> {
+        let protocol = Protocol::parse(self.port.protocol.as_deref().unwrap_or("TCP"));
+        let (Some(protocol), Ok(port)) = (protocol, u16::try_from(self.port.port)) else {
+            return Vec::new();
+        };
+        let at = |address: Ipv4Addr, port| Frontend {
+            address,
+            protocol,
+            port,
+        };
+        let balanced = load_balancer_addresses(self.service);
+        let node_port = self.port.node_port.and_then(|p| u16::try_from(p).ok());
+        let node_port = node_port.filter(|port| *port > 0);
+        let mut doors = Vec::new();
+        let mut open = |kind, frontend, sources| {
+            let backends = self.backends(kind, protocol);
+            doors.push((
+                frontend,
+                Backends {
+                    sources,
+                    ..backends
+                },
+            ));
+        };
+        for address in cluster {
+            open(FrontendKind::Cluster, at(*address, port), None);
+        }
+        if let Some(port) = node_port {
+            open(FrontendKind::Node, at(Ipv4Addr::UNSPECIFIED, port), None);
+        }
+        // The ranges stand for the load balancer's addresses only, so those come first.
+        for address in &balanced {
+            let sources = self.sources(&balanced);
+            open(FrontendKind::External, at(*address, port), sources);
+        }
+        for address in addresses(self.spec.external_ips.iter().flatten()) {
+            open(FrontendKind::External, at(address, port), None);
+        }
+        doors
+    }
 
-fn of_slice(
-    slice: &EndpointSlice,
-    port_name: &str,
-    wanted: fn(&SliceEndpoint) -> bool,
-) -> Vec<Endpoint> {
-    let ports = slice.ports.iter().flatten();
-    let port = ports
-        .filter(|p| p.name.as_deref().unwrap_or("") == port_name)
-        .find_map(|p| p.port.and_then(|port| u16::try_from(port).ok()));
-    let Some(port) = port else { return Vec::new() };
-    let endpoints = slice.endpoints.iter().flatten().filter(|e| wanted(e));
-    endpoints
-        .filter_map(|e| e.addresses.first()?.parse().ok())
-        .map(|address| Endpoint { address, port })
-        .collect()
+    fn backends(&self, kind: FrontendKind, protocol: Protocol) -> Backends {
+        let affine = self.spec.session_affinity.as_deref() == Some("ClientIP");
+        let config = self.spec.session_affinity_config.as_ref();
+        let seconds = config.and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+        let seconds = seconds
+            .and_then(|s| u32::try_from(s).ok())
+            .filter(|s| *s > 0);
+        let serving: &[Endpoint] = match protocol {
+            Protocol::Udp => &self.choice.serving,
+            Protocol::Tcp | Protocol::Sctp => &[],
+        };
+        Backends {
+            kind,
+            reach: self.reach(kind),
+            affinity: affine.then(|| seconds.unwrap_or(AFFINITY_SECONDS)),
+            sources: None,
+            serving: serving.to_vec(),
+        }
+    }
+
+    fn reach(&self, kind: FrontendKind) -> Reach {
+        let Choice { cluster, local, .. } = &self.choice;
+        if cluster.is_empty() {
+            return Reach::Nowhere;
+        }
+        match kind {
+            FrontendKind::Cluster if !is_local(&self.spec.internal_traffic_policy) => {
+                Reach::Spread(cluster.clone())
+            }
+            FrontendKind::Cluster if local.is_empty() => Reach::Elsewhere,
+            FrontendKind::Cluster => Reach::Spread(local.clone()),
+            FrontendKind::Node | FrontendKind::External
+                if is_local(&self.spec.external_traffic_policy) =>
+            {
+                Reach::Preserve {
+                    cluster: cluster.clone(),
+                    local: local.clone(),
+                }
+            }
+            FrontendKind::Node | FrontendKind::External => Reach::Spread(cluster.clone()),
+        }
+    }
+
+    /// Who may come in by a load balancer's address. Where the node itself may, the balancer's own addresses may as well:
+    /// the node's packets to an address that is its own carry it as their source.
+    fn sources(&self, balanced: &[Ipv4Addr]) -> Option<Vec<Cidr>> {
+        let ranges = self.spec.load_balancer_source_ranges.as_ref()?;
+        if ranges.is_empty() {
+            return None;
+        }
+        let mut sources: Vec<Cidr> = ranges.iter().filter_map(|r| r.parse().ok()).collect();
+        let node = self.here.addresses.iter();
+        if node.clone().any(|a| sources.iter().any(|s| s.contains(*a))) {
+            sources.extend(balanced.iter().copied().map(Cidr::host));
+        }
+        sources.sort_unstable();
+        sources.dedup_by_key(|s| (s.network(), s.prefix));
+        Some(sources)
+    }
 }

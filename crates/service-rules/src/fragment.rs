@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::cidr::Cidr;
+
 /// A transport protocol by its IANA number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -47,8 +49,6 @@ pub enum FrontendKind {
 /// An address, protocol and port where a service is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
-    /// The door.
-    pub kind: FrontendKind,
     /// The address; 0.0.0.0 for a node port.
     pub address: Ipv4Addr,
     /// The protocol.
@@ -58,6 +58,11 @@ pub struct Frontend {
 }
 
 impl Frontend {
+    /// Whether it is a node port.
+    pub fn is_node_port(&self) -> bool {
+        self.address.is_unspecified()
+    }
+
     /// The 12 bytes of this front end as a key.
     pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = self.address.octets().to_vec();
@@ -72,6 +77,21 @@ impl Frontend {
         let mut key = self.key();
         // The kernel's random number is in host order.
         key.extend(index.to_ne_bytes());
+        key
+    }
+
+    /// The 20 bytes that say that this end point is one of this front end's.
+    pub(crate) fn member_key(&self, endpoint: &Endpoint) -> Vec<u8> {
+        let mut key = self.key();
+        key.extend(endpoint.data());
+        key
+    }
+
+    /// The 20 bytes that say that clients of this network may come in here.
+    pub(crate) fn source_key(&self, source: Cidr) -> Vec<u8> {
+        let mut key = self.key();
+        key.extend(source.network());
+        key.extend(u32::from(source.prefix).to_ne_bytes());
         key
     }
 }
@@ -94,9 +114,57 @@ impl Endpoint {
     }
 }
 
-/// All front ends of one service, each with its end points in a fixed order.
+/// Where the packets of a front end go. Lists of end points are sorted and never empty unless said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// There is no end point anywhere: refused.
+    Nowhere,
+    /// The policy allows only end points of this node, and it has none: dropped.
+    Elsewhere,
+    /// Over these.
+    Spread(Vec<Endpoint>),
+    /// Packets from outside keep their source and stay on this node; those of pods and of the node itself go anywhere
+    /// (`externalTrafficPolicy: Local`).
+    Preserve {
+        /// For pods and the node itself.
+        cluster: Vec<Endpoint>,
+        /// For all others; when empty they are dropped.
+        local: Vec<Endpoint>,
+    },
+}
+
+/// What stands behind a front end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backends {
+    /// By which door.
+    pub kind: FrontendKind,
+    /// Where packets go.
+    pub reach: Reach,
+    /// How many seconds a client stays with its end point (`sessionAffinity: ClientIP`).
+    pub affinity: Option<u32>,
+    /// The only networks that may come in (`loadBalancerSourceRanges`).
+    pub sources: Option<Vec<Cidr>>,
+    /// All end points that serve, on whatever node; only kept for UDP, whose flows have no end of their own.
+    pub serving: Vec<Endpoint>,
+}
+
+impl Backends {
+    /// Every end point that a packet may be sent to.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let (first, second): (&[Endpoint], &[Endpoint]) = match &self.reach {
+            Reach::Nowhere | Reach::Elsewhere => (&[], &[]),
+            Reach::Spread(all) => (all, &[]),
+            Reach::Preserve { cluster, local } => (cluster, local),
+        };
+        first.iter().chain(second)
+    }
+}
+
+/// All front ends of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     /// Sorted by front end, no front end twice.
-    pub frontends: Vec<(Frontend, Vec<Endpoint>)>,
+    pub frontends: Vec<(Frontend, Backends)>,
+    /// The port where load balancers ask for the health of the service on this node, and how many end points it has here.
+    pub health_check: Option<(u16, usize)>,
 }

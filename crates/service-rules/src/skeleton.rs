@@ -1,56 +1,35 @@
-//! The fixed part of the table: base chains, sets, and the chain for each number of end points.
-
-use std::net::Ipv4Addr;
+//! The fixed part of the table: base chains, sets, and the rules that lead to the chains of `chains.rs`.
 
 use nft::model::{Data, KeyPart};
 use nft::{Chain, Change, Expr, Hook, Rule, Set, Verdict};
 
-use crate::fragment::FrontendKind;
+use crate::chains::{AFFINITY, Door};
+use crate::cidr::{Cidr, mask};
 
 /// The bit of the packet mark that asks for masquerading, as kube-proxy uses it.
 const MASQUERADE_MARK: u32 = 0x4000;
 /// `NF_CT_STATE` bit of a connection's first packet.
 const STATE_NEW: u32 = 8;
 /// `RTN_LOCAL`.
-const LOCAL_ADDRESS: u32 = 2;
+pub(crate) const LOCAL_ADDRESS: u32 = 2;
 /// A reject or a filter has to see a service's address before it is rewritten (-100).
 const BEFORE_DNAT: i32 = -110;
-
-/// An IPv4 network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// Network address.
-    pub address: Ipv4Addr,
-    /// Length of the prefix in bits, at most 32.
-    pub prefix: u8,
-}
-
-impl Cidr {
-    fn mask(self) -> [u8; 4] {
-        let bits = u32::MAX
-            .checked_shl(32 - u32::from(self.prefix.min(32)))
-            .unwrap_or(0);
-        bits.to_be_bytes()
-    }
-
-    fn network(self) -> Vec<u8> {
-        let mask = self.mask();
-        self.address
-            .octets()
-            .iter()
-            .zip(mask)
-            .map(|(byte, mask)| byte & mask)
-            .collect()
-    }
-}
+/// Offsets of the addresses in the network header.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+/// IANA number.
+const ICMP: u8 = 1;
 
 /// What the fixed rules need to know of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where cluster IPs come from.
-    pub service_cidr: Cidr,
-    /// Where pod IPs come from.
-    pub cluster_cidr: Cidr,
+    /// Where cluster IPs come from, if known: what no service has of it is refused.
+    pub service_cidr: Option<Cidr>,
+    /// Where pod IPs come from, if known: what comes from elsewhere to a cluster IP is masqueraded.
+    pub cluster_cidr: Option<Cidr>,
+    /// The networks on whose addresses of this node node ports answer; all addresses if there is none
+    /// (`--nodeport-addresses`). Never on loopback.
+    pub node_port_addresses: Vec<Cidr>,
 }
 
 /// The changes that make the table anew, without any service in it.
@@ -73,17 +52,35 @@ fn sets() -> impl Iterator<Item = Set> {
         key: key.into(),
         data,
     };
+    let frontend = [Address, Protocol, Port];
+    let numbered = [Address, Protocol, Port, Number];
+    let member = [Address, Protocol, Port, Address, Port];
+    let source = [Address, Protocol, Port, Address, Number];
     [
-        set("services", &[Address, Protocol, Port], Data::Verdict),
-        set(
-            "endpoints",
-            &[Address, Protocol, Port, Number],
-            Data::AddressAndPort,
-        ),
-        set("no-endpoints", &[Address, Protocol, Port], Data::None),
+        set("services", &frontend, Data::Verdict),
+        set("outside", &frontend, Data::Verdict),
+        set("endpoints", &numbered, Data::AddressAndPort),
+        set("local-endpoints", &numbered, Data::AddressAndPort),
+        set("members", &member, Data::None),
+        set("local-members", &member, Data::None),
+        set("no-endpoints", &frontend, Data::None),
+        set("firewalled", &frontend, Data::None),
+        set("sources", &source, Data::None),
         set("hairpin", &[Address, Address], Data::None),
+        set("cluster-ips", &[Address], Data::None),
+        set("announced", &[Address], Data::None),
     ]
     .into_iter()
+}
+
+/// Makes the map of clients that stay with their end points: client and front end, end point.
+pub(crate) fn affinity_map() -> Change {
+    use KeyPart::{Address, Port, Protocol};
+    Change::AddSet(Set {
+        name: AFFINITY.into(),
+        key: vec![Address, Address, Protocol, Port],
+        data: Data::Remembered,
+    })
 }
 
 fn chains() -> impl Iterator<Item = Chain> {
@@ -97,37 +94,47 @@ fn chains() -> impl Iterator<Item = Chain> {
     };
     [
         plain("services"),
-        plain("refuse"),
+        plain("check"),
+        plain("sources"),
         base("nat-prerouting", "nat", Hook::Prerouting, -100),
         base("nat-output", "nat", Hook::Output, -100),
         base("nat-postrouting", "nat", Hook::Postrouting, 100),
-        base("refuse-prerouting", "filter", Hook::Prerouting, BEFORE_DNAT),
-        base("refuse-output", "filter", Hook::Output, BEFORE_DNAT),
+        base("check-prerouting", "filter", Hook::Prerouting, BEFORE_DNAT),
+        base("check-output", "filter", Hook::Output, BEFORE_DNAT),
+        base("leftover-input", "filter", Hook::Input, 0),
         base("leftover-forward", "filter", Hook::Forward, 0),
         base("leftover-output", "filter", Hook::Output, 0),
     ]
     .into_iter()
 }
 
-/// Loads destination address (or 0.0.0.0), protocol and port into registers 0, 1, 2.
-fn load_key(node_port: bool) -> Vec<Expr> {
-    let address = match node_port {
-        true => Expr::Constant(0, vec![0; 4]),
-        false => Expr::Network {
-            offset: 16,
+/// Loads destination address (0.0.0.0 for a node port), protocol and port into three registers from this one on.
+pub(crate) fn load_key(door: Door, first: u8) -> Vec<Expr> {
+    let address = match door {
+        Door::NodePort => Expr::Constant(first, vec![0; 4]),
+        Door::Address => Expr::Network {
+            offset: DESTINATION,
             len: 4,
-            to: 0,
+            to: first,
         },
     };
     vec![
         address,
-        Expr::Protocol(1),
+        Expr::Protocol(first + 1),
         Expr::Transport {
             offset: 2,
             len: 2,
-            to: 2,
+            to: first + 2,
         },
     ]
+}
+
+fn destination() -> Expr {
+    Expr::Network {
+        offset: DESTINATION,
+        len: 4,
+        to: 0,
+    }
 }
 
 fn to_this_node() -> Vec<Expr> {
@@ -136,7 +143,7 @@ fn to_this_node() -> Vec<Expr> {
         Expr::Equal(0, LOCAL_ADDRESS.to_ne_bytes().to_vec()),
         // A loopback address as the source of a routed packet is dropped by the kernel anyway.
         Expr::Network {
-            offset: 16,
+            offset: DESTINATION,
             len: 1,
             to: 0,
         },
@@ -145,14 +152,11 @@ fn to_this_node() -> Vec<Expr> {
 }
 
 fn destination_in(cidr: Cidr) -> Vec<Expr> {
-    inside(16, cidr, Expr::Equal(0, cidr.network()))
+    inside(DESTINATION, cidr, Expr::Equal(0, cidr.network()))
 }
 
-fn source_outside(cidr: Cidr) -> Vec<Expr> {
-    inside(12, cidr, Expr::NotEqual(0, cidr.network()))
-}
-
-fn inside(offset: u32, cidr: Cidr, test: Expr) -> Vec<Expr> {
+/// Tests the masked address at an offset of the network header.
+pub(crate) fn inside(offset: u32, cidr: Cidr, test: Expr) -> Vec<Expr> {
     let mask = Expr::Bitwise(0, cidr.mask().to_vec(), vec![0; 4]);
     vec![
         Expr::Network {
@@ -165,7 +169,7 @@ fn inside(offset: u32, cidr: Cidr, test: Expr) -> Vec<Expr> {
     ]
 }
 
-fn set_mark() -> Vec<Expr> {
+pub(crate) fn set_mark() -> Vec<Expr> {
     let keep = (!MASQUERADE_MARK).to_ne_bytes().to_vec();
     let set = MASQUERADE_MARK.to_ne_bytes().to_vec();
     vec![Expr::Mark(0), Expr::Bitwise(0, keep, set), Expr::SetMark(0)]
@@ -180,8 +184,54 @@ fn first_packet() -> Vec<Expr> {
     ]
 }
 
-fn rules(settings: &Settings) -> Vec<(&'static str, Vec<Expr>)> {
-    let jump = |chain: &str| vec![Expr::Verdict(Verdict::Jump(chain.into()))];
+type Named = (&'static str, Vec<Expr>);
+
+fn jump(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Jump(chain.into()))
+}
+
+fn rules(settings: &Settings) -> Vec<Named> {
+    let mut rules = vec![
+        ("nat-prerouting", vec![jump("services")]),
+        ("nat-output", vec![jump("services")]),
+    ];
+    rules.extend(from_outside(settings));
+    rules.extend(at_the_doors("services", settings, &|| {
+        vec![Expr::VerdictMap(0, "services".into())]
+    }));
+    rules.extend(masquerading());
+    rules.extend(checks(settings));
+    rules.extend(leftovers(settings));
+    rules
+}
+
+/// These steps after loading the key: once for addresses, and once for node ports on each network where they answer.
+fn at_the_doors(
+    chain: &'static str,
+    settings: &Settings,
+    steps: &dyn Fn() -> Vec<Expr>,
+) -> Vec<Named> {
+    let mut rules = vec![(chain, [load_key(Door::Address, 0), steps()].concat())];
+    let node_port = || [load_key(Door::NodePort, 0), steps()].concat();
+    match settings.node_port_addresses.as_slice() {
+        [] => rules.push((chain, [to_this_node(), node_port()].concat())),
+        networks => rules.extend(networks.iter().map(|network| {
+            let tests = [to_this_node(), destination_in(*network)].concat();
+            (chain, [tests, node_port()].concat())
+        })),
+    }
+    rules
+}
+
+/// What comes from outside to a cluster IP may go to another node, so the answer has to come back this way.
+fn from_outside(settings: &Settings) -> Option<Named> {
+    let pods = settings.cluster_cidr?;
+    let outside = inside(SOURCE, pods, Expr::NotEqual(0, pods.network()));
+    let to_cluster_ip = vec![destination(), Expr::Lookup(0, "cluster-ips".into())];
+    Some(("services", [outside, to_cluster_ip, set_mark()].concat()))
+}
+
+fn masquerading() -> [Named; 2] {
     let marked = MASQUERADE_MARK.to_ne_bytes().to_vec();
     let masquerade_marked = vec![
         Expr::Mark(0),
@@ -192,91 +242,83 @@ fn rules(settings: &Settings) -> Vec<(&'static str, Vec<Expr>)> {
     // A pod that reaches itself through a service would not recognize the answer.
     let masquerade_hairpin = vec![
         Expr::Network {
-            offset: 12,
+            offset: SOURCE,
             len: 4,
             to: 0,
         },
         Expr::Network {
-            offset: 16,
+            offset: DESTINATION,
             len: 4,
             to: 1,
         },
         Expr::Lookup(0, "hairpin".into()),
         Expr::Masquerade,
     ];
-    let find = |node_port| {
-        let mut rule = if node_port {
-            to_this_node()
-        } else {
-            Vec::new()
-        };
-        rule.extend(load_key(node_port));
-        rule.push(Expr::VerdictMap(0, "services".into()));
-        rule
-    };
-    let refuse = |node_port| {
-        let mut rule = if node_port {
-            to_this_node()
-        } else {
-            Vec::new()
-        };
-        rule.extend(load_key(node_port));
-        rule.extend([Expr::Lookup(0, "no-endpoints".into()), Expr::Reject]);
-        rule
-    };
-    let from_outside = [
-        source_outside(settings.cluster_cidr),
-        destination_in(settings.service_cidr),
-        set_mark(),
-    ]
-    .concat();
-    let leftover = [destination_in(settings.service_cidr), vec![Expr::Reject]].concat();
-    let refuse_first = [first_packet(), jump("refuse")].concat();
-    vec![
-        ("nat-prerouting", jump("services")),
-        ("nat-output", jump("services")),
-        ("services", from_outside),
-        ("services", find(false)),
-        ("services", find(true)),
+    [
         ("nat-postrouting", masquerade_marked),
         ("nat-postrouting", masquerade_hairpin),
-        ("refuse-prerouting", refuse_first.clone()),
-        ("refuse-output", refuse_first),
-        ("refuse", refuse(false)),
-        ("refuse", refuse(true)),
-        ("leftover-forward", leftover.clone()),
-        ("leftover-output", leftover),
     ]
 }
 
-/// The chain that spreads over `count` end points for this kind of front end.
-pub(crate) fn balancer_name(kind: FrontendKind, count: u32) -> String {
-    let prefix = match kind {
-        FrontendKind::Cluster => "lb",
-        FrontendKind::Node => "np",
-        FrontendKind::External => "ext",
-    };
-    format!("{prefix}-{count}")
+/// Who may not come in by a load balancer's address, and services that have nobody to serve.
+fn checks(settings: &Settings) -> Vec<Named> {
+    let first = || [first_packet(), vec![jump("check")]].concat();
+    let firewalled = vec![
+        Expr::Lookup(0, "firewalled".into()),
+        Expr::Verdict(Verdict::Jump("sources".into())),
+    ];
+    let mut rules = vec![
+        ("check-prerouting", first()),
+        ("check-output", first()),
+        ("check", [load_key(Door::Address, 0), firewalled].concat()),
+    ];
+    rules.extend(at_the_doors("check", settings, &|| {
+        vec![Expr::Lookup(0, "no-endpoints".into()), Expr::Reject]
+    }));
+    // One look a length of prefix: few services have ranges, and only first packets come here.
+    for prefix in (0..=32).rev() {
+        let mut rule = load_key(Door::Address, 0);
+        rule.extend([
+            Expr::Network {
+                offset: SOURCE,
+                len: 4,
+                to: 3,
+            },
+            Expr::Bitwise(3, mask(prefix).to_vec(), vec![0; 4]),
+            Expr::Constant(4, u32::from(prefix).to_ne_bytes().to_vec()),
+            Expr::Lookup(0, "sources".into()),
+            Expr::Verdict(Verdict::Return),
+        ]);
+        rules.push(("sources", rule));
+    }
+    rules.push(("sources", vec![Expr::Verdict(Verdict::Drop)]));
+    rules
 }
 
-/// Makes that chain.
-pub(crate) fn balancer(kind: FrontendKind, count: u32) -> [Change; 2] {
-    let name = balancer_name(kind, count);
-    let mut rule = match kind {
-        FrontendKind::Cluster => Vec::new(),
-        FrontendKind::Node | FrontendKind::External => set_mark(),
-    };
-    rule.extend(load_key(kind == FrontendKind::Node));
-    rule.extend([
-        Expr::Random(3, count),
-        Expr::Map(0, "endpoints".into(), 0),
-        Expr::Dnat(0, 1),
-    ]);
-    [
-        Change::AddChain(Chain {
-            name: name.clone(),
-            base: None,
-        }),
-        Change::AddRule(name, Rule(rule)),
-    ]
+/// What is still addressed to a service after all translation is for a port that it does not have.
+fn leftovers(settings: &Settings) -> Vec<Named> {
+    let unknown_port = vec![
+        destination(),
+        Expr::Lookup(0, "cluster-ips".into()),
+        Expr::Reject,
+    ];
+    // No listener of this node shows under an address that stands for services; a ping is answered.
+    let not_a_service = vec![
+        Expr::Protocol(0),
+        Expr::NotEqual(0, vec![ICMP]),
+        destination(),
+        Expr::Lookup(0, "announced".into()),
+        Expr::Reject,
+    ];
+    let mut rules = vec![
+        ("leftover-input", not_a_service),
+        ("leftover-forward", unknown_port.clone()),
+        ("leftover-output", unknown_port),
+    ];
+    if let Some(services) = settings.service_cidr {
+        let nobody = [destination_in(services), vec![Expr::Reject]].concat();
+        rules.push(("leftover-forward", nobody.clone()));
+        rules.push(("leftover-output", nobody));
+    }
+    rules
 }

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
-use service_proxy::{Cidr, Settings};
+use service_proxy::{Cidr, Config, Settings};
 use serving::{Endpoints, Page};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,9 @@ pub(super) struct Flags {
     /// The node's name, instead of the host's.
     #[arg(long)]
     hostname_override: Option<String>,
+    /// The networks on whose addresses of this node node ports answer; all addresses if there is none.
+    #[arg(long, value_delimiter = ',')]
+    nodeport_addresses: Vec<Ipv4Net>,
     /// Where health is served, without TLS.
     #[arg(long, default_value = "0.0.0.0:10256")]
     healthz_bind_address: String,
@@ -82,6 +85,12 @@ impl Flags {
                 }
                 "hostnameOverride" => {
                     self.hostname_override = self.hostname_override.take().or(text(value));
+                    continue;
+                }
+                "nodePortAddresses" => {
+                    let networks = value.as_array().into_iter().flatten();
+                    let networks = networks.filter_map(|network| network.as_str()?.parse().ok());
+                    self.nodeport_addresses = networks.collect();
                     continue;
                 }
                 "mode" => &mut self.proxy_mode,
@@ -143,14 +152,24 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     let Some(pods) = pods.transpose()? else {
         bail!("--cluster-cidr is needed: which addresses are those of pods");
     };
+    let node_port_addresses = flags.nodeport_addresses.iter().copied().map(cidr);
     let settings = Settings {
-        service_cidr: cidr(flags.service_cluster_ip_range),
-        cluster_cidr: cidr(pods),
+        service_cidr: Some(cidr(flags.service_cluster_ip_range)),
+        cluster_cidr: Some(cidr(pods)),
+        node_port_addresses: node_port_addresses.collect(),
+    };
+    let node = flags.hostname_override.clone();
+    let node = node.unwrap_or_else(super::kubelet::host_name);
+    let config = Config {
+        settings,
+        node,
+        // Served beside the metrics, in the way of all components.
+        healthz: None,
     };
     let (ready, is_ready) = watch::channel(false);
     show(&flags, is_ready).await?;
     tokio::select! {
-        ended = service_proxy::run(client, settings, ready) => {
+        ended = service_proxy::run(client, config, ready) => {
             ended?;
             bail!("the service proxy ended")
         }
