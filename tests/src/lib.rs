@@ -13,4 +13,4 @@ pub use cluster::{Cluster, Namespace};
 pub use command::{Output, Running};
 
 /// The minor versions of kubectl that every walk-through is done with.
-pub const KUBECTLS: [u32; 2] = [33, 36];
+pub const KUBECTLS: [u32; 3] = [27, 33, 36];
