@@ -23,8 +23,8 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Ok(match segments.as_slice() {
-        [""] => respond::value(200, &call.form, &json!({"paths": root_paths(call)})),
-        ["version"] => respond::value(200, &call.form, &version()),
+        [""] => respond::indented(&call.form, &json!({"paths": root_paths(call)})),
+        ["version"] => respond::indented(&call.form, &version()),
         ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
         ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
         ["metrics"] => metrics(call),

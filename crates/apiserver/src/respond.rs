@@ -28,6 +28,13 @@ pub(crate) fn json_bytes(code: u16, form: &Form, bytes: impl Into<Bytes>) -> Res
     }
 }
 
+/// What is no API object, in JSON that people read: upstream always indents it.
+pub(crate) fn indented(form: &Form, value: &Value) -> Response<Body> {
+    // A tree of JSON has no way to fail to encode.
+    let bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    whole(200, form, Media::Json.as_str(), bytes.into())
+}
+
 /// An answer with a tree.
 pub(crate) fn value(code: u16, form: &Form, value: &Value) -> Response<Body> {
     let bytes = match (form.media, form.pretty) {

@@ -1,6 +1,7 @@
 //! Whole-cluster tests: the walk-throughs that users follow, done with unmodified clients.
 
 mod clients;
+mod commands;
 mod deployments;
 mod guestbook;
 mod in_action;
