@@ -386,3 +386,57 @@ proptest! {
         testkit::laws::hold(&DaemonSetController, &world, &root().key, &root());
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// While pods become ready at some time, an update never takes more nodes away than it may, nor doubles more.
+    #[test]
+    fn an_update_keeps_its_bounds(
+        nodes in 1..6_usize, bound in 1..4_usize, surge in any::<bool>(),
+        dice in proptest::collection::vec(any::<bool>(), 200),
+    ) {
+        let mut world = World::from_yaml(SET);
+        for i in 0..nodes {
+            world.put(node(&format!("n{i}"), "ssd", json!([])));
+        }
+        change(&mut world, |s| {
+            s["spec"]["updateStrategy"]["rollingUpdate"] = match surge {
+                true => json!({"maxUnavailable": 0, "maxSurge": bound}),
+                false => json!({"maxUnavailable": bound, "maxSurge": 0}),
+            };
+        });
+        roll(&mut world, "");
+        set_image(&mut world, "v2");
+        let mut dice = dice.into_iter().chain(std::iter::repeat(true));
+        for _ in 0..80 {
+            step(&mut world);
+            let mut serving = std::collections::BTreeSet::new();
+            let mut doubled = 0;
+            for i in 0..nodes {
+                let name = format!("n{i}");
+                let pods: Vec<&Value> = world.of_kind("Pod").filter(|p| made_for(p) == name).collect();
+                doubled += usize::from(pods.len() > 1);
+                prop_assert!(pods.len() <= 1 + usize::from(surge));
+                if pods.iter().any(|p| p["status"]["conditions"][0]["status"] == "True") {
+                    serving.insert(name);
+                }
+            }
+            if surge {
+                prop_assert!(serving.len() == nodes && doubled <= bound);
+            } else {
+                prop_assert!(serving.len() + bound >= nodes, "{serving:?}");
+            }
+            for (target, object) in &mut world.objects {
+                if target.resource.kind == "Pod" && object["status"].is_null() && dice.next() == Some(true) {
+                    object["spec"]["nodeName"] = made_for(object).into();
+                    object["status"] = json!({"phase": "Running", "conditions": [{
+                        "type": "Ready", "status": "True", "lastTransitionTime": "2025-12-31T00:00:00Z",
+                    }]});
+                }
+            }
+        }
+        prop_assert!(world.of_kind("Pod").all(|p| p["spec"]["containers"][0]["image"] == "v2"));
+        prop_assert_eq!(world.of_kind("Pod").count(), nodes);
+    }
+}

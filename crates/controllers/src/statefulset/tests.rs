@@ -368,3 +368,57 @@ proptest! {
         testkit::laws::hold(&StatefulSetController, &world, &root().key, &root());
     }
 }
+
+/// Lets each pod that is not ready become so, or not, as the dice say.
+fn run_some_pods(world: &mut World, dice: &mut impl Iterator<Item = bool>) {
+    for (target, object) in &mut world.objects {
+        if target.resource.kind != "Pod" {
+            continue;
+        }
+        let ready =
+            object["status"]["conditions"][0]["status"] == "True" || dice.next() == Some(true);
+        object["status"] = json!({"phase": "Running", "conditions": [{
+            "type": "Ready", "status": if ready { "True" } else { "False" },
+            "lastTransitionTime": "2025-12-31T00:00:00Z",
+        }]});
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// In order: one pod at a time, made when all before it serve, removed from the top when all that stay do.
+    #[test]
+    fn one_at_a_time(
+        sizes in proptest::collection::vec(0..5_i64, 1..4), images in proptest::collection::vec(0..2_u8, 4),
+        dice in proptest::collection::vec(any::<bool>(), 200),
+    ) {
+        let mut world = world();
+        let mut dice = dice.into_iter().chain(std::iter::repeat(true));
+        for (size, image) in sizes.iter().zip(images) {
+            change(&mut world, |s| s["spec"]["replicas"] = (*size).into());
+            set_image(&mut world, &format!("v{image}"));
+            for _ in 0..40 {
+                let pods: Vec<(i32, bool)> = world
+                    .of_kind("Pod")
+                    .map(|p| {
+                        let name = p["metadata"]["name"].as_str().unwrap();
+                        let (_, ordinal) = super::identity::parent_and_ordinal(name).unwrap();
+                        (ordinal, p["status"]["conditions"][0]["status"] == "True")
+                    })
+                    .collect();
+                let plan = step(&mut world);
+                let of_pods = |a: &&control::Action| a.to_string().contains(" pods ");
+                prop_assert!(plan.actions.iter().filter(of_pods).count() <= 1, "{plan:?}");
+                if let Some(control::Action::Create { target, .. }) = plan.actions.iter().find(of_pods) {
+                    let (_, ordinal) = super::identity::parent_and_ordinal(&target.key.name).unwrap();
+                    let mut before = pods.iter().filter(|(o, _)| *o < ordinal);
+                    prop_assert!(before.clone().count() == usize::try_from(ordinal).unwrap());
+                    prop_assert!(before.all(|(_, ready)| *ready));
+                }
+                run_some_pods(&mut world, &mut dice);
+            }
+        }
+        prop_assert_eq!(world.of_kind("Pod").count(), usize::try_from(*sizes.last().unwrap()).unwrap());
+    }
+}
