@@ -1,7 +1,9 @@
 //! What the controllers themselves would decide now.
 
 use control::{Answers, Caches, Look, Names, Plan, Reconciler, Wake};
-use controllers::{deployment, replicaset, replicationcontroller};
+use controllers::{
+    cronjob, daemonset, deployment, job, replicaset, replicationcontroller, statefulset,
+};
 
 use crate::picture::Picture;
 
@@ -14,6 +16,10 @@ pub(crate) fn plan(picture: &Picture) -> Option<Plan> {
             picture,
             &replicationcontroller::ReplicationControllerController,
         ),
+        "StatefulSet" => ask(picture, &statefulset::StatefulSetController),
+        "DaemonSet" => ask(picture, &daemonset::DaemonSetController),
+        "Job" => ask(picture, &job::JobController),
+        "CronJob" => ask(picture, &cronjob::CronJobController),
         _ => None,
     }
 }

@@ -40,6 +40,7 @@ pub fn answer(picture: &Picture) -> Answer {
             "Node" => node::answer(picture),
             "PersistentVolumeClaim" => claim::answer(picture),
             "Deployment" => workload::deployment(picture),
+            "CronJob" => workload::cron_job(picture),
             kind if workload::KINDS.contains(&kind) => workload::answer(picture),
             _ => conditions::answer(picture),
         },

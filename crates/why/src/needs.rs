@@ -1,8 +1,10 @@
 //! Which collections have to be read for an answer.
 
 use control::{Key, Kind, Resource};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
@@ -52,7 +54,9 @@ pub fn needs(resource: &Resource, key: &Key) -> Vec<Need> {
         within::<ReplicationController>(place),
         within::<StatefulSet>(place),
         within::<DaemonSet>(place),
+        within::<ControllerRevision>(place),
         within::<Job>(place),
+        within::<CronJob>(place),
         within::<ResourceQuota>(place),
         within::<PersistentVolumeClaim>(place),
         cluster::<PersistentVolume>(),

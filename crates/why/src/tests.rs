@@ -286,7 +286,7 @@ status:
                 - container c does not run: ImagePullBackOff
                     Back-off pulling image "bad"
                   > check the image name bad and access to its registry, or load it: oxikube image load FILE
-            - its controller: adopting or releasing 1 replica sets
+            - its controller: adopting or releasing replica sets
         "#]],
     );
 }
@@ -369,6 +369,96 @@ spec: {renewTime: '2026-01-01T00:08:00.000000Z'}
               - node n2 has fallen silent: its lease was renewed 120s ago
                   Kubelet stopped posting node status.
                 > see whether the machine and its kubelet run; start it again: oxikube node start n2
+        "#]],
+    );
+}
+
+#[test]
+fn a_stateful_set_waits_for_the_pod_before() {
+    let set = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: web, namespace: d, generation: 1}
+spec:
+  replicas: 3
+  serviceName: web
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
+status: {replicas: 1, currentRevision: web-1}
+---
+apiVersion: apps/v1
+kind: ControllerRevision
+metadata:
+  name: web-1
+  namespace: d
+  labels: {app: web}
+  ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web, controller: true}]
+data: {spec: {template: {$patch: replace, metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}}
+revision: 1
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-0
+  namespace: d
+  labels: {app: web, controller-revision-hash: web-1, statefulset.kubernetes.io/pod-name: web-0}
+  ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, uid: web, controller: true}]
+spec: {nodeName: n1, containers: [{name: c, image: i}]}
+status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}
+---";
+    check(&format!("{set}{NODE}"), &expect![[r#"
+        StatefulSet d/web: 0 of 3 pods are ready
+        - pod web-0: it is not ready on node n1
+          - the kubelet of n1 has not told anything about it yet
+        - its controller: waiting for pod web-0 to be running and ready
+    "#]]);
+}
+
+#[test]
+fn a_job_waits_after_a_failure_and_a_cron_job_for_its_time() {
+    check(
+        "
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j, namespace: d}
+spec:
+  completions: 1
+  parallelism: 1
+  backoffLimit: 6
+  selector: {matchLabels: {j: j}}
+  template: {metadata: {labels: {j: j}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}
+status: {startTime: '2026-01-01T00:09:00Z', failed: 1, ready: 0, terminating: 0, uncountedTerminatedPods: {}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: j-1
+  namespace: d
+  labels: {j: j}
+  ownerReferences: [{apiVersion: batch/v1, kind: Job, name: j, uid: j, controller: true}]
+spec: {nodeName: n1, restartPolicy: Never, containers: [{name: c, image: i}]}
+status:
+  phase: Failed
+  containerStatuses:
+  - {name: c, ready: false, restartCount: 0, image: i, imageID: '', state: {terminated: {exitCode: 3, finishedAt: '2026-01-01T00:09:56Z'}}}",
+        &expect![[r#"
+            Job d/j: it is not complete: 0 active, 0 succeeded, 1 failed
+            - pod j-1: it has failed: a container ended with an error
+              - container c has ended: exit code 3
+                > kubectl logs -n d j-1 -c c
+            - its controller: a pod has failed, the next comes in 6s
+        "#]],
+    );
+    check(
+        "
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: c, namespace: d, creationTimestamp: '2026-01-01T00:09:30Z'}
+spec:
+  schedule: '*/15 * * * *'
+  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+        &expect![[r#"
+            CronJob d/c: 0 jobs are active; it is not due; the next job is due in 5m
         "#]],
     );
 }

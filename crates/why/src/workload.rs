@@ -19,6 +19,9 @@ pub(crate) const KINDS: &[&str] = &[
     "Job",
 ];
 
+/// Those of them that wait on purpose.
+const STEPWISE: &[&str] = &["StatefulSet", "DaemonSet", "Job"];
+
 /// Explains a workload that owns pods.
 pub(crate) fn answer(picture: &Picture) -> Answer {
     let object = &picture.subject.object;
@@ -32,7 +35,7 @@ pub(crate) fn answer(picture: &Picture) -> Answer {
         _ => (number("/spec/replicas"), number("/status/readyReplicas")),
     };
     let (wanted, ready) = (wanted.unwrap_or(0), ready.unwrap_or(0));
-    let causes = causes(picture);
+    let causes = causes(picture, ready < wanted);
     let headline = match ready >= wanted {
         true => format!("all of its {wanted} pods are ready"),
         false => format!("{ready} of {wanted} pods are ready"),
@@ -62,12 +65,35 @@ fn job(picture: &Picture) -> Answer {
     };
     match is("Complete") {
         true => Answer::new(headline, Vec::new()),
-        false => Answer::new(headline, causes(picture)),
+        false => Answer::new(headline, causes(picture, !is("Failed"))),
     }
 }
 
-/// What stands in the way: what its controller says, what was refused, and its pods.
-fn causes(picture: &Picture) -> Vec<Cause> {
+/// Explains a CronJob: when the next Job comes, or why none does.
+pub(crate) fn cron_job(picture: &Picture) -> Answer {
+    let plan = brains::plan(picture).unwrap_or_default();
+    let object = &picture.subject.object;
+    let active = object["status"]["active"].as_array().map_or(0, Vec::len);
+    let next = plan.requeue_after.map_or_else(
+        || "no next job is planned".to_owned(),
+        |after| {
+            let after = jiff::SignedDuration::try_from(after).unwrap_or_default();
+            let after = machinery::duration::human(after);
+            format!("the next job is due in {after}")
+        },
+    );
+    let headline = format!("{active} jobs are active; {}; {next}", plan.because);
+    let mut causes = events::causes(picture, picture.subject.uid());
+    if object["spec"]["suspend"] == true {
+        let name = picture.subject.key().name;
+        let fix = format!(r#"kubectl patch cronjob/{name} -p '{{"spec":{{"suspend":false}}}}'"#);
+        causes.push(Cause::new("it is suspended: no jobs are made").advise(fix));
+    }
+    Answer::new(headline, causes)
+}
+
+/// What stands in the way: what its controller says, what was refused, and its pods. `waits`: it is not as wished yet.
+fn causes(picture: &Picture, waits: bool) -> Vec<Cause> {
     let mut causes: Vec<Cause> = conditions::causes(&picture.subject.object)
         .into_iter()
         .filter(|c| c.what.contains("Fail"))
@@ -77,10 +103,18 @@ fn causes(picture: &Picture) -> Vec<Cause> {
     let told = events::causes(picture, picture.subject.uid());
     let refused = told.into_iter().filter(|c| c.what.contains("FailedCreate"));
     causes.extend(refused);
-    if let Some(plan) = brains::plan(picture).filter(|p| !p.actions.is_empty()) {
-        causes.push(Cause::new(format!("its controller is about to act: {}", plan.because)).advise(
-            "if this stays so the controller manager does not run, or may not do it: look at its events",
-        ));
+    match brains::plan(picture) {
+        Some(plan) if !plan.actions.is_empty() => {
+            let acts = format!("its controller is about to act: {}", plan.because);
+            causes.push(Cause::new(acts).advise(
+                "if this stays so the controller manager does not run, or may not do it: look at its events",
+            ));
+        }
+        // Those that take one step after the other say which they wait for.
+        Some(plan) if waits && STEPWISE.contains(&picture.subject.resource.kind.as_ref()) => {
+            causes.push(Cause::new(format!("its controller: {}", plan.because)));
+        }
+        _ => {}
     }
     causes
 }
