@@ -27,6 +27,7 @@ use driver::Driver;
 use kube::Client;
 
 pub use authority::{Authority, AuthorityError};
+pub use controllers::bootstraptokens::signer::signature as bootstrap_signature;
 pub use controllers::certificates::{API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN};
 pub use controllers::loadbalancer::Addresses;
 pub use controllers::nodeipam::Ranges;

@@ -9,7 +9,7 @@ use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
 use crate::member::MOST_NODES;
-use crate::{commands, component, init, node, nodes, shell, start, why};
+use crate::{commands, component, host, init, node, nodes, shell, start, why};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]
@@ -75,6 +75,10 @@ enum Command {
     },
     /// Say why something is not as it should be: a pod pending, a service without end points, a deletion that hangs.
     Why(why::Question),
+    /// Run the control plane and a node on this machine itself.
+    Server(Box<host::server::Flags>),
+    /// Run a node on this machine itself, of the cluster of a server elsewhere.
+    Agent(Box<host::agent::Options>),
     /// Serve the API; flags as upstream's.
     #[command(disable_help_flag = true)]
     KubeApiserver(Passed),
@@ -259,6 +263,12 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             ));
         }
         Command::Why(question) => return why::run(&clusters, &question),
+        Command::Server(flags) => {
+            return host::server::run(*flags, std::env::args_os().skip(1).collect());
+        }
+        Command::Agent(flags) => {
+            return host::agent::run(*flags, std::env::args_os().skip(1).collect());
+        }
         Command::KubeApiserver(own) => return component::run("kube-apiserver", own.arguments),
         Command::KubeControllerManager(own) => {
             return component::run("kube-controller-manager", own.arguments);

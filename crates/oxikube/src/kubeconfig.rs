@@ -64,6 +64,31 @@ pub(crate) fn user_file() -> anyhow::Result<PathBuf> {
     Ok(fs::canonicalize(&path).unwrap_or(path))
 }
 
+/// The text of a file for the administrator of a server on the machine itself; certificates and key are PEM.
+pub(crate) fn of_admin(
+    url: &str,
+    authority: &str,
+    certificate: &str,
+    key: &str,
+) -> anyhow::Result<String> {
+    let name = "oxikube";
+    let file = json!({
+        "apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": name,
+        "clusters": [{"name": name, "cluster": {
+            "server": url, "certificate-authority-data": STANDARD.encode(authority),
+        }}],
+        "users": [{"name": name, "user": {
+            "client-certificate-data": STANDARD.encode(certificate),
+            "client-key-data": STANDARD.encode(key),
+        }}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    });
+    match file {
+        Value::Object(file) => to_yaml(&file),
+        _ => unreachable!("an object literal is an object"),
+    }
+}
+
 fn empty() -> Map<String, Value> {
     let Value::Object(file) = json!({
         "apiVersion": "v1", "kind": "Config", "preferences": {},

@@ -4,6 +4,8 @@
 //! not by people: `init`, process 1 of a node, and `node-server`, the process with the API server, the controllers, the
 //! scheduler and the kubelet in it. Only this crate knows all components; it decides nothing that they could decide.
 //!
+//! On machines of their own: `server` and `agent` ([`host`]), and each component for itself ([`component`]).
+//!
 //! Start with [`cli`], then [`start`], [`root`] (what a node sees), [`init`] and [`node`].
 
 mod certify;
@@ -12,6 +14,7 @@ mod cli;
 mod cluster;
 mod commands;
 mod component;
+mod host;
 mod init;
 mod kubeconfig;
 mod member;

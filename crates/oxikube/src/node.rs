@@ -3,9 +3,9 @@
 //! Each component gets a client of its own over the in-process transport, under its own identity; none of them sees the
 //! store. When this process is killed containers run on, and the next one picks them up.
 
-mod api;
-mod components;
-mod dns;
+pub(crate) mod api;
+pub(crate) mod components;
+pub(crate) mod dns;
 mod extra;
 pub(crate) mod ready;
 

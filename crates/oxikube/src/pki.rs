@@ -3,7 +3,7 @@
 //! Names and groups are upstream's (`kubeadm` lays them out the same way), so that every identity is one RBAC knows.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use access::user;
@@ -37,6 +37,35 @@ enum Purpose {
 
 /// Makes all files under `dir`; they appear together or not at all.
 pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
+    let first = NodeConfig::first(config);
+    let api = api_names(&first.name(), &[API_SERVICE, first.address()], &[])?;
+    create_for(dir, api, (&first.name(), first.address()))
+}
+
+/// A control plane on the host itself: makes what is missing under `dir`, and makes its serving certificates anew, for
+/// names and addresses that may be others than the last time.
+pub(crate) fn settle(
+    dir: &Path,
+    (node, address): (&str, Ipv4Addr),
+    service: Ipv4Addr,
+    more: &[String],
+) -> anyhow::Result<()> {
+    let api = || api_names(node, &[service, address], more);
+    if !dir.exists() {
+        create_for(dir, api()?, (node, address))?;
+    }
+    let ca = Authority::read(dir, "ca", AUTHORITY)?;
+    ca.issue(
+        dir,
+        "apiserver",
+        "kube-apiserver",
+        &[],
+        Purpose::Server(api()?),
+    )?;
+    node_identities(&ca, dir, (node, address))
+}
+
+fn create_for(dir: &Path, api: Vec<SanType>, node: (&str, Ipv4Addr)) -> anyhow::Result<()> {
     let new = dir.with_extension("new");
     if new.exists() {
         fs::remove_dir_all(&new)?;
@@ -49,9 +78,9 @@ pub(crate) fn create(dir: &Path, config: &Config) -> anyhow::Result<()> {
         "apiserver",
         "kube-apiserver",
         &[],
-        Purpose::Server(api_names(config)?),
+        Purpose::Server(api),
     )?;
-    node_identities(&ca, &new, &NodeConfig::first(config))?;
+    node_identities(&ca, &new, node)?;
     let masters: &[&str] = &[user::SYSTEM_MASTERS];
     for (file, name, groups) in [
         ("admin", "kubernetes-admin", masters),
@@ -87,14 +116,18 @@ pub(crate) fn create_for_node(cluster: &Path, dir: &Path, node: &NodeConfig) -> 
     let text =
         fs::read(&certificate).with_context(|| format!("cannot read {}", certificate.display()))?;
     write_private(&dir.join("ca.crt"), &text)?;
-    node_identities(&Authority::read(cluster, "ca", AUTHORITY)?, dir, node)
+    let ca = Authority::read(cluster, "ca", AUTHORITY)?;
+    node_identities(&ca, dir, (&node.name(), node.address()))
 }
 
 /// What every node has: who it is, and who its service proxy is.
-fn node_identities(ca: &Authority, dir: &Path, node: &NodeConfig) -> anyhow::Result<()> {
-    let name = node.name();
-    let names = vec![dns(&name)?, ip(node.address()), ip([127, 0, 0, 1])];
-    ca.issue(dir, "kubelet-server", &name, &[], Purpose::Server(names))?;
+fn node_identities(
+    ca: &Authority,
+    dir: &Path,
+    (name, address): (&str, Ipv4Addr),
+) -> anyhow::Result<()> {
+    let names = vec![dns(name)?, ip(address), ip([127, 0, 0, 1])];
+    ca.issue(dir, "kubelet-server", name, &[], Purpose::Server(names))?;
     let kubelet = format!("{}{name}", user::NODE_USER_PREFIX);
     let nodes = &[user::SYSTEM_NODES];
     ca.issue(dir, "kubelet", &kubelet, nodes, Purpose::Client)?;
@@ -102,23 +135,28 @@ fn node_identities(ca: &Authority, dir: &Path, node: &NodeConfig) -> anyhow::Res
 }
 
 /// Every name and address under which the API is reached.
-fn api_names(config: &Config) -> anyhow::Result<Vec<SanType>> {
+fn api_names(node: &str, addresses: &[Ipv4Addr], more: &[String]) -> anyhow::Result<Vec<SanType>> {
     let service = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
-    let first = NodeConfig::first(config);
-    let node = first.name();
     let names = [
         "kubernetes",
         "kubernetes.default",
         "kubernetes.default.svc",
         &service,
-        &node,
+        node,
         "localhost",
     ];
     let mut all = names
         .into_iter()
         .map(dns)
         .collect::<anyhow::Result<Vec<_>>>()?;
-    all.extend([ip([127, 0, 0, 1]), ip(API_SERVICE), ip(first.address())]);
+    all.push(ip([127, 0, 0, 1]));
+    all.extend(addresses.iter().map(|address| ip(*address)));
+    for name in more {
+        all.push(match name.parse::<IpAddr>() {
+            Ok(address) => ip(address),
+            Err(_) => dns(name)?,
+        });
+    }
     Ok(all)
 }
 

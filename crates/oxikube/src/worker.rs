@@ -28,6 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Where the service proxy says whether it is well, as kube-proxy does.
 const PROXY_HEALTH_PORT: u16 = 10256;
+/// Where kubelets keep volumes everywhere.
+pub(crate) const KUBELET_ROOT: &str = "/var/lib/kubelet";
+/// Where runtimes write logs everywhere.
+pub(crate) const POD_LOGS: &str = "/var/log/pods";
 
 /// A node and its place in the cluster.
 pub(crate) struct Worker {
@@ -71,6 +75,10 @@ pub(crate) struct Places {
     pub(crate) state: PathBuf,
     /// Sockets.
     pub(crate) run: PathBuf,
+    /// Volumes and the like.
+    pub(crate) kubelet: PathBuf,
+    /// Logs of containers.
+    pub(crate) logs: PathBuf,
     /// The control group in which all pods' groups are made; the empty one is the root.
     pub(crate) cgroup: String,
     /// The command of the keeper of one pod.

@@ -151,7 +151,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `key=value` pairs.
-pub(super) fn pairs(words: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+pub(crate) fn pairs(words: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     for word in words.iter().filter(|word| !word.is_empty()) {
         let Some((key, value)) = word.split_once('=') else {

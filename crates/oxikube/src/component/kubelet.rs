@@ -198,7 +198,7 @@ impl ConfigurationFlags {
 }
 
 /// `key=value:effect` or `key:effect`.
-fn taint(text: &str) -> anyhow::Result<Taint> {
+pub(crate) fn taint(text: &str) -> anyhow::Result<Taint> {
     let wrong = || format!("{text:?} is no taint of the form key=value:effect");
     let (rest, effect) = text.rsplit_once(':').with_context(wrong)?;
     if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
@@ -282,6 +282,8 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         places: Places {
             state: flags.runtime_dir.clone(),
             run: flags.runtime_dir.join("run"),
+            kubelet: flags.root_dir.clone(),
+            logs: configuration.pod_logs_dir.clone(),
             cgroup: configuration.cgroup_root.trim_matches('/').to_owned(),
             shim: vec![std::env::current_exe()?.into(), "shim".into()],
         },

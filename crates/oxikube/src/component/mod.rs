@@ -23,7 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use apiserver::own_address;
 use flags::Common;
+pub(crate) use flags::pairs;
+pub(crate) use kubelet::{host_name, taint};
 
 /// Threads that run tasks: more would idle in more memory.
 const WORKERS: usize = 2;

@@ -1,12 +1,14 @@
 //! The API server's configuration, and its certificates from disk.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access::tokens::{SigningKey, Tokens};
 use anyhow::Context;
 use apiserver::{Identity, KubeletClient, Server, TlsSettings};
+use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::embedded::Engine;
@@ -15,18 +17,18 @@ use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, SERVICE_CIDR};
 use crate::member::NodeConfig;
 
 /// The directory of certificates and keys.
-pub(super) struct Pki(PathBuf);
+pub(crate) struct Pki(PathBuf);
 
 impl Pki {
     /// Uses this directory.
-    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
         let pki = Self(dir.to_owned());
         pki.authorities()?;
         Ok(pki)
     }
 
     /// A file of it.
-    pub(super) fn text(&self, file: &str) -> anyhow::Result<String> {
+    pub(crate) fn text(&self, file: &str) -> anyhow::Result<String> {
         let path = self.0.join(file);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
@@ -52,7 +54,7 @@ impl Pki {
     }
 
     /// How the API's connections are secured.
-    pub(super) fn serving(&self) -> anyhow::Result<TlsSettings> {
+    pub(crate) fn serving(&self) -> anyhow::Result<TlsSettings> {
         let (identity, client_authorities) = (self.identity("apiserver")?, self.authorities()?);
         Ok(TlsSettings {
             identity,
@@ -68,10 +70,21 @@ impl Pki {
 }
 
 /// The API server, with all that every cluster has in its store.
-pub(super) async fn server(
+pub(crate) async fn server(
     config: &Config,
     store: Arc<Engine>,
     pki: &Pki,
+) -> anyhow::Result<Arc<Server>> {
+    let address = NodeConfig::first(config).address();
+    serve_at(store, pki, SERVICE_CIDR.parse()?, (address, API_PORT)).await
+}
+
+/// The same at an address of the host itself.
+pub(crate) async fn serve_at(
+    store: Arc<Engine>,
+    pki: &Pki,
+    services: IpNet,
+    (address, port): (Ipv4Addr, u16),
 ) -> anyhow::Result<Arc<Server>> {
     let kubelet_client = KubeletClient {
         identity: pki.identity("apiserver-kubelet-client")?,
@@ -80,10 +93,10 @@ pub(super) async fn server(
     let config = apiserver::Config {
         store,
         tokens: pki.tokens()?,
-        service_cidr: SERVICE_CIDR.parse().context("the service network")?,
+        service_cidr: services,
         node_ports: 30000..=32767,
-        advertise_address: NodeConfig::first(config).address().into(),
-        advertise_port: API_PORT,
+        advertise_address: address.into(),
+        advertise_port: port,
         kubelet_client: Some(kubelet_client),
         policy: apiserver::Policy {
             client_authorities: Some(pki.text("ca.crt")?),

@@ -21,7 +21,7 @@ use super::dns;
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
 use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
-use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
+use crate::worker::{Clients, KUBELET_ROOT, Networks, POD_LOGS, Places, Serving, Tasks, Worker};
 
 /// How long a node of this machine may be silent: shorter than where a network may be slow (decision 6).
 const NODE_GRACE: Duration = Duration::from_secs(40);
@@ -41,7 +41,7 @@ pub(super) struct Components {
 }
 
 /// The user of this name, with the groups its credentials would give it.
-fn identity(name: &str) -> User {
+pub(crate) fn identity(name: &str) -> User {
     match user::split_service_account(name) {
         Some((namespace, account)) => User::service_account(namespace, account, ""),
         None if name.starts_with(user::NODE_USER_PREFIX) => User::new(name, &[user::SYSTEM_NODES]),
@@ -50,7 +50,7 @@ fn identity(name: &str) -> User {
 }
 
 /// A client that acts as this user; it is authorized like any other.
-fn client(server: &Arc<Server>, user: User) -> Client {
+pub(crate) fn client(server: &Arc<Server>, user: User) -> Client {
     client::connect::in_process(server.in_process(user))
 }
 
@@ -117,7 +117,12 @@ impl Components {
         let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
         worker.start_kubelet(&clients, &shutdown, tasks).await?;
         worker.start_network(&clients, tasks);
-        dns::settle(self.admin(), &self.config)
+        let place = dns::Place {
+            node: self.config.name(),
+            address: self.config.address(),
+            service: DNS_SERVICE,
+        };
+        dns::settle(self.admin(), &place)
             .await
             .context("the cluster DNS cannot be set up")?;
         self.proxy_ready = worker.start_proxy(&clients, &mut self.tasks);
@@ -156,7 +161,7 @@ impl Components {
         self.dns_ready = dns_ready;
         let client = self.client(dns::USER);
         let address = SocketAddr::new(self.config.address().into(), dns::PORT);
-        let serving = dns::serve(client, address, ready).await?;
+        let serving = dns::serve(client, CLUSTER_DOMAIN, address, ready).await?;
         self.tasks.spawn(async move {
             serving.await;
             Err(anyhow!("the cluster DNS ended"))
@@ -184,6 +189,8 @@ pub(super) fn worker(
         places: Places {
             state: STATE.into(),
             run: RUN.into(),
+            kubelet: KUBELET_ROOT.into(),
+            logs: POD_LOGS.into(),
             cgroup: String::new(),
             shim: vec![PROGRAM.into(), "shim".into()],
         },

@@ -1,7 +1,7 @@
 //! The cluster DNS as objects of the cluster: the service `kube-dns` with this node as its end point, and the rights of
 //! the server behind it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use cluster_dns::{Listeners, Upstreams};
@@ -10,26 +10,31 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::cluster::{CLUSTER_DOMAIN, DNS_SERVICE};
-use crate::member::NodeConfig;
-
 /// Who the DNS server is; the name is the usual one of its service account.
-pub(super) const USER: &str = "system:serviceaccount:kube-system:coredns";
+pub(crate) const USER: &str = "system:serviceaccount:kube-system:coredns";
 /// Where it listens on the node: port 53 is left to pods on the node's network.
-pub(super) const PORT: u16 = 10053;
+pub(crate) const PORT: u16 = 10053;
 
 const NAMESPACE: &str = "kube-system";
 const ROLE: &str = "system:coredns";
 
+/// Where the cluster DNS runs, and the address of its service.
+pub(crate) struct Place {
+    pub(crate) node: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) service: Ipv4Addr,
+}
+
 /// Makes the objects, or brings them back to what they must be.
-pub(super) async fn settle(client: Client, config: &NodeConfig) -> Result<(), kube::Error> {
-    for object in objects(config) {
+pub(crate) async fn settle(client: Client, place: &Place) -> Result<(), kube::Error> {
+    for object in objects(place) {
         apply(&client, object).await?;
     }
     Ok(())
 }
 
-async fn apply(client: &Client, object: Value) -> Result<(), kube::Error> {
+/// Makes an object of the cluster, or makes one that is there say what it must.
+pub(crate) async fn apply(client: &Client, object: Value) -> Result<(), kube::Error> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let api_version = text(&object["apiVersion"]);
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -47,7 +52,7 @@ async fn apply(client: &Client, object: Value) -> Result<(), kube::Error> {
         .map(drop)
 }
 
-fn objects(config: &NodeConfig) -> Vec<Value> {
+fn objects(place: &Place) -> Vec<Value> {
     let rbac = "rbac.authorization.k8s.io";
     let labels = json!({
         "k8s-app": "kube-dns",
@@ -85,7 +90,7 @@ fn objects(config: &NodeConfig) -> Vec<Value> {
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": labels},
-            "spec": {"clusterIP": DNS_SERVICE, "ports": ports(53, "port")},
+            "spec": {"clusterIP": place.service, "ports": ports(53, "port")},
         }),
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
@@ -98,9 +103,9 @@ fn objects(config: &NodeConfig) -> Vec<Value> {
             },
             "addressType": "IPv4",
             "endpoints": [{
-                "addresses": [config.address()],
+                "addresses": [place.address],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
-                "nodeName": config.name(),
+                "nodeName": place.node,
             }],
             "ports": ports(PORT, "port"),
         }),
@@ -108,8 +113,9 @@ fn objects(config: &NodeConfig) -> Vec<Value> {
 }
 
 /// Listens, and returns the future that serves.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     client: Client,
+    domain: &str,
     address: SocketAddr,
     ready: watch::Sender<bool>,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
@@ -117,7 +123,8 @@ pub(super) async fn serve(
     let listeners = listeners.with_context(|| format!("the DNS cannot listen on {address}"))?;
     let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let upstreams = Upstreams::parse(&resolv_conf);
+    let domain = domain.to_owned();
     Ok(async move {
-        cluster_dns::run(client, CLUSTER_DOMAIN, upstreams, listeners, ready).await;
+        cluster_dns::run(client, &domain, upstreams, listeners, ready).await;
     })
 }

@@ -1,0 +1,312 @@
+//! `oxikube server`: the control plane and a node, on the machine itself.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use access::{User, user};
+use anyhow::{Context, anyhow, bail};
+use apiserver::Server;
+use clap::Args;
+use controller_manager::{Authority, Ranges, Selection, Signing};
+use ipnet::Ipv4Net;
+use kube::Client;
+use store::embedded::{Engine, Options};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::token::Token;
+use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, unit};
+use crate::cluster::{CLUSTER_DOMAIN, POD_CIDR, SERVICE_CIDR, make_private_dir, write_private};
+use crate::component;
+use crate::node::api::{self, Pki};
+use crate::node::components::{client, ended, identity};
+use crate::node::dns;
+use crate::worker::{Clients, Serving, Tasks, Worker};
+use crate::{kubeconfig, pki};
+
+/// How much of the pod network a node gets.
+const NODE_PREFIX: u8 = 24;
+
+/// Flags of `oxikube server`.
+#[derive(Args, Clone)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    node: NodeFlags,
+    /// Port of the API.
+    #[arg(long, default_value_t = crate::cluster::API_PORT)]
+    https_listen_port: u16,
+    /// Address on which the API listens.
+    #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED)]
+    bind_address: Ipv4Addr,
+    /// The pod network.
+    #[arg(long, default_value = POD_CIDR)]
+    cluster_cidr: Ipv4Net,
+    /// The service network.
+    #[arg(long, default_value = SERVICE_CIDR)]
+    service_cidr: Ipv4Net,
+    /// Domain of services.
+    #[arg(long, default_value = CLUSTER_DOMAIN)]
+    cluster_domain: String,
+    /// Further names and addresses under which the API is reached.
+    #[arg(long, value_delimiter = ',')]
+    tls_san: Vec<String>,
+    /// The token by which nodes join, <id>.<secret>; one is made when not given.
+    #[arg(long, env = "OXIKUBE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A store other than the built-in one.
+    #[arg(long)]
+    datastore_endpoint: Option<String>,
+    /// Where the administrator's kubeconfig is written.
+    #[arg(long, default_value = KUBECONFIG)]
+    write_kubeconfig: PathBuf,
+    /// No node here: only the control plane.
+    #[arg(long)]
+    disable_agent: bool,
+    /// No cluster DNS here.
+    #[arg(long)]
+    disable_dns: bool,
+    /// No scheduler here.
+    #[arg(long)]
+    disable_scheduler: bool,
+    /// No controllers here.
+    #[arg(long)]
+    disable_controller_manager: bool,
+}
+
+/// Runs until the process is told to end. Pods run on.
+pub(crate) fn run(flags: Flags, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if flags.node.print_unit {
+        let program = std::env::current_exe()?;
+        print!(
+            "{}",
+            unit::unit("server", &program.to_string_lossy(), &arguments)
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(endpoint) = &flags.datastore_endpoint {
+        bail!("--datastore-endpoint={endpoint}: only the built-in store can be used yet");
+    }
+    component::init_logs(flags.node.v, false);
+    component::event_loop(|shutdown| serve(flags, shutdown))
+}
+
+struct Host {
+    flags: Flags,
+    facts: ClusterFacts,
+    pki: Pki,
+    name: String,
+    address: Ipv4Addr,
+    server: Arc<Server>,
+    tasks: Tasks,
+    shutdown: CancellationToken,
+}
+
+async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (name, address) = (flags.node.name(), flags.node.address()?);
+    let data = flags.node.data_dir.join("server");
+    make_private_dir(&data)?;
+    let facts = ClusterFacts {
+        cluster_cidr: flags.cluster_cidr,
+        service_cidr: flags.service_cidr,
+        cluster_domain: flags.cluster_domain.clone(),
+    };
+    facts.check_address(address)?;
+    facts.settle(&data.join("cluster.json"))?;
+    let pki_dir = data.join("pki");
+    pki::settle(&pki_dir, (&name, address), facts.service(1), &flags.tls_san)?;
+    let pki = Pki::read(&pki_dir)?;
+    let store = Engine::open(&data.join("store"), Options::default())
+        .context("the data of the cluster cannot be used")?;
+    let at = (address, flags.https_listen_port);
+    let server = api::serve_at(store.clone(), &pki, facts.service_cidr.into(), at).await?;
+    let mut host = Host {
+        flags,
+        facts,
+        pki,
+        name,
+        address,
+        server: server.clone(),
+        tasks: Tasks::new(),
+        shutdown: shutdown.clone(),
+    };
+    let result = match host.start(&data).await {
+        Ok(()) => {
+            tracing::info!(node = host.name, %address, "the server is up");
+            notify_ready();
+            tokio::select! {
+                done = host.tasks.join_next() => ended(done),
+                () = shutdown.cancelled() => Ok(()),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    shutdown.cancel();
+    server.shut_down();
+    store.close();
+    result
+}
+
+impl Host {
+    fn client(&self, name: &str) -> Client {
+        client(&self.server, identity(name))
+    }
+
+    fn admin(&self) -> Client {
+        client(&self.server, User::new("oxikube", &[user::SYSTEM_MASTERS]))
+    }
+
+    async fn start(&mut self, data: &Path) -> anyhow::Result<()> {
+        self.api().await?;
+        let file = data.join("token");
+        let token = self.token(&file)?;
+        let url = format!("https://{}:{}", self.address, self.flags.https_listen_port);
+        let authority = self.pki.text("ca.crt")?;
+        for object in objects::objects(&token, &self.facts, &url, &authority) {
+            let applied = dns::apply(&self.admin(), object).await;
+            applied.context("what joining nodes need cannot be set up")?;
+        }
+        self.kubeconfig()?;
+        if !self.flags.disable_controller_manager {
+            self.controllers()?;
+        }
+        if !self.flags.disable_scheduler {
+            let scheduler = self.client(user::KUBE_SCHEDULER);
+            self.tasks.spawn(async move {
+                scheduler::run(scheduler).await;
+                Err(anyhow!("the scheduler ended"))
+            });
+        }
+        if !self.flags.disable_agent {
+            self.node().await?;
+        }
+        if !self.flags.disable_dns {
+            self.dns().await?;
+        }
+        let file = file.display();
+        tracing::info!(
+            "nodes join by `oxikube agent --server {url} --token-file FILE`, a copy of {file}"
+        );
+        Ok(())
+    }
+
+    async fn api(&mut self) -> anyhow::Result<()> {
+        let address = SocketAddr::from((self.flags.bind_address, self.flags.https_listen_port));
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        let (server, tls) = (self.server.clone(), self.pki.serving()?);
+        self.tasks.spawn(async move {
+            let served = server.serve(vec![listener], tls).await;
+            served.context("the API server ended")
+        });
+        Ok(())
+    }
+
+    /// The token given, that of the last time, or a new one; the file has it with the digest of the authority.
+    fn token(&self, file: &Path) -> anyhow::Result<Token> {
+        let kept = std::fs::read_to_string(file).ok();
+        let token = match (&self.flags.token, kept) {
+            (Some(given), _) => Token::parse(given)?,
+            (None, Some(kept)) => {
+                Token::parse(&kept).with_context(|| format!("{} is damaged", file.display()))?
+            }
+            (None, None) => Token::random(),
+        };
+        let text = token.pinned(&self.pki.text("ca.crt")?)?;
+        write_private(file, format!("{text}\n").as_bytes())?;
+        Ok(token)
+    }
+
+    fn kubeconfig(&self) -> anyhow::Result<()> {
+        let path = &self.flags.write_kubeconfig;
+        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+            make_private_dir(dir)?;
+        }
+        let host = match self.flags.bind_address {
+            Ipv4Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST,
+            own => own,
+        };
+        let url = format!("https://{host}:{}", self.flags.https_listen_port);
+        let text = kubeconfig::of_admin(
+            &url,
+            &self.pki.text("ca.crt")?,
+            &self.pki.text("admin.crt")?,
+            &self.pki.text("admin.key")?,
+        )?;
+        write_private(path, text.as_bytes())
+    }
+
+    fn controllers(&mut self) -> anyhow::Result<()> {
+        let (server, authority) = (self.server.clone(), self.pki.text("ca.crt")?);
+        let signing = Authority::from_pem(&authority, &self.pki.text("ca.key")?)?;
+        let config = controller_manager::Config {
+            clients: Arc::new(move |name: &str| client(&server, identity(name))),
+            root_certificates: authority.into(),
+            pod_networks: Ranges {
+                cluster: vec![(self.facts.cluster_cidr.into(), NODE_PREFIX)],
+                excluded: vec![self.facts.service_cidr.into()],
+            },
+            signing: Signing {
+                approves_serving: true,
+                ..Signing::all(signing)
+            },
+            selection: Selection::default(),
+        };
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            controller_manager::run(config, shutdown.cancelled_owned()).await;
+            Err(anyhow!("the controllers ended"))
+        });
+        Ok(())
+    }
+
+    async fn node(&mut self) -> anyhow::Result<()> {
+        let places = self.flags.node.places()?;
+        make_private_dir(&places.run)?;
+        let mut worker = Worker {
+            name: self.name.clone(),
+            address: self.address,
+            networks: self.facts.networks(),
+            places,
+            serving: Serving {
+                certificate: serving::Certificate::from_pem(
+                    &self.pki.text("kubelet-server.crt")?,
+                    &self.pki.text("kubelet-server.key")?,
+                )?,
+                client_ca: self.pki.text("ca.crt")?,
+            },
+            registry_network: None,
+            labels: component::pairs(&self.flags.node.node_label)?,
+            taints: self.flags.node.taints()?,
+        };
+        let clients = Clients {
+            kubelet: self.client(&format!("{}{}", user::NODE_USER_PREFIX, worker.name)),
+            proxy: self.client(user::KUBE_PROXY),
+        };
+        let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
+        worker.start_kubelet(&clients, &shutdown, tasks).await?;
+        worker.start_proxy(&clients, &mut self.tasks);
+        Ok(())
+    }
+
+    async fn dns(&mut self) -> anyhow::Result<()> {
+        let place = dns::Place {
+            node: self.name.clone(),
+            address: self.address,
+            service: self.facts.service(10),
+        };
+        let settled = dns::settle(self.admin(), &place).await;
+        settled.context("the cluster DNS cannot be set up")?;
+        let address = SocketAddr::new(self.address.into(), dns::PORT);
+        let (ready, _) = tokio::sync::watch::channel(false);
+        let (client, domain) = (self.client(dns::USER), self.facts.cluster_domain.clone());
+        let serving = dns::serve(client, &domain, address, ready).await?;
+        self.tasks.spawn(async move {
+            serving.await;
+            Err(anyhow!("the cluster DNS ended"))
+        });
+        Ok(())
+    }
+}
