@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
+use overlay::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::component;
@@ -98,6 +99,8 @@ pub(crate) struct ClusterFacts {
     pub(crate) service_cidr: ipnet::Ipv4Net,
     /// Domain of services.
     pub(crate) cluster_domain: String,
+    /// How packets travel between nodes.
+    pub(crate) network_backend: Backend,
 }
 
 impl ClusterFacts {
@@ -122,6 +125,7 @@ impl ClusterFacts {
             services: self.service_cidr,
             dns: self.service(10),
             domain: self.cluster_domain.clone(),
+            backend: self.network_backend,
         }
     }
 
@@ -140,10 +144,12 @@ impl ClusterFacts {
         };
         if known != *self {
             bail!(
-                "--cluster-cidr, --service-cidr and --cluster-domain cannot change: this cluster was made with {}, {} and {}",
+                "the networks of a cluster never change; this one was made with --cluster-cidr={} \
+                 --service-cidr={} --cluster-domain={} --network-backend={}",
                 known.cluster_cidr,
                 known.service_cidr,
-                known.cluster_domain
+                known.cluster_domain,
+                known.network_backend.name()
             );
         }
         Ok(())

@@ -13,11 +13,12 @@ use clap::Parser;
 use clap::builder::ArgAction;
 use cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::Taint;
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::apiserver::own_address;
 use super::flags::{Common, duration, pairs, read};
-use crate::worker::{Networks, Places, Serving, Tasks, Worker};
+use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 use configuration::Configuration;
 
 /// The word for the runtime in this binary.
@@ -228,12 +229,19 @@ type Runtime = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);
 async fn runtime(
     endpoint: &str,
     images: &str,
+    client: &Client,
     worker: &mut Worker,
     shutdown: &CancellationToken,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Runtime> {
     if matches!(endpoint, "" | EMBEDDED) {
+        crate::cluster::make_private_dir(&worker.places.run)?;
         let own = worker.start_runtime(shutdown, tasks).await?;
+        let clients = Clients {
+            kubelet: client.clone(),
+            proxy: client.clone(),
+        };
+        worker.start_network(&clients, tasks);
         return Ok((own.clone(), own));
     }
     let remote = Arc::new(cri::remote::Remote::new(endpoint)?);
@@ -299,7 +307,15 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         configuration.container_runtime_endpoint.as_str(),
         configuration.image_service_endpoint.as_str(),
     );
-    let (runtime, images) = runtime(endpoint, images, &mut worker, &shutdown, &mut tasks).await?;
+    let (runtime, images) = runtime(
+        endpoint,
+        images,
+        &client,
+        &mut worker,
+        &shutdown,
+        &mut tasks,
+    )
+    .await?;
     let client_ca = configuration
         .client_ca_file
         .as_deref()

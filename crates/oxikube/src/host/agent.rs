@@ -114,6 +114,7 @@ async fn work(options: &Options, shutdown: &CancellationToken) -> anyhow::Result
         proxy: client,
     };
     worker.start_kubelet(&clients, shutdown, &mut tasks).await?;
+    worker.start_network(&clients, &mut tasks);
     worker.start_proxy(&clients, &mut tasks);
     tracing::info!(node = worker.name, "the agent is up");
     notify_ready();

@@ -13,6 +13,7 @@ use clap::Args;
 use controller_manager::{Authority, Ranges, Selection, Signing};
 use ipnet::Ipv4Net;
 use kube::Client;
+use overlay::Backend;
 use store::embedded::{Engine, Options};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,9 @@ pub(crate) struct Flags {
     /// Domain of services.
     #[arg(long, default_value = CLUSTER_DOMAIN)]
     cluster_domain: String,
+    /// How packets travel between nodes: vxlan, host-gw or udp.
+    #[arg(long, default_value = "vxlan")]
+    network_backend: Backend,
     /// Further names and addresses under which the API is reached.
     #[arg(long, value_delimiter = ',')]
     tls_san: Vec<String>,
@@ -112,6 +116,7 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
         cluster_cidr: flags.cluster_cidr,
         service_cidr: flags.service_cidr,
         cluster_domain: flags.cluster_domain.clone(),
+        network_backend: flags.network_backend,
     };
     facts.check_address(address)?;
     facts.settle(&data.join("cluster.json"))?;
@@ -287,6 +292,7 @@ impl Host {
         };
         let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
         worker.start_kubelet(&clients, &shutdown, tasks).await?;
+        worker.start_network(&clients, &mut self.tasks);
         worker.start_proxy(&clients, &mut self.tasks);
         Ok(())
     }
