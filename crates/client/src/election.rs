@@ -6,6 +6,7 @@
 //! client-go's `tools/leaderelection`.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -132,7 +133,11 @@ async fn acquire_from(
     changes: impl Stream<Item = Change<Lease>>,
 ) -> Lease {
     let mut changes = pin!(changes);
-    let mut seen = Seen::default();
+    let mut seen = Seen {
+        // However slow the first list is, the lease is looked at by then.
+        patience: Some(Instant::now() + election.renew_deadline),
+        ..Seen::default()
+    };
     loop {
         let due = seen.free_at();
         tokio::select! {
@@ -141,11 +146,17 @@ async fn acquire_from(
                 None => std::future::pending().await,
             },
             () = until(due) => {
-                match take(api, election, seen.lease.as_ref()).await {
-                    Ok(lease) => return lease,
-                    Err(error) => tracing::debug!(%error, "the lease could not be taken"),
+                let taking = take(api, election, seen.lease.as_ref());
+                match tokio::time::timeout(election.renew_deadline, taking).await {
+                    Ok(Ok(lease)) => return lease,
+                    Ok(Err(error)) => tracing::debug!(%error, "the lease could not be taken"),
+                    Err(_) => tracing::debug!("the lease could not be taken in time"),
                 }
-                // Whoever was faster shows in the watch; meanwhile nobody hurries.
+                // Whoever was faster shows in the watch, unless that has fallen silent; nobody hurries.
+                let looking = api.get_opt(&election.name);
+                if let Ok(Ok(found)) = tokio::time::timeout(election.renew_deadline, looking).await {
+                    seen.found(found, Instant::now());
+                }
                 seen.not_before = Some(Instant::now() + jittered(election.retry));
             }
         }
@@ -171,6 +182,7 @@ struct Seen {
     lease: Option<Lease>,
     changed: Option<Instant>,
     synced: bool,
+    patience: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -192,9 +204,23 @@ impl Seen {
         }
     }
 
-    /// When the lease may be taken; unknown until it has been looked for.
+    /// A direct look has shown this.
+    fn found(&mut self, lease: Option<Lease>, now: Instant) {
+        self.synced = true;
+        match lease {
+            Some(lease) => {
+                let (new, old) = (Arc::new(lease), None);
+                self.note(Change::Applied { new, old }, now);
+            }
+            None => (self.lease, self.changed) = (None, Some(now)),
+        }
+    }
+
+    /// When the lease may be taken.
     fn free_at(&self) -> Option<Instant> {
-        let changed = self.changed.filter(|_| self.synced)?;
+        let Some(changed) = self.changed.filter(|_| self.synced) else {
+            return self.not_before.max(self.patience);
+        };
         let spec = self.lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         let wait = match (holder.unwrap_or_default(), spec) {

@@ -17,6 +17,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::apiserver::own_address;
+use super::credentials;
 use super::flags::{Common, duration, pairs, read};
 use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 use configuration::Configuration;
@@ -61,6 +62,10 @@ pub(super) struct Flags {
     /// upstream's.
     #[arg(long, default_value_t)]
     network_backend: overlay::Backend,
+    /// Kubeconfig with which the runtime in this binary looks where the other nodes are (kube-proxy's will do); without it
+    /// others lead packets to their pods. Not a flag of upstream's.
+    #[arg(long)]
+    network_kubeconfig: Option<PathBuf>,
     /// The node's name, instead of the host's.
     #[arg(long)]
     hostname_override: Option<String>,
@@ -229,7 +234,7 @@ type Runtime = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);
 async fn runtime(
     endpoint: &str,
     images: &str,
-    client: &Client,
+    (client, network): (&Client, Option<Client>),
     worker: &mut Worker,
     shutdown: &CancellationToken,
     tasks: &mut Tasks,
@@ -237,11 +242,10 @@ async fn runtime(
     if matches!(endpoint, "" | EMBEDDED) {
         crate::cluster::make_private_dir(&worker.places.run)?;
         let own = worker.start_runtime(shutdown, tasks).await?;
-        let clients = Clients {
-            kubelet: client.clone(),
-            proxy: client.clone(),
-        };
-        worker.start_network(&clients, tasks);
+        if let Some(proxy) = network {
+            let kubelet = client.clone();
+            worker.start_network(&Clients { kubelet, proxy }, tasks);
+        }
         return Ok((own.clone(), own));
     }
     let remote = Arc::new(cri::remote::Remote::new(endpoint)?);
@@ -307,10 +311,14 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         configuration.container_runtime_endpoint.as_str(),
         configuration.image_service_endpoint.as_str(),
     );
+    let network = match &flags.network_kubeconfig {
+        Some(path) => Some(Client::try_from(credentials::config(path, None).await?)?),
+        None => None,
+    };
     let (runtime, images) = runtime(
         endpoint,
         images,
-        &client,
+        (&client, network),
         &mut worker,
         &shutdown,
         &mut tasks,

@@ -10,7 +10,7 @@ use access::{User, user};
 use anyhow::{Context, anyhow, bail};
 use apiserver::Server;
 use clap::Args;
-use controller_manager::{Authority, Ranges, Selection, Signing};
+use controller_manager::{Addresses, Authority, NodeLifecycle, Ranges, Selection, Signing};
 use ipnet::Ipv4Net;
 use kube::Client;
 use overlay::Backend;
@@ -28,6 +28,8 @@ use crate::node::dns;
 use crate::worker::{Clients, Serving, Tasks, Worker};
 use crate::{kubeconfig, pki};
 
+/// Taken by the kubelet on every node.
+const KUBELET_PORT: u16 = 10250;
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
 
@@ -258,6 +260,10 @@ impl Host {
                 ..Signing::all(signing)
             },
             selection: Selection::default(),
+            node_lifecycle: NodeLifecycle::default(),
+            load_balancers: Some(Addresses::Nodes {
+                reserved: vec![self.flags.https_listen_port, KUBELET_PORT, dns::PORT],
+            }),
         };
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
