@@ -20,7 +20,7 @@ use controllers::{
     endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
     loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
     pvcprotection, pvprotection, replicaset, replicationcontroller, rootcacertpublisher,
-    serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttlafterfinished,
+    serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttl, ttlafterfinished,
     vacprotection,
 };
 use driver::Driver;
@@ -133,6 +133,7 @@ pub fn assemble(config: &Config) -> Driver {
         options: config.node_lifecycle,
     });
     set.add(tainteviction::TaintEvictionController);
+    set.add(ttl::TtlController);
     if !config.pod_networks.cluster.is_empty() {
         set.add(nodeipam::NodeIpam {
             ranges: config.pod_networks.clone(),

@@ -25,8 +25,8 @@ pub mod ephemeralvolume;
 pub mod expand;
 pub mod garbagecollector;
 pub mod job;
-pub mod localprovisioner;
 pub mod loadbalancer;
+pub mod localprovisioner;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
@@ -41,6 +41,7 @@ pub mod serviceaccount;
 pub mod serviceaccounttoken;
 pub mod statefulset;
 pub mod tainteviction;
+pub mod ttl;
 pub mod ttlafterfinished;
 pub mod vacprotection;
 

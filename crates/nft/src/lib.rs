@@ -9,7 +9,9 @@
 
 mod commit;
 pub mod conntrack;
+mod inspect;
 pub mod model;
 
 pub use commit::{Error, commit, delete_table};
+pub use inspect::chains_that_drop_forwarded;
 pub use model::{Batch, Chain, Change, Expr, Hook, Rule, Set, Verdict};

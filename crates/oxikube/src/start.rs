@@ -73,11 +73,25 @@ pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     }
     joined?;
     finish(cluster, &config)?;
+    warn_of_firewall(&config.bridge());
     say(&format!(
         "ready after {:.1} s",
         began.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// Says when the machine's own firewall is in the way, and what would let the cluster through: a packet that one table
+/// drops cannot be saved by ours, and to change another's rules is not ours to do.
+fn warn_of_firewall(bridge: &str) {
+    // A machine that does not say is taken as it is.
+    for chain in nft::chains_that_drop_forwarded().unwrap_or_default() {
+        say(&format!(
+            "note: the firewall of this machine ({chain}) drops what passes through it, so pods may not reach the \
+             Internet; let the cluster through with `iptables -I FORWARD -i {bridge} -j ACCEPT` and \
+             `iptables -I FORWARD -o {bridge} -j ACCEPT`"
+        ));
+    }
 }
 
 /// Adds a node to a running cluster.

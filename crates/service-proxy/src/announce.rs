@@ -34,7 +34,7 @@ pub(crate) async fn answer_for(mut wanted: watch::Receiver<BTreeSet<Ipv4Addr>>) 
     std::future::pending().await
 }
 
-async fn settle(
+pub(crate) async fn settle(
     wanted: &BTreeSet<Ipv4Addr>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (connection, handle, _) = rtnetlink::new_connection()?;

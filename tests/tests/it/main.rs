@@ -6,6 +6,7 @@ mod deployments;
 mod guestbook;
 mod in_action;
 mod lifecycle;
+mod lost_nodes;
 mod minikube;
 mod nodes;
 mod pods;

@@ -99,7 +99,11 @@ fn driven_out(node: &Node) -> Option<Timestamp> {
 /// A node that becomes ready or ceases to be changes what holds for all others, and so does one that has been tainted:
 /// it is the next one's turn.
 fn keys_of_node(change: &Change<Node>, caches: &Caches) -> Vec<Key> {
-    let picture = |node: Option<&Arc<Node>>| node.map(|n| (is_ready(n), driven_out(n)));
+    let picture = |node: Option<&Arc<Node>>| {
+        let node = node?;
+        let ready = condition(node, "Ready").map(|c| c.status.clone());
+        Some((ready, driven_out(node)))
+    };
     if picture(change.old.as_ref()) == picture(change.new.as_ref()) {
         return vec![Key::of(change.latest())];
     }
@@ -139,13 +143,15 @@ impl Zone {
                 continue;
             }
             zone.not_ready += 1;
-            let since = condition(node, "Ready").and_then(|c| c.last_transition_time.as_ref());
-            match driven_out(node) {
-                Some(at) => zone.tainted = zone.tainted.max(Some(at)),
-                None => waiting.push((
-                    since.map(|t| t.0),
-                    node.metadata.name.clone().unwrap_or_default(),
-                )),
+            let ready = condition(node, "Ready");
+            match (driven_out(node), ready) {
+                (Some(at), _) => zone.tainted = zone.tainted.max(Some(at)),
+                (None, Some(ready)) => {
+                    let since = ready.last_transition_time.as_ref().map(|t| t.0);
+                    waiting.push((since, node.metadata.name.clone().unwrap_or_default()));
+                }
+                // It has not told its status yet, and is not waited for.
+                (None, None) => {}
             }
         }
         waiting.sort();

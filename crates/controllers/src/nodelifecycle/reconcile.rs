@@ -158,6 +158,8 @@ fn follow(o: &Known) -> Plan {
             "resourceVersion": node.metadata.resource_version,
         }});
         if retaint {
+            // An empty list is none, as in upstream's encoding.
+            let taints = Some(taints).filter(|t| !t.is_empty());
             patch["spec"] = json!({ "taints": taints });
         }
         if !labels.is_empty() {
