@@ -290,6 +290,11 @@ impl Engine {
     /// Forgets the history and writes a checkpoint, so that the files are as small as they get.
     pub async fn shrink(&self) -> Result<(), StoreError> {
         self.compact(self.revision()).await?;
+        self.checkpoint().await
+    }
+
+    /// Writes a checkpoint of the oldest readable state, and removes what it makes superfluous.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         self.queue.push(Job::Checkpoint(answer))?;
         answered.await.unwrap_or(Err(StoreError::Closed))

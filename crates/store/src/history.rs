@@ -386,6 +386,7 @@ pub(crate) fn upper_bound<'a>(
     match end {
         RangeEnd::Key => Bound::Included(start),
         RangeEnd::Before(end) => Bound::Excluded(end),
+        RangeEnd::Open => Bound::Unbounded,
         RangeEnd::Prefix => {
             // The first key that no longer has the prefix: the last byte below 255, plus one.
             let Some(last) = start.iter().rposition(|&byte| byte < 0xff) else {

@@ -101,6 +101,8 @@ pub enum RangeEnd {
     Prefix,
     /// All keys from the start key up to this one, which is left out.
     Before(Bytes),
+    /// There is no end: all keys from the start key on.
+    Open,
 }
 
 impl RangeEnd {
@@ -110,6 +112,7 @@ impl RangeEnd {
             RangeEnd::Key => key == start,
             RangeEnd::Prefix => key.starts_with(start),
             RangeEnd::Before(end) => key >= start && key < &end[..],
+            RangeEnd::Open => key >= start,
         }
     }
 }

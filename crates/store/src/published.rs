@@ -35,6 +35,8 @@ pub(crate) struct Published {
 pub(crate) struct Inner {
     pub(crate) history: History,
     pub(crate) cursors: Vec<Arc<Cursor>>,
+    /// Grows when the whole history was replaced.
+    epoch: u64,
 }
 
 /// Keeps one revision readable as long as it lives.
@@ -69,6 +71,7 @@ impl Published {
             inner: RwLock::new(Inner {
                 history,
                 cursors: Vec::new(),
+                epoch: 0,
             }),
             pins: Mutex::default(),
             failed: OnceLock::new(),
@@ -89,7 +92,9 @@ impl Published {
     /// Makes transactions visible that the log holds for good.
     pub(crate) fn publish(&self, commits: Vec<Commit>, compact: Option<Revision>, proof: &Durable) {
         let mut inner = self.inner.write();
-        let Inner { history, cursors } = &mut *inner;
+        let Inner {
+            history, cursors, ..
+        } = &mut *inner;
         let budget = commits.len() * SWEEP_PER_COMMIT + SWEEP_AT_LEAST;
         for commit in commits {
             let batch = commit.batch.clone();
@@ -116,6 +121,19 @@ impl Published {
         self.revision.store(history.revision(), Ordering::Release);
     }
 
+    /// Takes another history in place of the one there is. Watches go on where they are if it
+    /// reaches back so far, and end otherwise.
+    pub(crate) fn replace(&self, history: History) {
+        let mut inner = self.inner.write();
+        let revision = history.revision();
+        inner.history = history;
+        inner.epoch += 1;
+        for cursor in &inner.cursors {
+            cursor.look_again();
+        }
+        self.revision.store(revision, Ordering::Release);
+    }
+
     /// Frees some of what compaction gave up; whether there is more to free.
     pub(crate) fn sweep(&self) -> bool {
         let keep = |pins: &BTreeMap<Revision, usize>| pins.keys().next().copied();
@@ -138,7 +156,7 @@ impl Published {
             (false, 0) => usize::MAX,
             (false, limit) => limit,
         };
-        let (current, at, mut found, pin) = {
+        let (current, at, epoch, mut found, pin) = {
             let inner = self.open()?;
             let history = &inner.history;
             let (current, compacted) = (history.revision(), history.compacted());
@@ -157,14 +175,20 @@ impl Published {
             }
             let found = history.scan(&range.start, end, at, most, PIECE);
             let pin = found.next.is_some().then(|| self.pin(at));
-            (current, at, found, pin)
+            (current, at, inner.epoch, found, pin)
         };
         while let Some(from) = found.next.take() {
             between().await;
-            let more: Scanned =
-                self.read()
-                    .history
-                    .scan(&from, end, at, most - found.kvs.len(), PIECE);
+            let inner = self.read();
+            if inner.epoch != epoch {
+                return Err(StoreError::Compacted {
+                    requested: at,
+                    compacted: inner.history.compacted(),
+                });
+            }
+            let wanted = most - found.kvs.len();
+            let more: Scanned = inner.history.scan(&from, end, at, wanted, PIECE);
+            drop(inner);
             found.kvs.extend(more.kvs);
             found.count += more.count;
             found.next = more.next;

@@ -44,15 +44,13 @@ pub struct Bounds {
 impl Replica {
     /// The state at a revision; `kvs` in the order of their keys.
     pub fn new(revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) -> Replica {
-        let mut history = match revision {
-            0 | 1 => History::empty(),
-            _ => History::starting_at(revision),
-        };
-        for kv in kvs {
-            let version = version(&kv);
-            history.load(kv.key, version);
-        }
-        Replica(Published::new(history))
+        Replica(Published::new(history(revision, kvs)))
+    }
+
+    /// The state at a later revision, when what happened in between is not known any more.
+    /// Watches that have not come to it end with [`StoreError::Compacted`].
+    pub fn replace(&self, revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) {
+        self.0.replace(history(revision, kvs));
     }
 
     /// Takes the next transaction. False when it is not the next one: then something was missed.
@@ -122,6 +120,18 @@ impl Replica {
 /// Refuses a transaction that no engine carries out.
 pub fn validate(txn: &Txn) -> Result<(), StoreError> {
     crate::writer::validate(txn, usize::MAX)
+}
+
+fn history(revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) -> History {
+    let mut history = match revision {
+        0 | 1 => History::empty(),
+        _ => History::starting_at(revision),
+    };
+    for kv in kvs {
+        let version = version(&kv);
+        history.load(kv.key, version);
+    }
+    history
 }
 
 fn version(kv: &KeyValue) -> Version {

@@ -141,6 +141,14 @@ impl Cursor {
         }
     }
 
+    /// The history is another one; called under the lock.
+    pub(crate) fn look_again(&self) {
+        if self.idle.swap(false, Relaxed) {
+            self.taken.store(self.next.load(Relaxed) - 1, Relaxed);
+        }
+        self.wake.notify_one();
+    }
+
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }

@@ -1,0 +1,295 @@
+//! Leases: how long each lives is kept in the store, when it ends in memory.
+//!
+//! After a restart every lease has its whole time again, as after a change of etcd's leader.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_api::etcdserverpb::lease_server::Lease;
+use etcd_api::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use store::embedded::Engine;
+use store::{Compare, KeyValue, LeaseId, Op, Range, Store, StoreError, Txn, TxnResult};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{Service, status};
+
+const PREFIX: &[u8] = b"\0oxikube/etcd-lease/";
+/// A lease that could not be removed, for want of room perhaps, is tried again so much later.
+const AGAIN: Duration = Duration::from_secs(5);
+const LONGEST: i64 = 9_000_000_000;
+
+#[derive(Clone, Copy)]
+struct Held {
+    seconds: i64,
+    ends: Instant,
+}
+
+pub(crate) struct Leases {
+    engine: Arc<Engine>,
+    held: Mutex<HashMap<i64, Held>>,
+    changed: Notify,
+}
+
+fn record(id: i64) -> Bytes {
+    let mut key = PREFIX.to_vec();
+    key.extend_from_slice(format!("{id:016x}").as_bytes());
+    key.into()
+}
+
+fn read_record(kv: &KeyValue) -> Option<(i64, i64)> {
+    let id = std::str::from_utf8(kv.key.strip_prefix(PREFIX)?).ok()?;
+    let seconds = std::str::from_utf8(&kv.value).ok()?;
+    Some((i64::from_str_radix(id, 16).ok()?, seconds.parse().ok()?))
+}
+
+fn held(seconds: i64) -> Held {
+    let lives = Duration::from_secs(seconds.unsigned_abs());
+    Held {
+        seconds,
+        ends: Instant::now() + lives,
+    }
+}
+
+impl Leases {
+    pub(crate) async fn load(engine: Arc<Engine>) -> Arc<Leases> {
+        let found = engine.range(Range::prefix(PREFIX)).await;
+        let records = found.map(|found| found.kvs).unwrap_or_default();
+        let leases = records.iter().filter_map(read_record);
+        Arc::new(Leases {
+            held: Mutex::new(leases.map(|(id, seconds)| (id, held(seconds))).collect()),
+            engine,
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn exists(&self, id: i64) -> bool {
+        self.held.lock().contains_key(&id)
+    }
+
+    /// Removes leases whose time is over; armed only while there are any.
+    pub(crate) async fn expire(self: Arc<Self>) {
+        loop {
+            let next = {
+                let held = self.held.lock();
+                let first = held.iter().min_by_key(|(_, held)| held.ends);
+                first.map(|(id, held)| (*id, held.ends))
+            };
+            let Some((id, ends)) = next else {
+                self.changed.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(ends) => {}
+                () = self.changed.notified() => continue,
+            }
+            if let Err(error) = self.remove(id).await {
+                tracing::warn!(lease = id, "a lease that is over stays for now: {error}");
+                let later = Instant::now() + AGAIN;
+                self.held
+                    .lock()
+                    .entry(id)
+                    .and_modify(|held| held.ends = later);
+            }
+        }
+    }
+
+    async fn keys(&self, id: i64) -> Result<Vec<KeyValue>, StoreError> {
+        let found = self.engine.range(Range::prefix("")).await?;
+        let lease = Some(LeaseId::named(id as u64));
+        let ours = found.kvs.into_iter().filter(|kv| kv.lease == lease);
+        Ok(ours.collect())
+    }
+
+    /// Removes a lease and the keys that hang on it, all at once.
+    async fn remove(&self, id: i64) -> Result<(), StoreError> {
+        loop {
+            let keys = self.keys(id).await?;
+            let mut success: Vec<Op> = keys
+                .iter()
+                .map(|kv| Op::Delete {
+                    key: kv.key.clone(),
+                })
+                .collect();
+            success.push(Op::Delete { key: record(id) });
+            let compare = keys.iter().map(|kv| Compare::ModRevision {
+                key: kv.key.clone(),
+                equals: kv.mod_revision,
+            });
+            let txn = Txn {
+                compare: compare.collect(),
+                success,
+                failure_read: Vec::new(),
+            };
+            if let TxnResult::Committed { .. } = self.engine.txn(txn).await? {
+                self.held.lock().remove(&id);
+                self.changed.notify_one();
+                // Keys put on it in this very moment go with the next look.
+                if self.keys(id).await?.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn grant(&self, id: i64, seconds: i64) -> Result<i64, Status> {
+        let id = match id {
+            0 => unused(&self.held.lock()),
+            id => id,
+        };
+        let key = record(id);
+        let txn = Txn {
+            compare: vec![Compare::ModRevision {
+                key: key.clone(),
+                equals: 0,
+            }],
+            success: vec![Op::Put {
+                key,
+                value: seconds.to_string().into(),
+                ttl: None,
+            }],
+            failure_read: Vec::new(),
+        };
+        match self.engine.txn(txn).await.map_err(status)? {
+            TxnResult::Committed { .. } => {
+                self.held.lock().insert(id, held(seconds));
+                self.changed.notify_one();
+                Ok(id)
+            }
+            TxnResult::Failed { .. } => Err(Status::failed_precondition(
+                "etcdserver: lease already exists",
+            )),
+        }
+    }
+
+    /// Gives a lease its whole time again; nothing when it is gone.
+    fn renew(&self, id: i64) -> Option<i64> {
+        let mut all = self.held.lock();
+        let found = all.get_mut(&id)?;
+        *found = held(found.seconds);
+        Some(found.seconds)
+    }
+}
+
+fn unused(held: &HashMap<i64, Held>) -> i64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    loop {
+        let id = (RandomState::new().build_hasher().finish() >> 1) as i64;
+        if id != 0 && !held.contains_key(&id) {
+            return id;
+        }
+    }
+}
+
+fn not_found() -> Status {
+    Status::not_found("etcdserver: requested lease not found")
+}
+
+#[tonic::async_trait]
+impl Lease for Service {
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let request = request.into_inner();
+        if request.ttl > LONGEST {
+            return Err(Status::out_of_range("etcdserver: too large lease TTL"));
+        }
+        if request.id < 0 {
+            return Err(Status::invalid_argument(
+                "a lease must not have a negative number",
+            ));
+        }
+        let seconds = request.ttl.max(1);
+        let id = self.leases.grant(request.id, seconds).await?;
+        Ok(Response::new(LeaseGrantResponse {
+            header: self.header_now(),
+            id,
+            ttl: seconds,
+            error: String::new(),
+        }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let id = request.get_ref().id;
+        if !self.leases.exists(id) {
+            return Err(not_found());
+        }
+        self.leases.remove(id).await.map_err(status)?;
+        Ok(Response::new(LeaseRevokeResponse {
+            header: self.header_now(),
+        }))
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        let service = self.clone();
+        let answers = request.into_inner().map(move |request| {
+            let id = request?.id;
+            Ok(LeaseKeepAliveResponse {
+                header: service.header_now(),
+                id,
+                ttl: service.leases.renew(id).unwrap_or(0),
+            })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let request = request.into_inner();
+        let found = self.leases.held.lock().get(&request.id).copied();
+        let Some(found) = found else {
+            return Ok(Response::new(LeaseTimeToLiveResponse {
+                header: self.header_now(),
+                id: request.id,
+                ttl: -1,
+                ..LeaseTimeToLiveResponse::default()
+            }));
+        };
+        let keys = match request.keys {
+            true => self.leases.keys(request.id).await.map_err(status)?,
+            false => Vec::new(),
+        };
+        let left = found.ends.saturating_duration_since(Instant::now());
+        Ok(Response::new(LeaseTimeToLiveResponse {
+            header: self.header_now(),
+            id: request.id,
+            ttl: left.as_secs() as i64,
+            granted_ttl: found.seconds,
+            keys: keys.into_iter().map(|kv| kv.key).collect(),
+        }))
+    }
+
+    async fn lease_leases(
+        &self,
+        _: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let mut ids: Vec<i64> = self.leases.held.lock().keys().copied().collect();
+        ids.sort_unstable();
+        Ok(Response::new(LeaseLeasesResponse {
+            header: self.header_now(),
+            leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
+        }))
+    }
+}
