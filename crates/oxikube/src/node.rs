@@ -16,12 +16,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use linux::namespace::{Kind, Namespace};
 use linux::process;
-use store::embedded::{Engine, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Descriptors;
+use crate::datastore;
 use crate::member::NodeConfig;
 use crate::progress::{Message, Progress};
 use crate::root::STATE;
@@ -68,11 +68,11 @@ async fn serve(
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let state = Path::new(STATE);
-    let store = Engine::open(&state.join("store"), Options::default())
-        .context("the data of the cluster cannot be used")?;
+    let flags = datastore::Flags::default();
+    let store = datastore::open(&flags, &state.join("store")).await?;
     let shutdown = CancellationToken::new();
     let pki = api::Pki::read(&state.join("pki"))?;
-    let server = api::server(&config.cluster, store.clone(), &pki).await?;
+    let server = api::server(&config.cluster, store.store(), &pki).await?;
     let mut components = Components::new(server.clone(), config, shutdown.clone());
     let tls = pki.serving()?;
     components.serve_api(listener, tls).await?;

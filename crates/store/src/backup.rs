@@ -17,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::checkpoint::{self, Decoder, Encoder, checkpoint_name};
 use crate::disk::{Disk, RealDisk, TakeError};
 use crate::embedded::{OpenError, Options};
+use crate::history::Version;
 use crate::published::{Pin, Published};
 use crate::writer::{self, salt};
 use crate::{KeyValue, LeaseId, Revision};
@@ -25,6 +26,8 @@ use crate::{KeyValue, LeaseId, Revision};
 pub const LEAP: Revision = 1_000_000_000;
 
 const PIECE: usize = 1 << 20;
+/// Keys imported in one go.
+const AT_ONCE: usize = 512;
 
 pub(crate) fn write(
     published: Arc<Published>,
@@ -179,25 +182,59 @@ pub(crate) fn take(dir: &Path) -> Result<RealDisk, OpenError> {
 }
 
 fn build(backup: &mut dyn Read, dir: &Path) -> Result<(Summary, Revision), OpenError> {
+    let mut decoder = Decoder::new(backup).map_err(unsound)?;
+    let (from, revision) = (decoder.revision, decoder.revision + LEAP);
+    let summary = build_from(dir, revision, || decoder.next().map_err(unsound))?;
+    let summary = Summary {
+        revision: from,
+        ..summary
+    };
+    Ok((summary, revision))
+}
+
+/// Makes a data directory, which does not exist or is empty, of keys that come in order, with the
+/// revisions that they had. Leases other than named ones are taken as they are.
+pub fn import(
+    dir: &Path,
+    revision: Revision,
+    kvs: impl IntoIterator<Item = KeyValue>,
+) -> Result<Summary, OpenError> {
+    if !is_empty(dir).map_err(OpenError::io("look into the data directory"))? {
+        return Err(OpenError::NotEmpty {
+            dir: dir.to_owned(),
+        });
+    }
+    let mut kvs = kvs
+        .into_iter()
+        .map(|kv| (kv.key.clone(), Version::from(kv)));
+    build_from(dir, revision, || {
+        let some: Vec<_> = kvs.by_ref().take(AT_ONCE).collect();
+        Ok((!some.is_empty()).then_some(some))
+    })
+}
+
+fn build_from(
+    dir: &Path,
+    revision: Revision,
+    mut next: impl FnMut() -> Result<Option<Vec<(bytes::Bytes, Version)>>, OpenError>,
+) -> Result<Summary, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(take(dir)?);
     let write = OpenError::io("write the restored data");
-    let mut decoder = Decoder::new(backup).map_err(unsound)?;
     let mut summary = Summary {
-        revision: decoder.revision,
+        revision,
         keys: 0,
         bytes: 0,
     };
-    let revision = decoder.revision + LEAP;
     let salt = salt();
     let mut out = Vec::new();
     checkpoint::write_head(&mut out, salt, revision);
     let mut file = disk.create(checkpoint::TEMPORARY).map_err(&write)?;
-    while let Some(found) = decoder.next().map_err(unsound)? {
+    while let Some(found) = next()? {
         summary.keys += found.len() as u64;
-        let bytes = |(key, version): &(bytes::Bytes, crate::history::Version)| {
-            (key.len() + version.value.len()) as u64
-        };
-        summary.bytes += found.iter().map(bytes).sum::<u64>();
+        let bytes = found
+            .iter()
+            .map(|(key, version)| key.len() + version.value.len());
+        summary.bytes += bytes.sum::<usize>() as u64;
         checkpoint::write_versions(&mut out, salt, &found);
         if out.len() >= PIECE {
             file.append(&out).map_err(&write)?;
@@ -212,5 +249,5 @@ fn build(backup: &mut dyn Read, dir: &Path) -> Result<(Summary, Revision), OpenE
         writer::begin(&disk, Options::default().segment_bytes, revision).map(drop)
     };
     finish().map_err(&write)?;
-    Ok((summary, revision))
+    Ok(summary)
 }

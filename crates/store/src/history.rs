@@ -47,6 +47,18 @@ impl Version {
     }
 }
 
+impl From<KeyValue> for Version {
+    fn from(kv: KeyValue) -> Version {
+        Version {
+            mod_revision: kv.mod_revision,
+            create_revision: kv.create_revision,
+            version: kv.version,
+            lease: kv.lease.map_or(0, |lease| lease.0),
+            value: kv.value,
+        }
+    }
+}
+
 /// A key's versions, oldest first, never empty.
 #[derive(Debug)]
 enum Versions {

@@ -128,20 +128,9 @@ fn history(revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) -> Histo
         _ => History::starting_at(revision),
     };
     for kv in kvs {
-        let version = version(&kv);
-        history.load(kv.key, version);
+        history.load(kv.key.clone(), Version::from(kv));
     }
     history
-}
-
-fn version(kv: &KeyValue) -> Version {
-    Version {
-        mod_revision: kv.mod_revision,
-        create_revision: kv.create_revision,
-        version: kv.version,
-        lease: kv.lease.map_or(0, |lease| lease.0),
-        value: kv.value.clone(),
-    }
 }
 
 fn event(revision: Revision, change: Change, history: &History) -> Event {

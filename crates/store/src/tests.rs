@@ -4,10 +4,8 @@
 mod backup;
 mod crash;
 mod history;
-mod kill;
 mod record;
 mod recovery;
-mod suite;
 
 use bytes::Bytes;
 

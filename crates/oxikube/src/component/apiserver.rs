@@ -13,11 +13,11 @@ use clap::builder::ArgAction;
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use store::embedded::{Engine, Options};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::flags::{Common, read};
+use crate::datastore;
 
 /// Serves the API.
 #[derive(Parser)]
@@ -38,9 +38,18 @@ pub(super) struct Flags {
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Servers of an etcd cluster.
+    /// Servers of an etcd cluster, scheme://host:port.
     #[arg(long, value_delimiter = ',')]
     etcd_servers: Vec<String>,
+    /// Who signs etcd's certificates.
+    #[arg(long)]
+    etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to etcd.
+    #[arg(long, requires = "etcd_keyfile")]
+    etcd_certfile: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "etcd_certfile")]
+    etcd_keyfile: Option<PathBuf>,
     /// Address to listen on.
     #[arg(long, default_value = "0.0.0.0")]
     bind_address: IpAddr,
@@ -302,27 +311,29 @@ fn static_tokens(text: &str) -> anyhow::Result<Vec<(String, User)>> {
 
 /// Runs until `shutdown`.
 pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
-    if !flags.etcd_servers.is_empty() {
-        bail!(
-            "--etcd-servers: an etcd cluster cannot be used as the store yet; --data-dir makes the \
-             server keep its data itself"
-        );
-    }
-    let Some(data) = &flags.data_dir else {
-        bail!("--data-dir must be specified: where the server keeps its data");
+    let datastore = datastore::Flags {
+        datastore_endpoint: (!flags.etcd_servers.is_empty()).then(|| flags.etcd_servers.join(",")),
+        datastore_cafile: flags.etcd_cafile.clone(),
+        datastore_certfile: flags.etcd_certfile.clone(),
+        datastore_keyfile: flags.etcd_keyfile.clone(),
+        ..datastore::Flags::default()
+    };
+    let data = match (&flags.data_dir, &datastore.datastore_endpoint) {
+        (Some(data), None) => data.clone(),
+        (None, Some(_)) => PathBuf::new(),
+        _ => bail!("either --etcd-servers or --data-dir must be specified: where the data is"),
     };
     if flags.unused.proxy_client_cert_file.is_some() {
         tracing::warn!("--proxy-client-cert-file changes nothing: there are no aggregated servers");
     }
-    let store = Engine::open(data, Options::default())
-        .with_context(|| format!("the data in {} cannot be used", data.display()))?;
+    let store = datastore::open(&datastore, &data).await?;
     let advertise_address = match flags.advertise_address {
         Some(address) => address,
         None if !flags.bind_address.is_unspecified() => flags.bind_address,
         None => own_address()?,
     };
     let server = Server::new(apiserver::Config {
-        store: store.clone(),
+        store: store.store(),
         tokens: flags.tokens.tokens()?,
         service_cidr: *flags
             .service_cluster_ip_range

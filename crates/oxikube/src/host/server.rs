@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use access::{User, user};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use apiserver::Server;
+use client::election::{Election, Ended, lead};
 use clap::Args;
 use controller_manager::{Addresses, Authority, NodeLifecycle, Ranges, Selection, Signing};
 use ipnet::Ipv4Net;
 use kube::Client;
 use overlay::Backend;
-use store::embedded::{Engine, Options};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use super::token::Token;
 use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, unit};
 use crate::cluster::{CLUSTER_DOMAIN, POD_CIDR, SERVICE_CIDR, make_private_dir, write_private};
 use crate::component;
+use crate::datastore;
 use crate::node::api::{self, Pki};
 use crate::node::components::{client, ended, identity};
 use crate::node::dns;
@@ -62,9 +63,8 @@ pub(crate) struct Flags {
     /// The token by which nodes join, <id>.<secret>; one is made when not given.
     #[arg(long, env = "OXIKUBE_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// A store other than the built-in one.
-    #[arg(long)]
-    datastore_endpoint: Option<String>,
+    #[command(flatten)]
+    datastore: datastore::Flags,
     /// Where the administrator's kubeconfig is written.
     #[arg(long, default_value = KUBECONFIG)]
     write_kubeconfig: PathBuf,
@@ -91,9 +91,6 @@ pub(crate) fn run(flags: Flags, arguments: Vec<OsString>) -> anyhow::Result<Exit
             unit::unit("server", &program.to_string_lossy(), &arguments)
         );
         return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(endpoint) = &flags.datastore_endpoint {
-        bail!("--datastore-endpoint={endpoint}: only the built-in store can be used yet");
     }
     component::init_logs(flags.node.v, false);
     component::event_loop(|shutdown| serve(flags, shutdown))
@@ -125,10 +122,9 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     let pki_dir = data.join("pki");
     pki::settle(&pki_dir, (&name, address), facts.service(1), &flags.tls_san)?;
     let pki = Pki::read(&pki_dir)?;
-    let store = Engine::open(&data.join("store"), Options::default())
-        .context("the data of the cluster cannot be used")?;
+    let store = datastore::open(&flags.datastore, &data.join("store")).await?;
     let at = (address, flags.https_listen_port);
-    let server = api::serve_at(store.clone(), &pki, facts.service_cidr.into(), at).await?;
+    let server = api::serve_at(store.store(), &pki, facts.service_cidr.into(), at).await?;
     let mut host = Host {
         flags,
         facts,
@@ -181,10 +177,7 @@ impl Host {
         }
         if !self.flags.disable_scheduler {
             let scheduler = self.client(user::KUBE_SCHEDULER);
-            self.tasks.spawn(async move {
-                scheduler::run(scheduler).await;
-                Err(anyhow!("the scheduler ended"))
-            });
+            self.lead("kube-scheduler", user::KUBE_SCHEDULER, scheduler::run(scheduler));
         }
         if !self.flags.disable_agent {
             self.node().await?;
@@ -197,6 +190,34 @@ impl Host {
             "nodes join by `oxikube agent --server {url} --token-file FILE`, a copy of {file}"
         );
         Ok(())
+    }
+
+    /// Does a work of which there must be one in the cluster: at once when this server is the only one, and otherwise as
+    /// long as it is the leader.
+    fn lead(
+        &mut self,
+        name: &'static str,
+        user: &str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if self.flags.datastore.datastore_endpoint.is_none() {
+            self.tasks.spawn(async move {
+                work.await;
+                Err(anyhow!("{name} ended"))
+            });
+            return;
+        }
+        let client = self.client(user);
+        let identity = format!("{}_{}", self.name, uuid::Uuid::new_v4());
+        let election = Election::new(name, identity, name);
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            match lead(client, &election, work, shutdown.cancelled()).await {
+                Ended::Shutdown => Ok(()),
+                Ended::Lost => Err(anyhow!("{name}: leaderelection lost")),
+                Ended::Done(()) => Err(anyhow!("{name} ended")),
+            }
+        });
     }
 
     async fn api(&mut self) -> anyhow::Result<()> {
@@ -265,11 +286,9 @@ impl Host {
                 reserved: vec![self.flags.https_listen_port, KUBELET_PORT, dns::PORT],
             }),
         };
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
-            controller_manager::run(config, shutdown.cancelled_owned()).await;
-            Err(anyhow!("the controllers ended"))
-        });
+        let work = controller_manager::run(config, self.shutdown.clone().cancelled_owned());
+        let name = "kube-controller-manager";
+        self.lead(name, user::KUBE_CONTROLLER_MANAGER, work);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use apiserver::{Identity, KubeletClient, Server, TlsSettings};
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use store::embedded::Engine;
+use store::Store;
 
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, Config, SERVICE_CIDR};
 use crate::member::NodeConfig;
@@ -72,7 +72,7 @@ impl Pki {
 /// The API server, with all that every cluster has in its store.
 pub(crate) async fn server(
     config: &Config,
-    store: Arc<Engine>,
+    store: Arc<dyn Store>,
     pki: &Pki,
 ) -> anyhow::Result<Arc<Server>> {
     let address = NodeConfig::first(config).address();
@@ -81,7 +81,7 @@ pub(crate) async fn server(
 
 /// The same at an address of the host itself.
 pub(crate) async fn serve_at(
-    store: Arc<Engine>,
+    store: Arc<dyn Store>,
     pki: &Pki,
     services: IpNet,
     (address, port): (Ipv4Addr, u16),

@@ -48,7 +48,7 @@ pub(crate) struct ImageRow {
 }
 
 /// Waits until the socket can be read or written.
-fn wait(socket: &OwnedFd, flags: PollFlags) -> anyhow::Result<()> {
+pub(crate) fn wait(socket: &OwnedFd, flags: PollFlags) -> anyhow::Result<()> {
     loop {
         match poll(&mut [PollFd::new(socket, flags)], None) {
             Ok(_) => return Ok(()),
@@ -58,7 +58,8 @@ fn wait(socket: &OwnedFd, flags: PollFlags) -> anyhow::Result<()> {
     }
 }
 
-fn receive(socket: &OwnedFd) -> anyhow::Result<Option<socket::Message>> {
+/// The next message; nothing at the end.
+pub(crate) fn receive(socket: &OwnedFd) -> anyhow::Result<Option<socket::Message>> {
     loop {
         match socket::receive(socket) {
             Err(error) if error.errno() == EAGAIN => wait(socket, PollFlags::IN)?,
@@ -67,7 +68,12 @@ fn receive(socket: &OwnedFd) -> anyhow::Result<Option<socket::Message>> {
     }
 }
 
-fn send<T: Serialize>(socket: &OwnedFd, what: &T, along: Option<&OwnedFd>) -> anyhow::Result<()> {
+/// Sends a message.
+pub(crate) fn send<T: Serialize>(
+    socket: &OwnedFd,
+    what: &T,
+    along: Option<&OwnedFd>,
+) -> anyhow::Result<()> {
     let bytes = serde_json::to_vec(what)?;
     let along: Vec<_> = along.into_iter().map(AsFd::as_fd).collect();
     loop {

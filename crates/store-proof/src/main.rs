@@ -1,0 +1,109 @@
+//! Any number of simulated lives of the store, or kills of the real process.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Proves the store")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Live the lives of many seeds on a simulated disk.
+    Sim {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Kill the real process under load.
+    Kill {
+        /// How often.
+        #[arg(long, default_value_t = 50)]
+        times: usize,
+        /// What the clients do follows from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The program `oxikube`.
+        #[arg(long)]
+        oxikube: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    let result = match Cli::parse().command {
+        Command::Sim { seeds, from } => sim(from, seeds),
+        Command::Kill {
+            times,
+            seed,
+            oxikube,
+        } => kill(&oxikube, times, seed),
+    };
+    match result {
+        Ok(what) => {
+            println!("{what}, in {:.1} s", began.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sim(from: u64, seeds: u64) -> anyhow::Result<String> {
+    // A panic that ends a life is told once, with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let share = seeds.div_ceil(cores);
+    let parts: Vec<_> = (0..cores)
+        .map(|core| {
+            let first = from + core * share;
+            let last = (first + share).min(from + seeds);
+            std::thread::spawn(move || store::sim::run(first..last, store_proof::files::agree))
+        })
+        .collect();
+    let mut tallies = Vec::new();
+    for part in parts {
+        let lived = part
+            .join()
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        tallies.push(lived.map_err(|broken| {
+            let again = format!("cargo xtask sim store --seeds 1 --from {}", broken.seed);
+            anyhow::anyhow!("seed {}: {}\nagain: {again}", broken.seed, broken.what)
+        })?);
+    }
+    let sum = |of: fn(&store::sim::Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+    Ok(format!(
+        "{seeds} lives: {} transactions acknowledged, {} restarts, {} checkpoints, {} rotten files \
+         found, {} times a full disk; nothing lost, nothing wrong",
+        sum(|t| t.acknowledged),
+        sum(|t| t.restarts),
+        sum(|t| t.checkpoints),
+        sum(|t| t.damage_found),
+        sum(|t| t.full),
+    ))
+}
+
+fn kill(oxikube: &std::path::Path, times: usize, seed: u64) -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(store_proof::kill::run(oxikube, times, seed))?;
+    Ok(format!(
+        "{} kills: {} transactions acknowledged, none lost, no phantom; writing again {} ms after \
+         a kill at the latest",
+        outcome.kills,
+        outcome.acknowledged,
+        outcome.longest_gap.as_millis()
+    ))
+}
