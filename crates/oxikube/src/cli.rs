@@ -9,9 +9,7 @@ use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
 use crate::member::MOST_NODES;
-use crate::{
-    commands, component, datastore, host, init, node, nodes, shell, start, why,
-};
+use crate::{commands, component, datastore, host, init, node, nodes, shell, start, why};
 
 /// Kubernetes on this machine, from one binary.
 #[derive(Parser)]

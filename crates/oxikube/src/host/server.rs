@@ -9,8 +9,8 @@ use std::sync::Arc;
 use access::{User, user};
 use anyhow::{Context, anyhow};
 use apiserver::Server;
-use client::election::{Election, Ended, lead};
 use clap::Args;
+use client::election::{Election, Ended, lead};
 use controller_manager::{Addresses, Authority, NodeLifecycle, Ranges, Selection, Signing};
 use ipnet::Ipv4Net;
 use kube::Client;
@@ -177,7 +177,11 @@ impl Host {
         }
         if !self.flags.disable_scheduler {
             let scheduler = self.client(user::KUBE_SCHEDULER);
-            self.lead("kube-scheduler", user::KUBE_SCHEDULER, scheduler::run(scheduler));
+            self.lead(
+                "kube-scheduler",
+                user::KUBE_SCHEDULER,
+                scheduler::run(scheduler),
+            );
         }
         if !self.flags.disable_agent {
             self.node().await?;
