@@ -63,6 +63,7 @@ async fn remove_sandbox(context: &Context, id: &str) {
 pub(crate) async fn remove_pod_dir(context: &Context, uid: &str) -> Result<(), String> {
     let dir = context.pod_dir(uid);
     volumes::unmount(dir.clone()).await?;
+    context.claimed.forget(uid);
     match tokio::fs::remove_dir_all(&dir).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
         _ => Ok(()),

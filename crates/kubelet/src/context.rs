@@ -37,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) puller: Puller,
     pub(crate) cgroups: crate::cgroups::Cgroups,
     pub(crate) tokens: crate::volumes::tokens::Tokens,
+    /// Where the claims' volumes of pods lie.
+    pub(crate) claimed: crate::volumes::claims::Claimed,
     pub(crate) rotation: Rotation,
     /// Something that the node's status tells of has changed.
     pub(crate) node_changed: tokio::sync::Notify,

@@ -183,6 +183,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     spawn(Box::pin(reporter.run(node_changes.boxed())));
     spawn(Box::pin(node::keep_lease(Arc::clone(&context))));
     spawn(Box::pin(crate::logs::rotate::run(Arc::clone(&context))));
+    spawn(Box::pin(crate::volumes::local::keep(Arc::clone(&context))));
     if let Some(server) = &config.server {
         let serving = server::serve(Arc::clone(&context), server).await?;
         spawn(Box::pin(serving));
@@ -237,6 +238,7 @@ fn context(
         puller: crate::images::Puller::default(),
         cgroups,
         tokens: crate::volumes::tokens::Tokens::default(),
+        claimed: crate::volumes::claims::Claimed::default(),
         rotation: crate::logs::rotate::Rotation::new(),
         node_changed: Notify::new(),
         pods: Mutex::default(),

@@ -8,26 +8,43 @@ use kube::{Api, Client};
 use scheduling::PodInfo;
 use serde_json::json;
 
+use crate::claims::{Claims, Unbound};
 use crate::cluster::{Outcome, Step};
 
 #[derive(Clone)]
 pub(crate) struct Binder {
     client: Client,
     events: Recorder,
+    claims: Claims,
 }
 
 impl Binder {
-    pub(crate) fn new(client: Client, events: Recorder) -> Self {
-        Self { client, events }
+    pub(crate) fn new(client: Client, events: Recorder, claims: Claims) -> Self {
+        Self {
+            client,
+            events,
+            claims,
+        }
     }
 
     pub(crate) async fn carry_out(self, step: Step) -> Outcome {
         match step.decision {
-            Ok(node) => self.bind(step.pod, &node).await,
+            Ok((node, volumes)) => {
+                let ready = self.claims.clone().bind(&step.pod, &node, volumes).await;
+                match ready {
+                    Ok(()) => self.bind(step.pod, &node).await,
+                    Err(Unbound::PodGone) => Outcome::Done(step.pod.key),
+                    Err(Unbound::Failed(why)) => {
+                        tracing::warn!(pod = %step.pod.key.name, why, "the pod's claims are not bound");
+                        self.tell(&step.pod, "SchedulerError", &why).await;
+                        Outcome::Failed(Box::new(step.pod))
+                    }
+                }
+            }
             Err(why) => {
                 self.tell(&step.pod, "Unschedulable", &why.to_string())
                     .await;
-                Outcome::Done
+                Outcome::Done(step.pod.key)
             }
         }
     }
@@ -63,10 +80,10 @@ impl Binder {
                     key.namespace, key.name
                 );
                 self.record(&pod, EventType::Normal, "Scheduled", "Binding", message);
-                Outcome::Done
+                Outcome::Done(pod.key)
             }
             // The pod is gone, or somebody else's by now: its watch event says all there is to know.
-            Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
+            Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done(pod.key),
             Err(error) => {
                 tracing::warn!(pod = %pod.key.name, %error, "binding failed");
                 self.tell(&pod, "SchedulerError", &error.to_string()).await;

@@ -1,24 +1,32 @@
 //! The picture of the cluster and the queue, kept in step with what is seen and decided.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use client::watch::Change;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use scheduling::{PodInfo, PodKey, Queue, Snapshot, Unschedulable, Wake, schedule};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
+use scheduling::{
+    PodInfo, PodKey, Queue, Snapshot, Storage, Unschedulable, VolumePlan, Wake, key_of, schedule,
+    volume_plan,
+};
 
 use crate::Seen;
+
+/// How many kinds are watched.
+const KINDS: usize = 7;
 
 /// A decision to be carried out.
 pub(crate) struct Step {
     pub(crate) pod: PodInfo,
-    pub(crate) decision: Result<String, Unschedulable>,
+    /// The node, and what must happen to the pod's claims before it is bound there.
+    pub(crate) decision: Result<(String, VolumePlan), Unschedulable>,
 }
 
 /// How that went.
 pub(crate) enum Outcome {
     /// The pod is bound, or its message written: nothing more to do.
-    Done,
+    Done(PodKey),
     /// The binding failed; the pod is to be tried again.
     Failed(Box<PodInfo>),
 }
@@ -29,7 +37,7 @@ pub(crate) struct Cluster {
     queue: Queue,
     /// Pods decided for but not seen bound yet, with the UID they had.
     assumed: HashMap<PodKey, String>,
-    synced: [bool; 3],
+    synced: [bool; KINDS],
     /// Moves on with every decision, so that equal nodes take turns.
     turn: usize,
 }
@@ -41,14 +49,14 @@ impl Cluster {
             snapshot: Snapshot::new(),
             queue: Queue::new(),
             assumed: HashMap::new(),
-            synced: [false; 3],
+            synced: [false; KINDS],
             turn: 0,
         }
     }
 
     /// All first lists are complete.
     pub(crate) fn is_synced(&self) -> bool {
-        self.synced == [true; 3]
+        self.synced == [true; KINDS]
     }
 
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
@@ -60,21 +68,26 @@ impl Cluster {
         let pod = self.queue.pop(now)?;
         self.turn = self.turn.wrapping_add(1);
         let decision = schedule(&self.snapshot, &pod, self.turn);
-        match &decision {
-            Ok(node) => {
-                let placed = pod.clone().on(node);
-                self.assumed.insert(pod.key.clone(), pod.uid.clone());
-                self.snapshot.set_pod(placed);
-            }
-            Err(why) => self.queue.unschedulable(&pod.key, why.plugins.clone(), now),
+        let decision = decision.map(|node| {
+            let volumes = volume_plan(&self.snapshot, &pod, &node);
+            self.snapshot.storage.promise(&pod.key, &node, &volumes);
+            let placed = pod.clone().on(&node);
+            self.assumed.insert(pod.key.clone(), pod.uid.clone());
+            self.snapshot.set_pod(placed);
+            (node, volumes)
+        });
+        if let Err(why) = &decision {
+            self.queue.unschedulable(&pod.key, why.plugins.clone(), now);
         }
         Some(Step { pod, decision })
     }
 
     pub(crate) fn finish(&mut self, outcome: Outcome, now: Timestamp) {
-        let Outcome::Failed(pod) = outcome else {
-            return;
+        let pod = match outcome {
+            Outcome::Done(key) => return self.snapshot.storage.settle(&key),
+            Outcome::Failed(pod) => pod,
         };
+        self.snapshot.storage.settle(&pod.key);
         if self.assumed.get(&pod.key) == Some(&pod.uid) {
             self.assumed.remove(&pod.key);
             self.snapshot.remove_pod(&pod.key);
@@ -88,6 +101,25 @@ impl Cluster {
             Seen::Pod(change) => self.see_pod(change, now),
             Seen::Node(change) => self.see_node(change, now),
             Seen::Namespace(change) => self.see_namespace(change),
+            Seen::Claim(change) => self.see_claim(change, now),
+            Seen::Volume(change) => {
+                let changed = self.see_storage(change, 4, |storage, name, volume| {
+                    storage.set_volume(name, volume);
+                });
+                self.storage_changed(changed, now);
+            }
+            Seen::Class(change) => {
+                let changed = self.see_storage(change, 5, |storage, name, class| {
+                    storage.set_class(name, class);
+                });
+                self.storage_changed(changed, now);
+            }
+            Seen::CsiNode(change) => {
+                let changed = self.see_storage(change, 6, |storage, name, node| {
+                    storage.set_csi_node(name, node);
+                });
+                self.storage_changed(changed, now);
+            }
         }
     }
 
@@ -146,6 +178,44 @@ impl Cluster {
                 self.snapshot
                     .remove_node(old.metadata.name.as_deref().unwrap_or_default());
             }
+        }
+    }
+
+    fn see_claim(&mut self, change: Change<PersistentVolumeClaim>, now: Timestamp) {
+        let storage = &mut self.snapshot.storage;
+        match change {
+            Change::Synced => self.synced[3] = true,
+            Change::Applied { new, .. } => {
+                storage.set_claim(key_of(&new), Some(new));
+                self.queue.wake(Wake::StorageChanged, now);
+            }
+            Change::Deleted(old) => storage.set_claim(key_of(&old), None),
+        }
+    }
+
+    /// Takes in a change of a cluster-scoped kind; true if it may help a pod.
+    fn see_storage<K: kube::Resource>(
+        &mut self,
+        change: Change<K>,
+        kind: usize,
+        set: impl FnOnce(&mut Storage, &str, Option<Arc<K>>),
+    ) -> bool {
+        let storage = &mut self.snapshot.storage;
+        let name = |object: &K| object.meta().name.clone().unwrap_or_default();
+        match change {
+            Change::Synced => self.synced[kind] = true,
+            Change::Applied { new, .. } => {
+                set(storage, &name(&new), Some(new));
+                return true;
+            }
+            Change::Deleted(old) => set(storage, &name(&old), None),
+        }
+        false
+    }
+
+    fn storage_changed(&mut self, changed: bool, now: Timestamp) {
+        if changed {
+            self.queue.wake(Wake::StorageChanged, now);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Runs the scheduler: watches pods, nodes and name-spaces, asks `scheduling` for decisions, binds pods.
+//! Runs the scheduler: watches pods, nodes, name-spaces and storage, asks `scheduling` for decisions, binds pods.
 //!
 //! One task owns the picture of the cluster and the queue, so decisions never race; bindings travel in tasks of their own,
 //! at most [`BINDINGS`] at a time, with the pod assumed on its node meanwhile. Nothing polls: the task sleeps until a watch,
@@ -6,21 +6,27 @@
 //! Not here: which node is best, and when a pod is worth another try (`scheduling`).
 
 mod bind;
+mod claims;
 mod cluster;
 
+use std::fmt::Debug;
 use std::pin::pin;
 
 use client::events::Recorder;
-use client::watch::{Change, store};
+use client::watch::{Change, Reader, store};
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use scheduling::UNNAMED_SCHEDULER;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::bind::Binder;
+use crate::claims::Claims;
 use crate::cluster::Cluster;
 
 /// Bindings under way at once.
@@ -33,20 +39,30 @@ pub async fn run(client: Client) {
 
 /// Schedules pods that name this scheduler until the future is dropped.
 pub async fn run_as(client: Client, name: &str) {
-    let (_, pods) = store(Api::<Pod>::all(client.clone()), watcher::Config::default());
-    let (_, nodes) = store(Api::<Node>::all(client.clone()), watcher::Config::default());
-    let (_, namespaces) = store(
-        Api::<Namespace>::all(client.clone()),
-        watcher::Config::default(),
-    );
-    let seen = futures::stream::select(
+    let (known_pods, pods) = watched::<Pod>(&client);
+    let (known_claims, claims) = watched::<PersistentVolumeClaim>(&client);
+    let (_, nodes) = watched::<Node>(&client);
+    let (_, namespaces) = watched::<Namespace>(&client);
+    let (_, volumes) = watched::<PersistentVolume>(&client);
+    let (_, classes) = watched::<StorageClass>(&client);
+    let (_, csi_nodes) = watched::<CSINode>(&client);
+    let seen = futures::stream::select_all([
         pods.map(Seen::Pod).boxed(),
-        futures::stream::select(
-            nodes.map(Seen::Node).boxed(),
-            namespaces.map(Seen::Namespace).boxed(),
-        ),
-    );
-    let binder = Binder::new(client.clone(), Recorder::start(client, name, ""));
+        nodes.map(Seen::Node).boxed(),
+        namespaces.map(Seen::Namespace).boxed(),
+        claims.map(Seen::Claim).boxed(),
+        volumes.map(Seen::Volume).boxed(),
+        classes.map(Seen::Class).boxed(),
+        csi_nodes.map(Seen::CsiNode).boxed(),
+    ]);
+    let (moved, changed) = watch::channel(0_u64);
+    let claims = Claims {
+        client: client.clone(),
+        claims: known_claims,
+        pods: known_pods,
+        changed,
+    };
+    let binder = Binder::new(client.clone(), Recorder::start(client, name, ""), claims);
     let mut seen = pin!(seen);
     let mut cluster = Cluster::new(name);
     let mut bindings = FuturesUnordered::new();
@@ -59,7 +75,7 @@ pub async fn run_as(client: Client, name: &str) {
         let due = cluster.next_due().filter(|_| bindings.len() < BINDINGS);
         tokio::select! {
             event = seen.next() => match event {
-                Some(event) => cluster.see(event, Timestamp::now()),
+                Some(event) => take_in(&mut cluster, event, &moved),
                 None => return,
             },
             Some(outcome) = bindings.next() => cluster.finish(outcome, Timestamp::now()),
@@ -67,8 +83,25 @@ pub async fn run_as(client: Client, name: &str) {
         }
         // Whatever else has arrived by now is taken in before the next decision.
         while let Some(Some(event)) = seen.next().now_or_never() {
-            cluster.see(event, Timestamp::now());
+            take_in(&mut cluster, event, &moved);
         }
+    }
+}
+
+/// All objects of a kind, as they are and as they change.
+fn watched<K>(client: &Client) -> (Reader<K>, impl Stream<Item = Change<K>> + Send + use<K>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    store(Api::<K>::all(client.clone()), watcher::Config::default())
+}
+
+/// Takes in what was seen; bindings that wait for claims are told.
+fn take_in(cluster: &mut Cluster, seen: Seen, moved: &watch::Sender<u64>) {
+    let concerns_claims = matches!(seen, Seen::Claim(_) | Seen::Pod(Change::Deleted(_)));
+    cluster.see(seen, Timestamp::now());
+    if concerns_claims {
+        moved.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -77,6 +110,10 @@ enum Seen {
     Pod(Change<Pod>),
     Node(Change<Node>),
     Namespace(Change<Namespace>),
+    Claim(Change<PersistentVolumeClaim>),
+    Volume(Change<PersistentVolume>),
+    Class(Change<StorageClass>),
+    CsiNode(Change<CSINode>),
 }
 
 async fn sleep_until(due: Option<Timestamp>) {

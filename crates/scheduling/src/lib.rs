@@ -3,7 +3,7 @@
 //! [`Snapshot`] is the picture: nodes with what is asked of them already. [`schedule`] runs the plug-ins of
 //! [`plugins::FILTERS`] and [`plugins::SCORES`] over it and gives a node, or says of every node why not. [`Queue`] says which
 //! pod is next, and when one that did not fit is worth another try. Behaviour follows kube-scheduler's default profile;
-//! preemption, volumes and dynamic resource allocation are not here yet.
+//! preemption and dynamic resource allocation are not here yet.
 //!
 //! Pure: no I/O, no clock, no randomness (the caller gives time and the tie-breaker).
 
@@ -14,6 +14,7 @@ mod queue;
 mod resources;
 mod schedule;
 mod snapshot;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -21,5 +22,6 @@ pub use node::NodeInfo;
 pub use pod::{PodInfo, PodKey, UNNAMED_SCHEDULER};
 pub use queue::{Queue, Wake};
 pub use resources::Resources;
-pub use schedule::{Unschedulable, schedule};
+pub use schedule::{Unschedulable, schedule, volume_plan};
 pub use snapshot::Snapshot;
+pub use storage::{ClaimKey, Storage, VolumePlan, key_of};

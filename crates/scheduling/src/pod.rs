@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Affinity, Pod, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, Pod, Toleration, Volume};
 
+use crate::plugins::is_disk;
 use crate::resources::{Resources, pod_requests};
 
 /// The scheduler of pods that name none.
@@ -54,6 +55,10 @@ pub struct PodInfo {
     pub(crate) affinity: Affinity,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) images: Vec<String>,
+    /// The claims it uses, each with whether it is made for the pod.
+    pub(crate) claims: Vec<(String, bool)>,
+    /// Its volumes that name a disk themselves.
+    pub(crate) disks: Vec<Volume>,
 }
 
 impl PodInfo {
@@ -97,6 +102,11 @@ impl PodInfo {
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             affinity: spec.affinity.clone().unwrap_or_default(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
+            claims: volumes::claims_of(pod),
+            disks: {
+                let all = spec.volumes.iter().flatten();
+                all.filter(|v| is_disk(v)).cloned().collect()
+            },
             images: spec
                 .containers
                 .iter()

@@ -26,6 +26,8 @@ pub enum Wake {
     PodLeft,
     /// A pod was bound.
     PodBound,
+    /// A claim, a volume, a class or what CSI drivers say of a node changed.
+    StorageChanged,
 }
 
 impl Wake {
@@ -35,7 +37,15 @@ impl Wake {
             Self::NodeChanged => true,
             Self::PodLeft => matches!(
                 plugin,
-                "NodeResourcesFit" | "NodePorts" | "InterPodAffinity"
+                "NodeResourcesFit"
+                    | "NodePorts"
+                    | "InterPodAffinity"
+                    | "VolumeRestrictions"
+                    | "NodeVolumeLimits"
+            ),
+            Self::StorageChanged => matches!(
+                plugin,
+                "VolumeBinding" | "VolumeRestrictions" | "VolumeZone" | "NodeVolumeLimits"
             ),
             Self::PodBound => plugin == "InterPodAffinity",
         }

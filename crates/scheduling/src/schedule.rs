@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::node::NodeInfo;
-use crate::plugins::{FILTERS, MAX_SCORE, SCORES};
+use crate::plugins::{FILTERS, MAX_SCORE, SCORES, volume_binding};
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
+use crate::storage::VolumePlan;
 
 /// No node takes the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Unschedulable {
     pub reasons: BTreeMap<String, usize>,
     /// The plug-ins that said no.
     pub plugins: BTreeSet<&'static str>,
+    /// What holds for all nodes alike; they were not looked at then.
+    pub everywhere: Option<String>,
 }
 
 impl fmt::Display for Unschedulable {
@@ -26,6 +29,9 @@ impl fmt::Display for Unschedulable {
             return f.write_str("no nodes available to schedule pods");
         }
         write!(f, "0/{} nodes are available:", self.nodes)?;
+        if let Some(why) = &self.everywhere {
+            return write!(f, " {why}.");
+        }
         let mut reasons: Vec<_> = self
             .reasons
             .iter()
@@ -45,6 +51,14 @@ impl fmt::Display for Unschedulable {
 /// No node takes it; the reasons of every node are told.
 pub fn schedule(snapshot: &Snapshot, pod: &PodInfo, tie: usize) -> Result<String, Unschedulable> {
     let mut refused = Unschedulable::default();
+    for plugin in FILTERS {
+        refused.everywhere = plugin.pre_filter(snapshot, pod);
+        if refused.everywhere.is_some() {
+            refused.nodes = snapshot.nodes().count();
+            refused.plugins.insert(plugin.name());
+            return Err(refused);
+        }
+    }
     let mut feasible = Vec::new();
     for node in snapshot.nodes() {
         refused.nodes += 1;
@@ -58,6 +72,14 @@ pub fn schedule(snapshot: &Snapshot, pod: &PodInfo, tie: usize) -> Result<String
         [only] => Ok(only.name.clone()),
         _ => Ok(best(snapshot, pod, &feasible, tie)),
     }
+}
+
+/// What must happen to the claims of a pod before it can be bound to the node that [`schedule`] gave.
+pub fn volume_plan(snapshot: &Snapshot, pod: &PodInfo, node: &str) -> VolumePlan {
+    let node = snapshot.node(node);
+    node.map_or_else(VolumePlan::default, |node| {
+        volume_binding::plan(snapshot, pod, node)
+    })
 }
 
 /// The first plug-in that refuses a node tells all its reasons.

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, PodKey};
+use crate::storage::Storage;
 
 /// All nodes with the pods on them.
 ///
@@ -16,6 +17,8 @@ pub struct Snapshot {
     places: HashMap<PodKey, String>,
     /// Labels of each name-space, for affinity terms that select name-spaces.
     pub(crate) namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// Claims, volumes and classes.
+    pub storage: Storage,
 }
 
 impl Snapshot {
@@ -27,6 +30,11 @@ impl Snapshot {
     /// The nodes that exist, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
         self.nodes.values().filter(|node| node.exists)
+    }
+
+    /// A node that exists.
+    pub(crate) fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(name).filter(|node| node.exists)
     }
 
     /// Takes in a node.

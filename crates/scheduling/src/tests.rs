@@ -215,3 +215,5 @@ fn a_gated_pod_waits_until_its_gates_are_gone() {
     queue.set(pod("p", json!({})));
     assert!(queue.pop(at(0)).is_some());
 }
+
+mod volumes;

@@ -24,7 +24,8 @@ pub const NODE_LABEL: &str = "oxikube.io/node";
 pub const FOLDER: &str = "local-volumes";
 /// Where the kubelet's root is, as far as objects tell.
 pub const KUBELET_ROOT: &str = "/var/lib/kubelet";
-const HOST_NAME: &str = "metadata.name";
+/// The label that stock schedulers and kubelets compare volumes with; it is the node's name on every node of ours.
+pub const HOST_NAME: &str = "kubernetes.io/hostname";
 const NAME_MAX: usize = 253;
 
 /// The path that the object tells.
@@ -49,7 +50,7 @@ pub fn affinity_to(node: &str) -> VolumeNodeAffinity {
     VolumeNodeAffinity {
         required: Some(NodeSelector {
             node_selector_terms: vec![NodeSelectorTerm {
-                match_fields: Some(vec![NodeSelectorRequirement {
+                match_expressions: Some(vec![NodeSelectorRequirement {
                     key: HOST_NAME.to_owned(),
                     operator: "In".to_owned(),
                     values: Some(vec![node.to_owned()]),
@@ -71,15 +72,15 @@ pub fn node_of(volume: &PersistentVolume) -> Option<&str> {
     let [term] = required.node_selector_terms.as_slice() else {
         return None;
     };
-    let [field] = term.match_fields.as_deref()? else {
+    let [label] = term.match_expressions.as_deref()? else {
         return None;
     };
-    let [node] = field.values.as_deref()? else {
+    let [node] = label.values.as_deref()? else {
         return None;
     };
-    let exact = field.key == HOST_NAME
-        && field.operator == "In"
-        && term.match_expressions.iter().flatten().next().is_none();
+    let exact = label.key == HOST_NAME
+        && label.operator == "In"
+        && term.match_fields.iter().flatten().next().is_none();
     exact.then_some(node.as_str())
 }
 

@@ -115,8 +115,8 @@ fn the_scheduler_looks_at_the_node_and_promises_once() {
         volume
     };
     let volumes = [here("a", "n1"), here("b", "n2")];
-    let labels = BTreeMap::new();
     let on = |node: &'static str, promised: &BTreeSet<String>| {
+        let labels = BTreeMap::from([(local::HOST_NAME.to_owned(), node.to_owned())]);
         let place = Place {
             name: node,
             labels: &labels,

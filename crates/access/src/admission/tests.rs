@@ -610,7 +610,7 @@ fn local_volume(node: &str, finalizers: Value) -> Value {
             "deletionTimestamp": "2026-01-01T00:00:00Z",
             "annotations": {"pv.kubernetes.io/provisioned-by": "oxikube.io/local"}},
         "spec": {"local": {"path": "/x"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [
-            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}}})
+            {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]}}}})
 }
 
 #[test]

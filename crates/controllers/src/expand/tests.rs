@@ -26,7 +26,7 @@ spec:
   nodeAffinity:
     required:
       nodeSelectorTerms:
-      - matchFields: [{{key: metadata.name, operator: In, values: [n1]}}]
+      - matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [n1]}}]
 "
     ))
 }

@@ -35,6 +35,13 @@ pub(super) fn reconcile(o: &ClaimSeen) -> Plan {
     match (selected, waits) {
         (None, true) => Plan::idle("the scheduler has not chosen a node yet"),
         (Some(name), _) => match o.nodes.iter().find(|n| is_named(n, name)) {
+            Some(node) if !is_its_host(node) => {
+                let label = local::HOST_NAME;
+                refuse(
+                    o,
+                    &format!("the label {label} of node {name} is not its name"),
+                )
+            }
             Some(node) => create(o, node),
             None => reschedule(o, name),
         },
@@ -49,6 +56,12 @@ fn is_named(node: &Node, name: &str) -> bool {
     node.metadata.name.as_deref() == Some(name)
 }
 
+/// Volumes find their node by this label, and the node its volumes by its name.
+fn is_its_host(node: &Node) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    labels.and_then(|l| l.get(local::HOST_NAME)) == node.metadata.name.as_ref()
+}
+
 /// A node for a claim that does not wait for a pod: always the same one while the nodes stay.
 fn any_node(o: &ClaimSeen) -> Option<&Node> {
     let open = |node: &&Node| {
@@ -58,6 +71,7 @@ fn any_node(o: &ClaimSeen) -> Option<&Node> {
         })
     };
     let mut nodes: Vec<&Node> = o.nodes.iter().map(|n| n.as_ref()).filter(open).collect();
+    nodes.retain(|node| is_its_host(node));
     nodes.sort_by_key(|n| n.metadata.name.clone());
     let uid = o.claim.metadata.uid.as_deref().unwrap_or_default();
     let spread = uid.bytes().map(usize::from).sum::<usize>();

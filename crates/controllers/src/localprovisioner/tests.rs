@@ -13,7 +13,7 @@ fn world(mode: &str, claim: Value) -> World {
         "
 apiVersion: v1
 kind: Node
-metadata: {{name: n1}}
+metadata: {{name: n1, labels: {{kubernetes.io/hostname: n1}}}}
 ---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
@@ -134,8 +134,8 @@ fn volume(phase: &str, policy: &str, leaving: bool) -> Value {
         "metadata": {"name": "pvc-1", "finalizers": ["oxikube.io/local-volume"],
             "annotations": {"pv.kubernetes.io/provisioned-by": "oxikube.io/local"}},
         "spec": {"local": {"path": "/x"}, "persistentVolumeReclaimPolicy": policy,
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchFields": [
-                {"key": "metadata.name", "operator": "In", "values": ["n2"]}]}]}}},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"]}]}]}}},
         "status": {"phase": phase},
     });
     if leaving {

@@ -4,8 +4,12 @@
 //! name without care: sub-paths go through [`subpath`], files made of API objects through [`atomic`].
 
 mod atomic;
+pub(crate) mod claims;
+mod group;
 mod host_path;
+pub(crate) mod local;
 mod own;
+mod remote;
 mod subpath;
 #[cfg(test)]
 mod tests;
@@ -34,10 +38,27 @@ pub(crate) struct Mounted {
 
 /// A volume could not be made, in the words that users know.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
-pub(crate) struct VolumeError {
-    volume: String,
-    why: String,
+#[error("{0}")]
+pub(crate) struct VolumeError(String);
+
+impl VolumeError {
+    fn told(message: String) -> Self {
+        Self(message)
+    }
+
+    fn set_up(volume: &str, why: &str) -> Self {
+        Self(format!(
+            "MountVolume.SetUp failed for volume \"{volume}\" : {why}"
+        ))
+    }
+
+    /// It is not even known what there is to mount.
+    fn unprocessed(volume: &str, why: &str) -> Self {
+        Self(format!(
+            "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[{volume}], failed to \
+             process volumes=[{volume}]: {why}"
+        ))
+    }
 }
 
 /// Makes all volumes of a pod. Safe to repeat: what is there stays.
@@ -67,11 +88,7 @@ async fn set_up_all(
     let mut mounted = Mounted::default();
     let volumes = parts::spec(pod).volumes.iter().flatten();
     for volume in volumes.filter(|v| which(v)) {
-        let done = set_up(context, pod, volume, pod_ips).await;
-        let refresh_at = done.map_err(|why| VolumeError {
-            volume: volume.name.clone(),
-            why,
-        })?;
+        let refresh_at = set_up(context, pod, volume, pod_ips).await?;
         let both = [mounted.refresh_at, refresh_at];
         mounted.refresh_at = both.into_iter().flatten().min();
     }
@@ -83,18 +100,43 @@ async fn set_up(
     pod: &Pod,
     volume: &Volume,
     pod_ips: &[String],
-) -> Result<Option<Timestamp>, String> {
-    if let Some(source) = &volume.host_path {
-        host_path::check(source)?;
-        return Ok(None);
+) -> Result<Option<Timestamp>, VolumeError> {
+    if is_claimed(volume) {
+        return claims::set_up(context, pod, volume).await.map(|()| None);
     }
-    let Some(dir) = volume_dir(&context.pod_dir(parts::uid(pod)), volume) else {
-        return Err("no volume plugin matched".to_owned());
+    let failed = |why: String| VolumeError::set_up(&volume.name, &why);
+    if let Some(source) = &volume.host_path {
+        return host_path::check(source).map(|()| None).map_err(failed);
+    }
+    let pod_dir = context.pod_dir(parts::uid(pod));
+    let Some(dir) = volume_dir(&pod_dir, volume) else {
+        let target = pod_dir.join("volumes/kubernetes.io~nfs").join(&volume.name);
+        return Err(remote::refusal(volume, &target.display().to_string()));
     };
     if let Some(source) = &volume.empty_dir {
-        empty_dir(&dir, source, fs_group(pod)).map_err(|e| format!("{}: {e}", dir.display()))?;
-        return Ok(None);
+        let done = empty_dir(&dir, source, fs_group(pod));
+        return done
+            .map(|()| None)
+            .map_err(|e| failed(format!("{}: {e}", dir.display())));
     }
+    written(context, pod, volume, &dir, pod_ips)
+        .await
+        .map_err(failed)
+}
+
+/// Whether a claim stands between the pod and the volume.
+fn is_claimed(volume: &Volume) -> bool {
+    volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+}
+
+/// A volume that is written out of API objects.
+async fn written(
+    context: &Context,
+    pod: &Pod,
+    volume: &Volume,
+    dir: &Path,
+    pod_ips: &[String],
+) -> Result<Option<Timestamp>, String> {
     let Some(references) = payload::references(volume) else {
         return Err("no volume plugin matched".to_owned());
     };
@@ -113,8 +155,8 @@ async fn set_up(
     }
     let facts = facts(context, pod_ips);
     let files = payload::files(pod, volume, &sources, &facts, &tokens)?;
-    prepare(&dir, volume).map_err(|e| format!("{}: {e}", dir.display()))?;
-    atomic::write(&dir, &files, fs_group(pod)).map_err(|e| e.to_string())?;
+    prepare(dir, volume).map_err(|e| format!("{}: {e}", dir.display()))?;
+    atomic::write(dir, &files, fs_group(pod)).map_err(|e| e.to_string())?;
     Ok(refresh_at)
 }
 
@@ -203,9 +245,11 @@ pub(crate) async fn mounts(
                 mount.name, container.name
             ));
         };
-        let path = match &volume.host_path {
-            Some(source) => PathBuf::from(&source.path),
-            None => volume_dir(&pod_dir, volume).ok_or("no volume plugin matched")?,
+        let claimed = context.claimed.get(parts::uid(pod), &volume.name);
+        let path = match (&volume.host_path, &claimed) {
+            (Some(source), _) => PathBuf::from(&source.path),
+            (None, Some(place)) => place.path.clone(),
+            (None, None) => volume_dir(&pod_dir, volume).ok_or("no volume plugin matched")?,
         };
         let place = subpath::Place {
             pod_dir: &pod_dir,
@@ -218,7 +262,9 @@ pub(crate) async fn mounts(
             None => path.clone(),
             Some(sub) => subpath::prepare(&place, &sub)?,
         };
-        mounts.push(one_mount(mount, volume, &path)?);
+        let mut made = one_mount(mount, volume, &path)?;
+        made.readonly |= claimed.is_some_and(|place| place.read_only);
+        mounts.push(made);
     }
     Ok(mounts)
 }

@@ -8,7 +8,13 @@ mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 mod taint_toleration;
+pub(crate) mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
+
+pub(crate) use volume_restrictions::is_disk;
 
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
@@ -21,6 +27,10 @@ pub const MAX_SCORE: i64 = 100;
 pub trait Filter: Sync {
     /// The plug-in's name, as in kube-scheduler's configuration.
     fn name(&self) -> &'static str;
+    /// Why no node at all can take the pod as things are.
+    fn pre_filter(&self, _snapshot: &Snapshot, _pod: &PodInfo) -> Option<String> {
+        None
+    }
     /// Why this node cannot take the pod; empty when it can.
     fn filter(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Vec<String>;
 }
@@ -45,6 +55,10 @@ pub static FILTERS: &[&dyn Filter] = &[
     &node_affinity::NodeAffinity,
     &node_ports::NodePorts,
     &node_resources_fit::NodeResourcesFit,
+    &volume_restrictions::VolumeRestrictions,
+    &node_volume_limits::NodeVolumeLimits,
+    &volume_binding::VolumeBinding,
+    &volume_zone::VolumeZone,
     &inter_pod_affinity::InterPodAffinity,
 ];
 

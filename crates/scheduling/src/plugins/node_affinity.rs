@@ -1,6 +1,7 @@
 //! A node's labels and name against the pod's node selector and node affinity.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::NodeSelectorTerm;
+use volumes::affinity::{self, Place};
 
 use super::{Filter, Score, normalize};
 use crate::node::NodeInfo;
@@ -65,37 +66,10 @@ fn required(pod: &PodInfo, node: &NodeInfo) -> bool {
     selected && required.unwrap_or(true)
 }
 
-/// All requirements hold; a term without any matches nothing.
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let expressions: Vec<_> = term.match_expressions.iter().flatten().collect();
-    let fields: Vec<_> = term.match_fields.iter().flatten().collect();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let label = |r: &&NodeSelectorRequirement| {
-        matches_requirement(r, node.labels.get(&r.key).map(String::as_str))
+    let place = Place {
+        name: &node.name,
+        labels: &node.labels,
     };
-    let field = |r: &&NodeSelectorRequirement| {
-        matches_requirement(r, (r.key == "metadata.name").then_some(node.name.as_str()))
-    };
-    expressions.iter().all(label) && fields.iter().all(field)
-}
-
-fn matches_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let among = || value.is_some_and(|value| values.iter().any(|v| v == value));
-    let compare = |test: fn(i64, i64) -> bool| {
-        let number = |text: &str| text.parse::<i64>().ok();
-        let wanted = values.first().and_then(|v| number(v));
-        matches!((value.and_then(number), wanted), (Some(a), Some(b)) if test(a, b))
-    };
-    match requirement.operator.as_str() {
-        "In" => among(),
-        "NotIn" => !among(),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|a, b| a > b),
-        "Lt" => compare(|a, b| a < b),
-        _ => false,
-    }
+    affinity::matches_term(term, place)
 }
