@@ -28,6 +28,7 @@ mod progress;
 mod root;
 mod shell;
 mod start;
+mod storage_class;
 mod why;
 mod worker;
 

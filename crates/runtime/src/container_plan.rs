@@ -141,6 +141,22 @@ fn file_mount(sandbox: &Sandbox, name: &str, read_only: bool) -> Mount {
     }
 }
 
+/// The real path of the host. Links in it are the host's, and are followed; what is not there becomes a directory, as
+/// containerd and CRI-O do.
+fn host_path(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |what: &str, error: std::io::Error| {
+        let message = format!("failed to {what} {:?}: {error}", path.display());
+        Error::new(Code::Unknown, message)
+    };
+    match path.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map_err(|error| failed("mkdir", error))?;
+            path.canonicalize().map_err(|error| failed("stat", error))
+        }
+        done => done.map_err(|error| failed("stat", error)),
+    }
+}
+
 fn pod_mount(
     mount: &v1::Mount,
     layers: impl Fn(&str) -> Result<Vec<PathBuf>, Error>,
@@ -155,12 +171,7 @@ fn pod_mount(
                     path.display()
                 )));
             }
-            // Links in the host's path are the host's, and are followed; it must exist.
-            let real = path.canonicalize().map_err(|error| {
-                let message = format!("failed to stat {:?}: {error}", mount.host_path);
-                Error::new(Code::Unknown, message)
-            })?;
-            Source::Host(real)
+            Source::Host(host_path(path)?)
         }
     };
     let propagation = match MountPropagation::try_from(mount.propagation) {

@@ -12,5 +12,6 @@ mod nodes;
 mod pods;
 mod resources;
 mod services;
+mod storage;
 mod why;
 mod workloads;

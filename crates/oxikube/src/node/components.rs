@@ -21,6 +21,7 @@ use super::dns;
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
 use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
+use crate::storage_class;
 use crate::worker::{Clients, KUBELET_ROOT, Networks, POD_LOGS, Places, Serving, Tasks, Worker};
 
 /// How long a node of this machine may be silent: shorter than where a network may be slow (decision 6).
@@ -125,6 +126,9 @@ impl Components {
         dns::settle(self.admin(), &place)
             .await
             .context("the cluster DNS cannot be set up")?;
+        storage_class::settle(self.admin())
+            .await
+            .context("the storage class cannot be made")?;
         self.proxy_ready = worker.start_proxy(&clients, &mut self.tasks);
         self.dns().await
     }

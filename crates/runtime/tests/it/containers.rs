@@ -228,7 +228,7 @@ async fn mounts_are_bound_and_protected() {
     assert_eq!(std::fs::read_to_string(host.join("file")).unwrap(), "bye\n");
     let pod = node.run_pod(node.sandbox_config("missing")).await;
     let mut config = shell("true");
-    config.mounts = vec![mount("/x", &host.join("missing"), false)];
+    config.mounts = vec![mount("/x", &host.join("file/missing"), false)];
     assert!(
         node.create(&pod, config)
             .await
@@ -236,6 +236,10 @@ async fn mounts_are_bound_and_protected() {
             .message
             .contains("failed to stat")
     );
+    let mut config = shell("true");
+    config.mounts = vec![mount("/x", &host.join("missing"), false)];
+    node.create(&pod, config).await.unwrap();
+    assert!(host.join("missing").is_dir());
     node.remove_pod(&pod).await;
     node.assert_clean().await;
 }
