@@ -107,6 +107,16 @@ impl Cluster {
             .ok();
     }
 
+    /// A program of this project.
+    pub fn program(name: &str) -> PathBuf {
+        program(name)
+    }
+
+    /// The kubectl of this minor version.
+    pub fn kubectl_program(minor: u32) -> PathBuf {
+        kubectl(minor)
+    }
+
     fn prepare(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env("OXIKUBE_STATE_DIR", self.state());

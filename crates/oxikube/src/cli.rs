@@ -62,6 +62,9 @@ enum Command {
     Image {
         #[command(flatten)]
         cluster: Which,
+        /// Data directory of a server or agent on this machine, whose node is meant instead of a cluster's.
+        #[arg(long, global = true)]
+        data_dir: Option<PathBuf>,
         #[command(subcommand)]
         command: ImageCommand,
     },
@@ -290,7 +293,19 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             return commands::status(&cluster, output.output.is_some());
         }
         Command::List(output) => commands::list(&clusters, output.output.is_some())?,
-        Command::Image { cluster, command } => {
+        Command::Image {
+            data_dir: Some(data),
+            command,
+            ..
+        } => match command {
+            ImageCommand::Load { file } => commands::host_image_load(&data, &file)?,
+            ImageCommand::List(output) => {
+                commands::host_image_list(&data, output.output.is_some())?;
+            }
+        },
+        Command::Image {
+            cluster, command, ..
+        } => {
             let cluster = clusters.cluster(&cluster.name)?;
             match command {
                 ImageCommand::Load { file } => commands::image_load(&cluster, &file)?,

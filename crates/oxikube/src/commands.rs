@@ -288,10 +288,30 @@ pub(crate) fn image_load(cluster: &Cluster, file: &Path) -> anyhow::Result<()> {
 /// Lists the images of the first node.
 pub(crate) fn image_list(cluster: &Cluster, as_json: bool) -> anyhow::Result<()> {
     must_run(cluster)?;
-    let images = control::list(&cluster.first(&cluster.config()?))?;
+    show_images(control::list(&cluster.first(&cluster.config()?))?, as_json);
+    Ok(())
+}
+
+/// Loads the images of an archive into the node that a server or agent with this data directory runs.
+pub(crate) fn host_image_load(data: &Path, file: &Path) -> anyhow::Result<()> {
+    let run = data.join("run");
+    let archive = control::Archive::open(file, &run)?;
+    for name in control::load_at(&run, &archive)? {
+        println!("loaded {name}");
+    }
+    Ok(())
+}
+
+/// Lists the images of the node that a server or agent with this data directory runs.
+pub(crate) fn host_image_list(data: &Path, as_json: bool) -> anyhow::Result<()> {
+    show_images(control::list_at(&data.join("run"))?, as_json);
+    Ok(())
+}
+
+fn show_images(images: Vec<control::ImageRow>, as_json: bool) {
     if as_json {
         println!("{:#}", json!(images));
-        return Ok(());
+        return;
     }
     println!("{:<60} {:<20} SIZE", "IMAGE", "ID");
     for image in images {
@@ -309,7 +329,6 @@ pub(crate) fn image_list(cluster: &Cluster, as_json: bool) -> anyhow::Result<()>
             println!("{name:<60} {id:<20} {}", size(image.bytes));
         }
     }
-    Ok(())
 }
 
 /// A size for people.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod components;
 mod deployments;
 mod guestbook;
 mod in_action;

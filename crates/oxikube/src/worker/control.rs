@@ -144,10 +144,10 @@ fn answer(connection: &OwnedFd, images: &Store) -> anyhow::Result<()> {
 }
 
 /// Asks and collects what comes back.
-fn ask(node: &Member, request: &Request, along: Option<&OwnedFd>) -> anyhow::Result<Vec<Reply>> {
-    let path: PathBuf = node.path("run").join(SOCKET);
-    let connection = socket::connect(&path)
-        .with_context(|| format!("the node {} does not listen", node.config.name()))?;
+fn ask(run: &Path, request: &Request, along: Option<&OwnedFd>) -> anyhow::Result<Vec<Reply>> {
+    let path: PathBuf = run.join(SOCKET);
+    let connection =
+        socket::connect(&path).with_context(|| format!("no node listens at {}", path.display()))?;
     send(&connection, request, along)?;
     let mut replies = Vec::new();
     while let Some(message) = receive(&connection)? {
@@ -196,8 +196,13 @@ impl Archive {
 
 /// Loads an archive into a node and returns the names of its images.
 pub(crate) fn load(node: &Member, archive: &Archive) -> anyhow::Result<Vec<String>> {
+    load_at(&node.path("run"), archive)
+}
+
+/// The same for a node whose sockets are in the directory `run`.
+pub(crate) fn load_at(run: &Path, archive: &Archive) -> anyhow::Result<Vec<String>> {
     let archive = archive.opened_anew()?;
-    let replies = ask(node, &Request::Load, Some(&archive))?;
+    let replies = ask(run, &Request::Load, Some(&archive))?;
     let name = |reply| match reply {
         Reply::Loaded(name) => Some(name),
         _ => None,
@@ -207,7 +212,12 @@ pub(crate) fn load(node: &Member, archive: &Archive) -> anyhow::Result<Vec<Strin
 
 /// The images of the node.
 pub(crate) fn list(node: &Member) -> anyhow::Result<Vec<ImageRow>> {
-    let replies = ask(node, &Request::List, None)?;
+    list_at(&node.path("run"))
+}
+
+/// The same for a node whose sockets are in the directory `run`.
+pub(crate) fn list_at(run: &Path) -> anyhow::Result<Vec<ImageRow>> {
+    let replies = ask(run, &Request::List, None)?;
     let row = |reply| match reply {
         Reply::Image(row) => Some(row),
         _ => None,
