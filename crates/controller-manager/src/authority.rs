@@ -328,7 +328,7 @@ fn read_key(pem: &str) -> Result<KeyPair, AuthorityError> {
     let Some(start) = start else {
         return KeyPair::from_pem(pem).map_err(AuthorityError::Key);
     };
-    let (_, block) = x509_parser::pem::parse_x509_pem(pem[start..].as_bytes())
+    let (_, block) = x509_parser::pem::parse_x509_pem(&pem.as_bytes()[start..])
         .map_err(|_| AuthorityError::Key(rcgen::Error::CouldNotParseKeyPair))?;
     let curve: &[u64] = match block.contents.len() {
         0..150 => &[1, 2, 840, 10045, 3, 1, 7],

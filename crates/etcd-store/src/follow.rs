@@ -62,28 +62,26 @@ async fn state(
 /// The revision of etcd's last compaction: a watch from the beginning is told.
 async fn compacted(channel: tonic::transport::Channel) -> Result<Revision, Status> {
     let mut stream = begin(channel, 1).await?;
-    loop {
-        let Some(response) = stream.message().await? else {
-            return Err(Status::unavailable("the watch ended"));
-        };
-        if response.compact_revision > 0 {
-            return Ok(response.compact_revision as u64);
-        }
-        if response.canceled {
-            return Err(Status::unavailable(response.cancel_reason));
-        }
-        // It may be told right after the watch was said to be created.
-        if !response.events.is_empty() {
-            return Ok(0);
-        }
-        let next = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
-        return match next {
-            Ok(Ok(Some(next))) => Ok(next.compact_revision.max(0) as u64),
-            Ok(Ok(None)) => Err(Status::unavailable("the watch ended")),
-            Ok(Err(status)) => Err(status),
-            // Nothing was ever written.
-            Err(_) => Ok(0),
-        };
+    let Some(response) = stream.message().await? else {
+        return Err(Status::unavailable("the watch ended"));
+    };
+    if response.compact_revision > 0 {
+        return Ok(response.compact_revision as u64);
+    }
+    if response.canceled {
+        return Err(Status::unavailable(response.cancel_reason));
+    }
+    // It may be told right after the watch was said to be created.
+    if !response.events.is_empty() {
+        return Ok(0);
+    }
+    let next = tokio::time::timeout(Duration::from_millis(200), stream.message()).await;
+    match next {
+        Ok(Ok(Some(next))) => Ok(next.compact_revision.max(0) as u64),
+        Ok(Ok(None)) => Err(Status::unavailable("the watch ended")),
+        Ok(Err(status)) => Err(status),
+        // Nothing was ever written.
+        Err(_) => Ok(0),
     }
 }
 

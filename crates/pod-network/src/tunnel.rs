@@ -119,11 +119,9 @@ impl Tunnel {
             let mut sent = 0;
             while sent < batch.len() {
                 let send = || send_batch(&self.socket, &batch[sent..]);
-                sent += match self.socket.async_io(Interest::WRITABLE, send).await {
-                    Ok(count) => count,
-                    // Nobody listens there, or there is no way: like any network, drop that packet.
-                    Err(_) => 1,
-                };
+                let written = self.socket.async_io(Interest::WRITABLE, send).await;
+                // Nobody listens there, or there is no way: like any network, drop that packet.
+                sent += written.unwrap_or(1);
             }
         }
     }

@@ -406,12 +406,15 @@ metadata:
 spec: {nodeName: n1, containers: [{name: c, image: i}]}
 status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}
 ---";
-    check(&format!("{set}{NODE}"), &expect![[r#"
+    check(
+        &format!("{set}{NODE}"),
+        &expect![[r#"
         StatefulSet d/web: 0 of 3 pods are ready
         - pod web-0: it is not ready on node n1
           - the kubelet of n1 has not told anything about it yet
         - its controller: waiting for pod web-0 to be running and ready
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -26,29 +26,27 @@ const IS_RESPONSE: u8 = 0x80;
 /// Completes when the node is Ready and the cluster DNS answers.
 ///
 /// `parts` turn true when they know all that existed at the start.
-pub(in crate::node) fn wait(
+pub(in crate::node) async fn wait(
     client: Client,
     name: String,
     parts: Vec<watch::Receiver<bool>>,
-) -> impl Future<Output = anyhow::Result<()>> {
-    async move {
-        let node = async {
-            let ready = node_ready(Api::all(client.clone()), &name);
-            match timeout(PATIENCE, ready).await {
-                Ok(result) => result,
-                Err(_) => bail!("{}", why_not(&Api::all(client), &name).await),
-            }
-        };
-        let names = async {
-            // A sender that is gone means a component that ended, which is told elsewhere.
-            for mut part in parts {
-                let known = part.wait_for(|ready| *ready).await;
-                known.context("a component ended early")?;
-            }
-            dns_answers().await
-        };
-        tokio::try_join!(node, names).map(drop)
-    }
+) -> anyhow::Result<()> {
+    let node = async {
+        let ready = node_ready(Api::all(client.clone()), &name);
+        match timeout(PATIENCE, ready).await {
+            Ok(result) => result,
+            Err(_) => bail!("{}", why_not(&Api::all(client), &name).await),
+        }
+    };
+    let names = async {
+        // A sender that is gone means a component that ended, which is told elsewhere.
+        for mut part in parts {
+            let known = part.wait_for(|ready| *ready).await;
+            known.context("a component ended early")?;
+        }
+        dns_answers().await
+    };
+    tokio::try_join!(node, names).map(drop)
 }
 
 /// Completes when the node is Ready.
