@@ -345,8 +345,9 @@ fn a_cron_job_fires_and_keeps_little() {
             "image: busybox",
             "image: busybox\n            imagePullPolicy: IfNotPresent",
         );
+        let events = space.running(&["get", "events", "--watch"]);
         space.input(&["create", "-f", "-"], &manifest).ok();
-        space.wait(&["cronjob/tick"], "jsonpath={.status.lastSuccessfulTime}");
+        events.line("SawCompletedJob");
         let table = space.kubectl(&["get", "cronjobs"]).ok();
         assert!(
             table.contains("@every 3s") && table.contains("TIMEZONE"),
