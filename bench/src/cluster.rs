@@ -28,6 +28,11 @@ impl Cluster {
         self.directory.path().join("kubeconfig")
     }
 
+    /// The program `oxikube`.
+    pub(crate) fn program(&self) -> &Path {
+        &self.oxikube
+    }
+
     /// Where the cluster's data is.
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("state")

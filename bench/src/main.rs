@@ -1,8 +1,11 @@
 //! Benchmarks of whole clusters. Each scenario is a module; figures go through [`report::Report`].
 
 mod cluster;
+mod load;
+mod nodes;
 mod report;
 mod start;
+mod throughput;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -33,6 +36,8 @@ enum Scenario {
         #[arg(long, default_value_t = 5)]
         times: usize,
     },
+    /// Three nodes: their start, many pods, a rolling update under load, and the tunnel between them.
+    Cluster,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +47,10 @@ fn main() -> ExitCode {
         let cluster = Cluster::new(&cli.oxikube, "bench")?;
         match cli.scenario {
             Scenario::Start { times } => start::run(&cluster, times, &mut Report::new(json)),
+            Scenario::Cluster => {
+                nodes::needs(&cli.oxikube)?;
+                nodes::run(&cluster, &mut Report::new(json))
+            }
         }
     };
     match measured() {

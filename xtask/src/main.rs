@@ -146,7 +146,7 @@ fn bench(arguments: &[String]) -> anyhow::Result<()> {
     install::packages(install::BUILD)?;
     install::packages(install::DEMO)?;
     step("building oxikube and the benchmarks (a first build takes some minutes)");
-    let built = build::release(&["oxikube", "cluster-bench"])?;
+    let built = build::release(&["oxikube", "cluster-bench", "demo-app"])?;
     let mut command = Command::new(built.join("cluster-bench"));
     run(command
         .arg("--oxikube")
