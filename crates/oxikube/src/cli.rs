@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlay::Backend;
 
 use crate::cluster::{Cluster, Clusters, DEFAULT_NAME, DEFAULT_STATE};
+use crate::component::flags::duration;
 use crate::member::MOST_NODES;
 use crate::{commands, component, datastore, host, init, node, nodes, shell, start, why};
 
@@ -37,6 +39,10 @@ enum Command {
         /// How packets travel between nodes: vxlan (unless said otherwise), host-gw or udp.
         #[arg(long)]
         network_backend: Option<Backend>,
+        /// How long a node may be silent before it is taken for lost: 40s unless said otherwise, more than the 10s
+        /// between its signs of life.
+        #[arg(long, value_parser = grace)]
+        node_monitor_grace_period: Option<Duration>,
     },
     /// Add, remove, stop, start and enter the nodes of a cluster.
     Node {
@@ -275,11 +281,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             api_port,
             nodes,
             network_backend,
+            node_monitor_grace_period,
         } => {
             let wanted = start::Wanted {
                 api_port,
                 nodes,
                 network_backend,
+                node_grace: node_monitor_grace_period,
             };
             start::start(&clusters.cluster(&cluster.name)?, &wanted)?;
         }
@@ -348,6 +356,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::NodeServer(descriptors) => return node::run(descriptors),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A duration longer than the pause between a node's signs of life.
+fn grace(text: &str) -> Result<Duration, String> {
+    let given = duration(text)?;
+    match given.as_secs() > 10 {
+        true => Ok(given),
+        false => Err("nodes give a sign of life every 10s: it must be longer".to_owned()),
+    }
 }
 
 fn on_node(cluster: &Cluster, command: NodeCommand) -> anyhow::Result<ExitCode> {

@@ -96,6 +96,14 @@ pub(crate) struct Config {
     /// How packets travel between nodes.
     #[serde(default)]
     pub(crate) network_backend: Backend,
+    /// How long a node may be silent.
+    #[serde(default = "node_grace_seconds")]
+    pub(crate) node_grace_seconds: u64,
+}
+
+/// Shorter than where a network may be slow (decision 6).
+fn node_grace_seconds() -> u64 {
+    40
 }
 
 impl Config {
@@ -106,6 +114,7 @@ impl Config {
             subnet,
             api_port,
             network_backend: Backend::default(),
+            node_grace_seconds: node_grace_seconds(),
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) nodes: Option<u8>,
     /// How packets travel between nodes.
     pub(crate) network_backend: Option<Backend>,
+    /// How long a node may be silent.
+    pub(crate) node_grace: Option<Duration>,
 }
 
 /// Starts the cluster and returns when all of its nodes are ready.
@@ -137,6 +139,13 @@ fn fits(cluster: &Cluster, config: &Config, wanted: &Wanted) -> anyhow::Result<(
         let made = config.network_backend;
         bail!(
             "cluster {name} was made with the network back end {made}, which stays: not {backend}"
+        );
+    }
+    let grace = wanted.node_grace.map(|grace| grace.as_secs());
+    if let Some(grace) = grace.filter(|grace| *grace != config.node_grace_seconds) {
+        let made = config.node_grace_seconds;
+        bail!(
+            "cluster {name} was made with a grace of {made}s for nodes, which stays: not {grace}s"
         );
     }
     let there = cluster.members(config).len();
@@ -267,6 +276,9 @@ fn create(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<(Config, OwnedFd
     let listener = checks::listen(wanted.api_port, free(FIRST_API_PORT))?;
     let mut config = Config::new(&cluster.name, subnet, listener.local_addr()?.port());
     config.network_backend = wanted.network_backend.unwrap_or_default();
+    if let Some(grace) = wanted.node_grace {
+        config.node_grace_seconds = grace.as_secs();
+    }
     say(&format!(
         "creating cluster {} in {}",
         cluster.name,

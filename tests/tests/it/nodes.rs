@@ -265,3 +265,96 @@ fn nodes_come_and_go() {
     let pods = cluster.kubectl(36, &["get", "pods", "-o", "name"], "").ok();
     assert_eq!(pods.trim(), "pod/web-1");
 }
+
+/// Pods that leave a lost node after a second.
+fn impatient(replicas: u32) -> String {
+    let leave_after = |taint: &str| {
+        json!({
+            "key": format!("node.kubernetes.io/{taint}"), "operator": "Exists",
+            "effect": "NoExecute", "tolerationSeconds": 1,
+        })
+    };
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "impatient"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "impatient"}},
+            "template": {
+                "metadata": {"labels": {"app": "impatient"}},
+                "spec": {
+                    "tolerations": [leave_after("unreachable"), leave_after("not-ready")],
+                    "terminationGracePeriodSeconds": 3,
+                    "containers": [{
+                        "name": "main", "image": "busybox:latest", "imagePullPolicy": "IfNotPresent",
+                        "command": ["sleep", "100000"],
+                    }],
+                },
+            },
+        },
+    })
+    .to_string()
+}
+
+#[test]
+fn a_lost_node_is_told_its_pods_run_elsewhere_and_it_returns() {
+    let grace = ["--nodes", "3", "--node-monitor-grace-period", "15s"];
+    let cluster = start("lost", &grace);
+    let kubectl = |arguments: &[&str]| cluster.kubectl(36, arguments, "").ok();
+    let all = nodes(&cluster);
+    let (first, second, third) = (&all[0].0, &all[1].0, &all[2].0);
+    kubectl(&["cordon", first, second]);
+    cluster
+        .kubectl(36, &["apply", "-f", "-"], &impatient(2))
+        .ok();
+    kubectl(&["rollout", "status", "deployment/impatient", "--timeout=60s"]);
+    let where_path = "jsonpath={.items[*].spec.nodeName}";
+    let places = || kubectl(&["get", "pods", "-l", "app=impatient", "-o", where_path]);
+    assert_eq!(places(), format!("{third} {third}"));
+    let old = kubectl(&["get", "pods", "-l", "app=impatient", "-o", "name"]);
+    kubectl(&["uncordon", first, second]);
+    cluster.oxikube(&["node", "stop", third]).ok();
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready=Unknown",
+        "--timeout=60s",
+        "node",
+        third,
+    ]);
+    let message = "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}";
+    let message = kubectl(&["get", "node", third, "-o", message]);
+    assert_eq!(message, "Kubelet stopped posting node status.");
+    let taints = "jsonpath={range .spec.taints[*]}{.key}:{.effect} {end}";
+    let taints = || kubectl(&["get", "node", third, "-o", taints]);
+    until("the node is tainted", || {
+        let unreachable = "node.kubernetes.io/unreachable";
+        let taints = taints();
+        let has = |effect: &str| taints.contains(&format!("{unreachable}:{effect}"));
+        (has("NoSchedule") && has("NoExecute")).then_some(())
+    });
+    for pod in old.lines() {
+        // What nobody can stop any more is on its way out until the node comes back.
+        let deleted = "--for=jsonpath={.metadata.deletionTimestamp}";
+        kubectl(&["wait", deleted, "--timeout=60s", pod]);
+    }
+    kubectl(&["rollout", "status", "deployment/impatient", "--timeout=60s"]);
+    let events = kubectl(&[
+        "get",
+        "events",
+        "--field-selector",
+        "reason=TaintManagerEviction",
+    ]);
+    assert!(events.contains("Marking for deletion Pod"), "{events}");
+    cluster.oxikube(&["node", "start", third]).ok();
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "node",
+        third,
+    ]);
+    until("the taints go", || taints().is_empty().then_some(()));
+    for pod in old.lines() {
+        kubectl(&["wait", "--for=delete", "--timeout=60s", pod]);
+    }
+    assert!(!places().contains(third.as_str()), "{}", places());
+}

@@ -8,7 +8,7 @@ mod apiserver;
 mod controller_manager;
 mod credentials;
 mod elect;
-mod flags;
+pub(crate) mod flags;
 mod health;
 mod kubelet;
 mod proxy;

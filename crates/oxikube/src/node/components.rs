@@ -24,8 +24,6 @@ use crate::root::{PROGRAM, RUN, STATE};
 use crate::storage_class;
 use crate::worker::{Clients, KUBELET_ROOT, Networks, POD_LOGS, Places, Serving, Tasks, Worker};
 
-/// How long a node of this machine may be silent: shorter than where a network may be slow (decision 6).
-const NODE_GRACE: Duration = Duration::from_secs(40);
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
 
@@ -137,6 +135,7 @@ impl Components {
         let server = self.server.clone();
         let clients = Arc::new(move |name: &str| client(&server, identity(name)));
         let pod_network = POD_CIDR.parse().context("the pod network")?;
+        let grace = Duration::from_secs(self.config.cluster.node_grace_seconds);
         let config = controller_manager::Config {
             clients,
             root_certificates: root_certificates.into(),
@@ -147,7 +146,7 @@ impl Components {
                 excluded: vec![SERVICE_CIDR.parse().context("the service network")?],
             },
             node_lifecycle: NodeLifecycle {
-                node_monitor_grace_period: NODE_GRACE,
+                node_monitor_grace_period: grace,
                 ..NodeLifecycle::default()
             },
             load_balancers: Some(Addresses::Pool(vec![self.config.cluster.load_balancers()])),
