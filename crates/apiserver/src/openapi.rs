@@ -316,6 +316,7 @@ fn served(kind: &dyn AnyKind) -> ServedResource {
         namespaced: kind.scope() == Scope::Namespaced,
         verbs: kind.verbs().iter().map(|v| v.as_str().to_owned()).collect(),
         definition: definition(names.group, names.version, names.kind),
+        merges_plainly: !kind.merges_strategically(),
         subresources: subresources.collect(),
     }
 }

@@ -5,6 +5,7 @@
 //! Start with [`object::Object`], then [`status::ApiError`] and [`field`].
 
 pub mod apply;
+pub mod cel;
 pub mod certificate;
 pub mod codec;
 pub mod duration;

@@ -35,6 +35,8 @@ pub struct ServedResource {
     pub verbs: Vec<String>,
     /// The name of the definition, for example `io.k8s.api.apps.v1.Deployment`.
     pub definition: String,
+    /// Whether patches cannot be strategic merges: a custom kind.
+    pub merges_plainly: bool,
     /// Sub-resources.
     pub subresources: Vec<ServedSubresource>,
 }

@@ -10,6 +10,7 @@ mod formats;
 mod lists;
 mod parse;
 mod prune;
+mod rules;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use defaults::{drop_nulls, fill_defaults};
 pub use formats::is_known as is_known_format;
 pub use lists::list_duplicates;
 pub use prune::prune;
+pub use rules::{CompiledRule, check_rules, has_rules};
 pub use validate::validate;
 
 use crate::schema::ListType;
@@ -135,7 +137,7 @@ pub struct Rare {
 }
 
 /// One rule of `x-kubernetes-validations`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// What must be true.
     pub rule: String,
@@ -149,6 +151,7 @@ pub struct Rule {
     pub field_path: String,
     /// `oldSelf` is optional and the rule is checked without one too.
     pub optional_old_self: Option<bool>,
+    compiled: OnceLock<Box<Result<CompiledRule, String>>>,
 }
 
 /// The largest compiled regular expression.
@@ -203,6 +206,32 @@ impl Structural {
     /// The rules of the node.
     pub fn rules(&self) -> &[Rule] {
         self.rare.as_deref().map_or(&[], |r| &r.rules)
+    }
+
+    /// Gives whole objects (the root, and those embedded) the fields that rules may look at in every object.
+    pub fn add_meta(&mut self, root: bool) {
+        self.properties.values_mut().for_each(|p| p.add_meta(false));
+        self.items.iter_mut().for_each(|i| i.add_meta(false));
+        if let Some(Additional::Schema(additional)) = &mut self.additional {
+            additional.add_meta(false);
+        }
+        if !root && !self.embedded {
+            return;
+        }
+        let of = |kind| Self {
+            kind,
+            ..Self::default()
+        };
+        for key in ["apiVersion", "kind"] {
+            let own = self.properties.entry(key.into());
+            own.or_insert_with(|| of(Type::String));
+        }
+        let metadata = self.properties.entry("metadata".into());
+        let metadata = metadata.or_insert_with(|| of(Type::Object));
+        for key in ["name", "generateName"] {
+            let own = metadata.properties.entry(key.into());
+            own.or_insert_with(|| of(Type::String));
+        }
     }
 
     /// The schema of the value under a key.

@@ -46,6 +46,7 @@ fn served(group: &str, version: &str) -> Option<Vec<ServedResource>> {
                 namespaced: entry["namespaced"] == true,
                 verbs,
                 definition,
+                merges_plainly: false,
                 subresources: Vec::new(),
             }),
             Some((plural, sub)) => {
@@ -208,6 +209,7 @@ fn a_document_has_all_operations_and_schemas() {
         namespaced: true,
         verbs: verbs.map(str::to_owned).to_vec(),
         definition: definition_name("coordination.k8s.io", "v1", "Lease"),
+        merges_plainly: false,
         subresources: Vec::new(),
     };
     let document = v3::group_version_document("coordination.k8s.io", "v1", &[lease], &definitions);

@@ -76,6 +76,9 @@ impl Media {
     }
 }
 
+/// What a kind takes whose lists have no merge keys.
+pub(super) const CUSTOM_PATCH_TYPES: [&str; 3] = [PATCH_TYPES[0], PATCH_TYPES[1], PATCH_TYPES[3]];
+
 pub(super) const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -97,7 +100,8 @@ pub(super) struct Operation {
     pub(super) parameters: Vec<Parameter>,
     /// The definition of the body, and whether there must be one.
     pub(super) body: Option<(String, bool)>,
-    pub(super) patch: bool,
+    /// The types of patches that it takes; none if it is no patch.
+    pub(super) patch: &'static [&'static str],
     pub(super) answers: Vec<(u16, Content)>,
     pub(super) media: Media,
 }

@@ -1,6 +1,8 @@
 //! The operations of a group version: what can be done with each of its resources, and under which names.
 
-use super::model::{Content, Media, Operation, Operations, Parameter, Query};
+use super::model::{
+    CUSTOM_PATCH_TYPES, Content, Media, Operation, Operations, PATCH_TYPES, Parameter, Query,
+};
 use super::{ServedResource, ServedSubresource, params};
 
 /// `CoreV1`, `RbacAuthorizationV1`.
@@ -96,7 +98,7 @@ pub(super) fn of_group_version(
         gvk: None,
         parameters: Vec::new(),
         body: None,
-        patch: false,
+        patch: &[],
         answers: vec![(200, Content::Object(RESOURCE_LIST.to_owned()))],
         media: Media::Object,
     };
@@ -188,7 +190,7 @@ impl<'a> Builder<'a> {
             gvk: Some([r.group.clone(), r.version.clone(), r.kind.clone()]),
             parameters: vec![Parameter::from(&params::PRETTY)],
             body: None,
-            patch: false,
+            patch: &[],
             answers: Vec::new(),
             media: Media::Object,
         }
@@ -291,7 +293,7 @@ impl<'a> Builder<'a> {
             let text = format!("partially update the specified {kind}");
             let patch = self.operation("patch", format!("patch{camel}{scope}{kind}"), text);
             out.push(self.finish(
-                with_patch(patch, &self.object()),
+                self.with_patch(patch, &self.object()),
                 "patch",
                 named,
                 params::PATCH,
@@ -391,10 +393,20 @@ impl<'a> Builder<'a> {
         }
         if has("patch") {
             let text = format!("partially update {name} of the specified {kind}");
-            let patch = with_patch(start("patch", "patch", text), &content);
+            let patch = self.with_patch(start("patch", "patch", text), &content);
             out.push(self.finish(patch, "patch", named, params::PATCH));
         }
         out
+    }
+
+    fn with_patch(&self, mut operation: Operation, content: &Content) -> Operation {
+        operation.body = Some((PATCH.to_owned(), true));
+        operation.patch = match self.resource.merges_plainly {
+            true => &CUSTOM_PATCH_TYPES,
+            false => &PATCH_TYPES,
+        };
+        operation.answers = [200, 201].map(|code| (code, content.clone())).to_vec();
+        operation
     }
 
     fn log(&self, sub: &ServedSubresource) -> Operation {
@@ -457,11 +469,4 @@ fn watch_list_text(kind: &str) -> String {
     format!(
         "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."
     )
-}
-
-fn with_patch(mut operation: Operation, content: &Content) -> Operation {
-    operation.body = Some((PATCH.to_owned(), true));
-    operation.patch = true;
-    operation.answers = [200, 201].map(|code| (code, content.clone())).to_vec();
-    operation
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::model::{Content, Operation, Operations, PATCH_TYPES, Parameter, split_parameters};
+use super::model::{Content, Operation, Operations, Parameter, split_parameters};
 use super::operations::of_group_version;
 use super::schemas::{Dialect, collect};
 use super::v3::reason;
@@ -111,10 +111,9 @@ fn item(operations: &[Operation], shared: &mut Shared) -> Value {
 }
 
 fn render(operation: &Operation, own: &[&Parameter], shared: &mut Shared) -> Value {
-    let consumes: &[&str] = if operation.patch {
-        &PATCH_TYPES
-    } else {
-        &["*/*"]
+    let consumes: &[&str] = match operation.patch {
+        [] => &["*/*"],
+        types => types,
     };
     let mut out = json!({
         "operationId": operation.id, "description": operation.description, "tags": [operation.tag],

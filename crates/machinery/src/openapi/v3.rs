@@ -2,9 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{
-    Content, Media, Operation, Operations, PATCH_TYPES, Parameter, split_parameters,
-};
+use super::model::{Content, Media, Operation, Operations, Parameter, split_parameters};
 use super::operations::{base_path, group_tag, of_group_version, upper_first};
 use super::schemas::{Definitions, Dialect, collect};
 use super::{ServedResource, Source};
@@ -81,7 +79,7 @@ fn discovery(
         gvk: None,
         parameters: Vec::new(),
         body: None,
-        patch: false,
+        patch: &[],
         answers: vec![(200, Content::Object(answer.to_owned()))],
         media: Media::Object,
     };
@@ -145,10 +143,9 @@ fn render(operation: &Operation, own: &[&Parameter]) -> Value {
     }
     if let Some((definition, required)) = &operation.body {
         let schema = json!({"schema": Dialect::V3.reference(definition)});
-        let types: &[&str] = if operation.patch {
-            &PATCH_TYPES
-        } else {
-            &["*/*"]
+        let types: &[&str] = match operation.patch {
+            [] => &["*/*"],
+            types => types,
         };
         let content = types.iter().map(|t| ((*t).to_owned(), schema.clone()));
         out["requestBody"] = json!({"content": content.collect::<Map<_, _>>()});

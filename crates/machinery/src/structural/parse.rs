@@ -147,5 +147,6 @@ fn rule(json: &Value) -> Option<Rule> {
             .map(str::to_owned),
         field_path: text("fieldPath"),
         optional_old_self: json.get("optionalOldSelf").and_then(Value::as_bool),
+        compiled: std::sync::OnceLock::new(),
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Behaviour: `.../registry/customresource/{strategy,status_strategy,validator}.go`.
 
+use machinery::field::{ErrorType, FieldError};
 use machinery::structural::{self, list_duplicates};
 use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
@@ -38,7 +39,29 @@ pub(super) fn validate(kind: &Custom, part: Part, new: &Object, old: Option<&Obj
     {
         errors.append(repeats(&tree));
     }
+    if !structural::has_rules(schema) {
+        return errors;
+    }
+    if errors.0.iter().any(is_blocking) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+            complete validation";
+        errors.invalid(&Path::new("<nil>"), Value::Null, why);
+    } else {
+        errors.append(structural::check_rules(&tree, before.as_ref(), schema));
+    }
     errors
+}
+
+/// Rules are not run over an object of the wrong shape.
+fn is_blocking(error: &FieldError) -> bool {
+    matches!(
+        error.kind,
+        ErrorType::NotSupported
+            | ErrorType::Required
+            | ErrorType::TooLong
+            | ErrorType::TooMany
+            | ErrorType::TypeInvalid
+    )
 }
 
 fn status(kind: &Custom, new: &Value, old: Option<&Value>) -> ErrorList {

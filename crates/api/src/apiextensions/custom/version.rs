@@ -87,8 +87,11 @@ impl Version {
 
     /// The schema, compiled.
     pub(super) fn structural(&self) -> &Structural {
-        self.structural
-            .get_or_init(|| Box::new(Structural::read(&self.schema_json())))
+        self.structural.get_or_init(|| {
+            let mut schema = Structural::read(&self.schema_json());
+            schema.add_meta(true);
+            Box::new(schema)
+        })
     }
 
     /// The schema for those who merge; `name` is that of the definition.

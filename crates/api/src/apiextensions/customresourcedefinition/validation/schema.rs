@@ -113,6 +113,7 @@ impl Walk {
     }
 
     fn schema(&self, errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps, root: bool) {
+        let before = errors.0.len();
         self.unsupported(errors, at, schema);
         if schema.unique_items.yes() {
             let why =
@@ -124,6 +125,44 @@ impl Walk {
         for (i, rule) in schema.x_kubernetes_validations.items().iter().enumerate() {
             let at = at.child("x-kubernetes-validations").index(i);
             self.rule(errors, &at, rule, schema);
+        }
+        // Rules are only understood where the schema is.
+        if errors.0.len() == before && !schema.x_kubernetes_validations.items().is_empty() {
+            self.expressions(errors, at, schema, root);
+        }
+    }
+
+    fn expressions(&self, errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps, root: bool) {
+        let mut node = Structural::read(&json(schema));
+        node.add_meta(root);
+        let given = schema.x_kubernetes_validations.items();
+        for (i, rule) in node.rules().iter().enumerate() {
+            let at = at.child("x-kubernetes-validations").index(i);
+            let shown = given.get(i).map(json).unwrap_or_default();
+            match rule.compile(&node) {
+                Err((is_message, why)) => {
+                    let field = if is_message {
+                        "messageExpression"
+                    } else {
+                        "rule"
+                    };
+                    errors.invalid(&at.child(field), shown, why);
+                }
+                Ok(compiled) if compiled.uses_old => {
+                    if let Some(place) = &self.uncorrelatable {
+                        let why = format!(
+                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
+                        );
+                        errors.invalid(&at.child("rule"), rule.rule.as_str(), why);
+                    }
+                }
+                Ok(_) => {
+                    if let Some(optional) = rule.optional_old_self {
+                        let why = "may not be set if oldSelf is not used in rule";
+                        errors.invalid(&at.child("optionalOldSelf"), optional, why);
+                    }
+                }
+            }
         }
     }
 

@@ -1,0 +1,590 @@
+//! Does an expression make sense: names, fields and functions that there are, applied to what they take.
+//!
+//! What has no schema, or one that leaves the type open, is `dyn`: it goes with everything and is looked at when it is run.
+
+use super::Variable;
+use super::functions;
+use super::parse::{Comprehension, Expr, Issue, Literal, Node};
+use super::value;
+use crate::structural::{Additional, Structural, Type};
+
+/// What is known of a value's type.
+#[derive(Clone, Debug)]
+pub(super) enum Ty<'a> {
+    Dyn,
+    Null,
+    Bool,
+    Int,
+    Uint,
+    Double,
+    String,
+    Bytes,
+    Duration,
+    Time,
+    Type,
+    List(Box<Ty<'a>>),
+    Map(Box<Ty<'a>>, Box<Ty<'a>>),
+    Object(&'a Structural),
+    Optional(Box<Ty<'a>>),
+    /// One of the types of Kubernetes' own libraries.
+    Other(&'static str),
+}
+
+type Checked<'a> = Result<Ty<'a>, Issue>;
+
+impl<'a> Ty<'a> {
+    fn of(schema: Option<&'a Structural>) -> Self {
+        let Some(schema) = schema else {
+            return Self::Dyn;
+        };
+        if schema.int_or_string {
+            return Self::Dyn;
+        }
+        let format = schema.rare.as_deref().map_or("", |r| &*r.format);
+        match schema.kind {
+            Type::Any => Self::Dyn,
+            Type::Boolean => Self::Bool,
+            Type::Integer => Self::Int,
+            Type::Number => Self::Double,
+            Type::String => match format {
+                "date" | "date-time" => Self::Time,
+                "duration" => Self::Duration,
+                "byte" => Self::Bytes,
+                _ => Self::String,
+            },
+            Type::Array => Self::List(Box::new(Self::of(schema.items.as_deref()))),
+            Type::Object => match &schema.additional {
+                Some(Additional::Schema(values)) => {
+                    Self::Map(Box::new(Self::String), Box::new(Self::of(Some(values))))
+                }
+                Some(Additional::Bool(true)) => {
+                    Self::Map(Box::new(Self::String), Box::new(Self::Dyn))
+                }
+                _ if schema.properties.is_empty() && schema.preserve_unknown => Self::Dyn,
+                _ => Self::Object(schema),
+            },
+        }
+    }
+
+    fn is_dyn(&self) -> bool {
+        matches!(self, Self::Dyn)
+    }
+
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Int | Self::Uint | Self::Double)
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Dyn => "dyn".to_owned(),
+            Self::Null => "null".to_owned(),
+            Self::Bool => "bool".to_owned(),
+            Self::Int => "int".to_owned(),
+            Self::Uint => "uint".to_owned(),
+            Self::Double => "double".to_owned(),
+            Self::String => "string".to_owned(),
+            Self::Bytes => "bytes".to_owned(),
+            Self::Duration => "google.protobuf.Duration".to_owned(),
+            Self::Time => "google.protobuf.Timestamp".to_owned(),
+            Self::Type => "type".to_owned(),
+            Self::List(of) => format!("list({})", of.name()),
+            Self::Map(key, value) => format!("map({}, {})", key.name(), value.name()),
+            Self::Object(_) => "object".to_owned(),
+            Self::Optional(of) => format!("optional_type({})", of.name()),
+            Self::Other(name) => (*name).to_owned(),
+        }
+    }
+
+    /// Whether the two can be the same type.
+    fn fits(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Dyn, _) | (_, Self::Dyn) => true,
+            (Self::List(a), Self::List(b)) | (Self::Optional(a), Self::Optional(b)) => a.fits(b),
+            (Self::Map(a, x), Self::Map(b, y)) => a.fits(b) && x.fits(y),
+            (Self::Object(_), Self::Object(_) | Self::Map(..)) => true,
+            (Self::Map(..), Self::Object(_)) => true,
+            (Self::Other(a), Self::Other(b)) => a == b,
+            (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
+        }
+    }
+}
+
+/// The type of an expression.
+pub(super) fn check<'a>(root: &Node, variables: &[Variable<'a>]) -> Checked<'a> {
+    let variables = variables.iter().map(|v| {
+        let own = Ty::of(v.schema);
+        let own = match v.optional {
+            true => Ty::Optional(Box::new(own)),
+            false => own,
+        };
+        (v.name.to_owned(), own)
+    });
+    let mut checker = Checker {
+        variables: variables.collect(),
+    };
+    checker.node(root)
+}
+
+struct Checker<'a> {
+    variables: Vec<(String, Ty<'a>)>,
+}
+
+fn no_overload<'a>(at: usize, function: &str, args: &[Ty<'_>], method: bool) -> Checked<'a> {
+    let names: Vec<String> = args.iter().map(Ty::name).collect();
+    let applied = match (method, names.split_first()) {
+        (true, Some((target, rest))) => format!("{target}.({})", rest.join(", ")),
+        _ => format!("({})", names.join(", ")),
+    };
+    let why = format!("found no matching overload for '{function}' applied to '{applied}'");
+    Err(Issue::new(at, why))
+}
+
+impl<'a> Checker<'a> {
+    fn bool(&mut self, node: &Node, operator: &str) -> Result<(), Issue> {
+        match self.node(node)? {
+            Ty::Bool | Ty::Dyn => Ok(()),
+            other => no_overload(node.at, operator, &[other], false).map(drop),
+        }
+    }
+
+    fn all(&mut self, nodes: &[Node]) -> Result<Vec<Ty<'a>>, Issue> {
+        nodes.iter().map(|node| self.node(node)).collect()
+    }
+
+    fn node(&mut self, node: &Node) -> Checked<'a> {
+        match &node.expr {
+            Expr::Literal(literal) => Ok(match literal {
+                Literal::Null => Ty::Null,
+                Literal::Bool(_) => Ty::Bool,
+                Literal::Int(_) => Ty::Int,
+                Literal::Uint(_) => Ty::Uint,
+                Literal::Double(_) => Ty::Double,
+                Literal::String(_) => Ty::String,
+                Literal::Bytes(_) => Ty::Bytes,
+            }),
+            Expr::Ident(name) => {
+                let found = self.variables.iter().rev().find(|(own, _)| own == name);
+                match found {
+                    Some((_, ty)) => Ok(ty.clone()),
+                    None if functions::type_of_name(name).is_some() => Ok(Ty::Type),
+                    None => {
+                        let why = format!("undeclared reference to '{name}' (in container '')");
+                        Err(Issue::new(node.at, why))
+                    }
+                }
+            }
+            Expr::Select(target, field, optional) => {
+                let target = self.node(target)?;
+                let found = self.field(node.at, target, field)?;
+                Ok(match (optional, found) {
+                    (true, found @ Ty::Optional(_)) | (false, found) => found,
+                    (true, found) => Ty::Optional(Box::new(found)),
+                })
+            }
+            Expr::Has(target, field) => {
+                let target = self.node(target)?;
+                self.field(node.at, target, field)?;
+                Ok(Ty::Bool)
+            }
+            Expr::Index(target, index, optional) => {
+                let (target, index) = (self.node(target)?, self.node(index)?);
+                let found = self.index(node.at, target, &index)?;
+                Ok(match (optional, found) {
+                    (true, found @ Ty::Optional(_)) | (false, found) => found,
+                    (true, found) => Ty::Optional(Box::new(found)),
+                })
+            }
+            Expr::Not(inner) => self.bool(inner, "!_").map(|()| Ty::Bool),
+            Expr::Negate(inner) => match self.node(inner)? {
+                own @ (Ty::Int | Ty::Double | Ty::Duration | Ty::Dyn) => Ok(own),
+                other => no_overload(node.at, "-_", &[other], false),
+            },
+            Expr::Binary(operator, left, right) => {
+                let (left, right) = (self.node(left)?, self.node(right)?);
+                binary(node.at, operator, left, right)
+            }
+            Expr::And(all) | Expr::Or(all) => {
+                let operator = match node.expr {
+                    Expr::And(_) => "_&&_",
+                    _ => "_||_",
+                };
+                all.iter().try_for_each(|n| self.bool(n, operator))?;
+                Ok(Ty::Bool)
+            }
+            Expr::If(all) => {
+                self.bool(&all[0], "_?_:_")?;
+                let (yes, no) = (self.node(&all[1])?, self.node(&all[2])?);
+                match yes.fits(&no) {
+                    true if yes.is_dyn() => Ok(no),
+                    true => Ok(yes),
+                    false => no_overload(node.at, "_?_:_", &[Ty::Bool, yes, no], false),
+                }
+            }
+            Expr::Call(name, args) => {
+                let args = self.all(args)?;
+                function(node.at, name, &args)
+            }
+            Expr::Method(target, name, args) => self.method(node.at, target, name, args),
+            Expr::List(items) => {
+                let mut of: Option<Ty<'a>> = None;
+                for (item, _) in items {
+                    let own = self.node(item)?;
+                    of = Some(match of {
+                        Some(of) if of.fits(&own) => of,
+                        Some(_) => Ty::Dyn,
+                        None => own,
+                    });
+                }
+                Ok(Ty::List(Box::new(of.unwrap_or(Ty::Dyn))))
+            }
+            Expr::Map(items) => {
+                for (key, value, _) in items {
+                    self.node(key)?;
+                    self.node(value)?;
+                }
+                Ok(Ty::Map(Box::new(Ty::Dyn), Box::new(Ty::Dyn)))
+            }
+            Expr::Over(kind, range, vars, body, made) => {
+                self.over(*kind, range, vars, body, made.as_deref())
+            }
+            Expr::Bind(name, value, body) => {
+                let value = self.node(value)?;
+                self.with(vec![(name.clone(), value)], |c| c.node(body))
+            }
+            Expr::OptMap(target, name, body, flat) => {
+                let inner = match self.node(target)? {
+                    Ty::Optional(inner) => *inner,
+                    Ty::Dyn => Ty::Dyn,
+                    other => return no_overload(node.at, "optMap", &[other], true),
+                };
+                let made = self.with(vec![(name.clone(), inner)], |c| c.node(body))?;
+                Ok(if *flat {
+                    made
+                } else {
+                    Ty::Optional(Box::new(made))
+                })
+            }
+        }
+    }
+
+    fn with<T>(&mut self, own: Vec<(String, Ty<'a>)>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.variables.len();
+        self.variables.extend(own);
+        let result = act(self);
+        self.variables.truncate(length);
+        result
+    }
+
+    fn field(&mut self, at: usize, target: Ty<'a>, field: &str) -> Checked<'a> {
+        match target {
+            Ty::Dyn => Ok(Ty::Dyn),
+            Ty::Optional(inner) => Ok(Ty::Optional(Box::new(self.field(at, *inner, field)?))),
+            Ty::Map(_, value) => Ok(*value),
+            Ty::Object(schema) if value::knows(schema, field) => {
+                Ok(Ty::of(schema.child(&value::unescape(field))))
+            }
+            Ty::Object(_) => Err(Issue::new(at, format!("undefined field '{field}'"))),
+            other => {
+                let why = format!("type '{}' does not support field selection", other.name());
+                Err(Issue::new(at, why))
+            }
+        }
+    }
+
+    fn index(&mut self, at: usize, target: Ty<'a>, index: &Ty<'a>) -> Checked<'a> {
+        match target {
+            Ty::Dyn => Ok(Ty::Dyn),
+            Ty::Optional(inner) => Ok(Ty::Optional(Box::new(self.index(at, *inner, index)?))),
+            Ty::List(of) if index.is_dyn() || index.is_number() => Ok(*of),
+            Ty::Map(_, of) => Ok(*of),
+            Ty::Object(_) => Ok(Ty::Dyn),
+            other => no_overload(at, "_[_]", &[other, index.clone()], false),
+        }
+    }
+
+    fn over(
+        &mut self,
+        kind: Comprehension,
+        range: &Node,
+        vars: &[String],
+        body: &Node,
+        made: Option<&Node>,
+    ) -> Checked<'a> {
+        let own = self.node(range)?;
+        let (key, value) = match own {
+            Ty::List(of) => (Ty::Int, *of),
+            Ty::Map(key, value) => (*key, *value),
+            Ty::Object(_) => (Ty::String, Ty::Dyn),
+            Ty::Dyn => (Ty::Dyn, Ty::Dyn),
+            other => {
+                let why = format!(
+                    "expression of type '{}' cannot be range of a comprehension (must be list, map, or dynamic)",
+                    other.name()
+                );
+                return Err(Issue::new(range.at, why));
+            }
+        };
+        let is_map = matches!(self.node(range)?, Ty::Map(..) | Ty::Object(_));
+        let own = match vars {
+            [one] if is_map => vec![(one.clone(), key.clone())],
+            [one] => vec![(one.clone(), value.clone())],
+            [first, second, ..] => {
+                vec![
+                    (first.clone(), key.clone()),
+                    (second.clone(), value.clone()),
+                ]
+            }
+            [] => Vec::new(),
+        };
+        let element = if is_map { key.clone() } else { value };
+        self.with(own, |c| {
+            c.bool(body, "_&&_")?;
+            let made = made.map(|m| c.node(m)).transpose()?;
+            Ok(match kind {
+                Comprehension::All | Comprehension::Exists | Comprehension::ExistsOne => Ty::Bool,
+                Comprehension::Filter => Ty::List(Box::new(element)),
+                Comprehension::Map => Ty::List(Box::new(made.unwrap_or(Ty::Dyn))),
+                Comprehension::TransformMap => {
+                    Ty::Map(Box::new(key), Box::new(made.unwrap_or(Ty::Dyn)))
+                }
+            })
+        })
+    }
+
+    fn method(&mut self, at: usize, target: &Node, name: &str, args: &[Node]) -> Checked<'a> {
+        if let Expr::Ident(space) = &target.expr
+            && functions::is_namespace(space)
+            && !self.variables.iter().any(|(own, _)| own == space)
+        {
+            let args = self.all(args)?;
+            return function(at, &format!("{space}.{name}"), &args);
+        }
+        let target = self.node(target)?;
+        let args = self.all(args)?;
+        method(at, target, name, &args)
+    }
+}
+
+fn binary<'a>(at: usize, operator: &str, left: Ty<'a>, right: Ty<'a>) -> Checked<'a> {
+    let numbers = left.is_number() && right.is_number();
+    let either_dyn = left.is_dyn() || right.is_dyn();
+    let same = left.fits(&right);
+    let list = matches!((&left, &right), (Ty::List(_), Ty::List(_)));
+    let found = match operator {
+        "==" | "!=" => {
+            let null = matches!(left, Ty::Null) || matches!(right, Ty::Null);
+            (same || numbers || null).then_some(Ty::Bool)
+        }
+        "<" | "<=" | ">" | ">=" => {
+            let ordered = !matches!(
+                left,
+                Ty::List(_)
+                    | Ty::Map(..)
+                    | Ty::Object(_)
+                    | Ty::Null
+                    | Ty::Optional(_)
+                    | Ty::Other(_)
+            );
+            ((same && ordered) || numbers || either_dyn).then_some(Ty::Bool)
+        }
+        "in" => match &right {
+            Ty::Dyn => Some(Ty::Bool),
+            Ty::List(of) if of.fits(&left) || (of.is_number() && left.is_number()) => {
+                Some(Ty::Bool)
+            }
+            Ty::Map(key, _) if key.fits(&left) => Some(Ty::Bool),
+            Ty::Object(_) if Ty::String.fits(&left) => Some(Ty::Bool),
+            _ => None,
+        },
+        _ if either_dyn => Some(if left.is_dyn() {
+            right.clone()
+        } else {
+            left.clone()
+        })
+        .map(|other| {
+            if matches!(other, Ty::Time | Ty::Duration) {
+                Ty::Dyn
+            } else {
+                other
+            }
+        }),
+        "+" => match (&left, &right) {
+            (Ty::Time, Ty::Duration) | (Ty::Duration, Ty::Time) => Some(Ty::Time),
+            (Ty::Duration, Ty::Duration) => Some(Ty::Duration),
+            (Ty::String, Ty::String) | (Ty::Bytes, Ty::Bytes) => Some(left.clone()),
+            _ if list && same => Some(left.clone()),
+            _ if numbers && same => Some(left.clone()),
+            _ => None,
+        },
+        "-" => match (&left, &right) {
+            (Ty::Time, Ty::Time) | (Ty::Duration, Ty::Duration) => Some(Ty::Duration),
+            (Ty::Time, Ty::Duration) => Some(Ty::Time),
+            _ if numbers && same => Some(left.clone()),
+            _ => None,
+        },
+        "%" if matches!(left, Ty::Double) => None,
+        _ => (numbers && same).then(|| left.clone()),
+    };
+    match found {
+        Some(found) => Ok(found),
+        None => {
+            let shown = match operator {
+                "in" => "@in".to_owned(),
+                operator => format!("_{operator}_"),
+            };
+            no_overload(at, &shown, &[left, right], false)
+        }
+    }
+}
+
+fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
+    let is = |i: usize, wanted: &[Ty<'_>]| {
+        args.get(i)
+            .is_some_and(|own| wanted.is_empty() || wanted.iter().any(|w| w.fits(own)))
+    };
+    let one = |wanted: &[Ty<'_>]| args.len() == 1 && is(0, wanted);
+    let first = || args.first().cloned().unwrap_or(Ty::Dyn);
+    let string = || one(&[Ty::String]);
+    let sized = || {
+        matches!(
+            first(),
+            Ty::Dyn | Ty::String | Ty::Bytes | Ty::List(_) | Ty::Map(..) | Ty::Object(_)
+        )
+    };
+    let known = match name {
+        "size" => (args.len() == 1 && sized()).then_some(Ty::Int),
+        "type" => one(&[]).then_some(Ty::Type),
+        "dyn" => one(&[]).then_some(Ty::Dyn),
+        "int" => one(&[]).then_some(Ty::Int),
+        "uint" => one(&[]).then_some(Ty::Uint),
+        "double" => one(&[]).then_some(Ty::Double),
+        "bool" => one(&[Ty::Bool, Ty::String]).then_some(Ty::Bool),
+        "string" => one(&[]).then_some(Ty::String),
+        "bytes" => one(&[Ty::String, Ty::Bytes]).then_some(Ty::Bytes),
+        "duration" => one(&[Ty::String, Ty::Duration]).then_some(Ty::Duration),
+        "timestamp" => one(&[Ty::String, Ty::Time, Ty::Int]).then_some(Ty::Time),
+        "optional.none" => args.is_empty().then(|| Ty::Optional(Box::new(Ty::Dyn))),
+        "optional.of" | "optional.ofNonZeroValue" => {
+            one(&[]).then(|| Ty::Optional(Box::new(first())))
+        }
+        "quantity" => string().then_some(Ty::Other("kubernetes.Quantity")),
+        "isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical" => {
+            string().then_some(Ty::Bool)
+        }
+        "ip" => string().then_some(Ty::Other("net.IP")),
+        "cidr" => string().then_some(Ty::Other("net.CIDR")),
+        "url" => string().then_some(Ty::Other("kubernetes.URL")),
+        "base64.encode" => one(&[Ty::Bytes]).then_some(Ty::String),
+        "base64.decode" => string().then_some(Ty::Bytes),
+        "math.greatest" | "math.least" => (!args.is_empty()).then_some(Ty::Dyn),
+        "math.abs" => one(&[Ty::Int, Ty::Double]).then(first),
+        "math.ceil" | "math.floor" | "math.round" => one(&[Ty::Double]).then_some(Ty::Double),
+        "sets.contains" | "sets.intersects" | "sets.equivalent" => {
+            let lists = args.iter().all(|a| matches!(a, Ty::List(_) | Ty::Dyn));
+            (args.len() == 2 && lists).then_some(Ty::Bool)
+        }
+        "lists.range" => one(&[Ty::Int]).then(|| Ty::List(Box::new(Ty::Int))),
+        "strings.quote" => string().then_some(Ty::String),
+        _ => {
+            let why = format!("undeclared reference to '{name}' (in container '')");
+            return Err(Issue::new(at, why));
+        }
+    };
+    match known {
+        Some(known) => Ok(known),
+        None => no_overload(at, name, args, false),
+    }
+}
+
+const STRING_METHODS: &str = "startsWith endsWith contains matches find findAll charAt indexOf lastIndexOf lowerAscii \
+    upperAscii trim reverse replace split substring format size";
+const LIST_METHODS: &str = "isSorted sum min max indexOf lastIndexOf join distinct reverse sort flatten slice first last size";
+const TIME_METHODS: &str = "getFullYear getMonth getDate getDayOfMonth getDayOfYear getDayOfWeek getHours getMinutes \
+    getSeconds getMilliseconds";
+const OTHER_METHODS: &str = "hasValue value or orValue compareTo isLessThan isGreaterThan isInteger family isUnspecified \
+    isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast ip masked prefixLength containsIP containsCIDR getScheme \
+    getHost getHostname getPort getEscapedPath getQuery";
+
+fn is_one_of(name: &str, all: &str) -> bool {
+    all.split_whitespace().any(|own| own == name)
+}
+
+fn method<'a>(at: usize, target: Ty<'a>, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
+    let everything = [STRING_METHODS, LIST_METHODS, TIME_METHODS, OTHER_METHODS];
+    if !everything.iter().any(|all| is_one_of(name, all)) {
+        let why = format!("undeclared reference to '{name}' (in container '')");
+        return Err(Issue::new(at, why));
+    }
+    let texts = || args.iter().all(|a| matches!(a, Ty::String | Ty::Dyn));
+    let found = match &target {
+        Ty::Dyn => Some(Ty::Dyn),
+        Ty::String if is_one_of(name, STRING_METHODS) => match name {
+            "startsWith" | "endsWith" | "contains" | "matches" => {
+                (args.len() == 1 && texts()).then_some(Ty::Bool)
+            }
+            "indexOf" | "lastIndexOf" | "size" => Some(Ty::Int),
+            "split" | "findAll" => Some(Ty::List(Box::new(Ty::String))),
+            _ => Some(Ty::String),
+        },
+        Ty::List(of) if is_one_of(name, LIST_METHODS) => match name {
+            "isSorted" => Some(Ty::Bool),
+            "indexOf" | "lastIndexOf" | "size" => Some(Ty::Int),
+            "join" => (of.fits(&Ty::String) && texts()).then_some(Ty::String),
+            "sum" | "min" | "max" => Some((**of).clone()),
+            "first" | "last" => Some(Ty::Optional(of.clone())),
+            "flatten" => Some(Ty::List(Box::new(Ty::Dyn))),
+            _ => Some(Ty::List(of.clone())),
+        },
+        Ty::Bytes | Ty::Map(..) | Ty::Object(_) if name == "size" => Some(Ty::Int),
+        Ty::Time if is_one_of(name, TIME_METHODS) => Some(Ty::Int),
+        Ty::Duration
+            if matches!(
+                name,
+                "getHours" | "getMinutes" | "getSeconds" | "getMilliseconds"
+            ) =>
+        {
+            Some(Ty::Int)
+        }
+        Ty::Optional(of) => match name {
+            "hasValue" => Some(Ty::Bool),
+            "value" | "orValue" => Some((**of).clone()),
+            "or" => Some(target.clone()),
+            _ => None,
+        },
+        Ty::Other("kubernetes.Quantity") => match name {
+            "isLessThan" | "isGreaterThan" | "isInteger" => Some(Ty::Bool),
+            "compareTo" => Some(Ty::Int),
+            _ => None,
+        },
+        Ty::Other("net.IP") => match name {
+            "family" => Some(Ty::Int),
+            name if name.starts_with("is") => Some(Ty::Bool),
+            _ => None,
+        },
+        Ty::Other("net.CIDR") => match name {
+            "containsIP" | "containsCIDR" => Some(Ty::Bool),
+            "ip" => Some(Ty::Other("net.IP")),
+            "masked" => Some(Ty::Other("net.CIDR")),
+            "prefixLength" => Some(Ty::Int),
+            _ => None,
+        },
+        Ty::Other("kubernetes.URL") => match name {
+            "getQuery" => Some(Ty::Map(
+                Box::new(Ty::String),
+                Box::new(Ty::List(Box::new(Ty::String))),
+            )),
+            name if name.starts_with("get") => Some(Ty::String),
+            _ => None,
+        },
+        _ => None,
+    };
+    match found {
+        Some(found) => Ok(found),
+        None => {
+            let all: Vec<Ty<'a>> = std::iter::once(target)
+                .chain(args.iter().cloned())
+                .collect();
+            no_overload(at, name, &all, true)
+        }
+    }
+}
