@@ -147,6 +147,16 @@ impl Cluster {
         run(self.kubectl_command(minor, arguments), input)
     }
 
+    /// `helm ARGUMENTS`, on this cluster.
+    #[track_caller]
+    pub fn helm(&self, arguments: &[&str]) -> Output {
+        let mut command = self.prepare(&tool("helm"));
+        command
+            .args(["--kube-context", &format!("oxikube-{}", self.name)])
+            .args(arguments);
+        run(command, "")
+    }
+
     /// Runs a script with one of the clients that `cargo xtask test` installs (`python3`, `node`), on this cluster.
     #[track_caller]
     pub fn script(&self, program: &str, script: &str, arguments: &[&str]) -> Output {
@@ -228,6 +238,22 @@ impl Namespace {
     pub fn input(&self, arguments: &[&str], input: &str) -> Output {
         let all = [&["--namespace", &self.name], arguments].concat();
         self.cluster.kubectl(self.minor, &all, input)
+    }
+
+    /// The same, with these variables in the environment.
+    #[track_caller]
+    pub fn with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+        let all = [&["--namespace", &self.name], arguments].concat();
+        let mut command = self.cluster.kubectl_command(self.minor, &all);
+        command.envs(variables.iter().copied());
+        run(command, input)
+    }
+
+    /// `helm --namespace NAME ARGUMENTS`.
+    #[track_caller]
+    pub fn helm(&self, arguments: &[&str]) -> Output {
+        let all = [&["--namespace", &self.name], arguments].concat();
+        self.cluster.helm(&all)
     }
 
     /// `kubectl` that goes on until the value is dropped.

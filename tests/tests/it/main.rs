@@ -3,8 +3,10 @@
 mod clients;
 mod commands;
 mod components;
+mod customresources;
 mod deployments;
 mod guestbook;
+mod helm;
 mod in_action;
 mod lifecycle;
 mod lost_nodes;

@@ -29,6 +29,13 @@ pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<Schema> {
     get(&definition_name(group, version, kind))
 }
 
+/// The schema of metadata: no root of its own, it comes with any kind.
+pub fn object_meta() -> Option<Schema> {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    registry().get("io.k8s.api.core.v1.ConfigMap")?;
+    get(META)
+}
+
 /// The name of a kind's definition: `io.k8s.api.` and the first part of the group for most.
 pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
     let package = match group {

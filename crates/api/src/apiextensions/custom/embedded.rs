@@ -11,8 +11,6 @@ use serde_json::{Map, Value};
 
 use crate::meta;
 
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-
 /// What was wrong with metadata: fields that it does not have (they are removed), and the first of a wrong type.
 #[derive(Default)]
 pub(super) struct Found {
@@ -64,7 +62,7 @@ impl Found {
             return;
         }
         without_nulls(metadata);
-        let of_meta = crate::schema::get(OBJECT_META);
+        let of_meta = crate::schema::object_meta();
         let of_meta = of_meta.as_ref().unwrap_or(Schema::any());
         let report = validate_fields(metadata, of_meta, &[]);
         let prefix = match path {

@@ -257,6 +257,17 @@ impl AnyKind for Custom {
         let why = "create not allowed while custom resource definition is terminating";
         self.definition.terminating.then_some(why)
     }
+    fn unserved(&self) -> Option<String> {
+        if !self.definition.by_webhook || self.is_storage() {
+            return None;
+        }
+        let names = self.names();
+        Some(format!(
+            "conversion webhook for {}, Kind={} failed: this server does not call conversion webhooks",
+            names.api_version(),
+            names.kind
+        ))
+    }
     fn deprecation(&self) -> Option<String> {
         let own = self.version().deprecation.as_ref()?;
         let names = self.names();

@@ -99,6 +99,8 @@ impl Version {
         let made = self.merge.get_or_init(|| {
             let mut json = self.schema_json();
             add_meta(&mut json, true);
+            // What the schema refers to must be there.
+            crate::schema::object_meta();
             Box::new(crate::schema::registry().read(name, &json))
         });
         (**made).clone()
