@@ -8,6 +8,7 @@ pub mod admission;
 pub mod attributes;
 pub mod authorizer;
 pub mod bootstrap;
+pub mod eviction;
 pub mod node;
 pub mod pod_references;
 pub mod quote;

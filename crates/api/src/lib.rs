@@ -25,6 +25,7 @@ pub mod networking;
 pub mod node;
 mod nulls;
 pub mod policy;
+pub mod quota;
 pub mod rbac;
 mod registry;
 pub mod scheduling;

@@ -63,7 +63,13 @@ impl<'a> Operation<'a> {
         Self { kind, ..self }
     }
 
-    fn with<T>(
+    /// The request.
+    pub(crate) fn call(&self) -> &'a Call {
+        self.call
+    }
+
+    /// Acts with the write as admission sees it.
+    pub(crate) fn with<T>(
         &self,
         object: &Object,
         old: Option<&Object>,

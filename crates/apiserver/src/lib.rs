@@ -15,6 +15,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod call;
+mod charge;
 mod connect;
 mod custom;
 mod decode;

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod cel;
 pub mod certificate;
 pub mod codec;
+pub mod conditions;
 pub mod duration;
 pub mod field;
 pub mod fields;

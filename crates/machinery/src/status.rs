@@ -195,6 +195,15 @@ impl ApiError {
         }
     }
 
+    /// With one more cause, which is about no field.
+    #[must_use]
+    pub fn caused_by(mut self, reason: &str, message: impl Into<String>) -> Self {
+        let details = self.details.get_or_insert_default();
+        let cause = (reason.to_owned(), message.into(), String::new());
+        details.causes.push(cause);
+        self
+    }
+
     /// 500: a fault of the server.
     pub fn internal(why: impl std::fmt::Display) -> Self {
         Self::new(
@@ -243,9 +252,13 @@ impl Details {
             out.insert(key.into(), text.as_str().into());
         }
         if !self.causes.is_empty() {
-            let causes = self.causes.iter();
-            let causes = causes.map(|(r, m, f)| json!({"reason": r, "message": m, "field": f}));
-            out.insert("causes".into(), causes.collect());
+            let cause = |(reason, message, field): &(String, String, String)| {
+                let texts = [("reason", reason), ("message", message), ("field", field)];
+                let given = texts.into_iter().filter(|(_, text)| !text.is_empty());
+                let map = given.map(|(key, text)| (key.to_owned(), text.as_str().into()));
+                Value::Object(map.collect())
+            };
+            out.insert("causes".into(), self.causes.iter().map(cause).collect());
         }
         if self.retry_after_seconds > 0 {
             out.insert("retryAfterSeconds".into(), self.retry_after_seconds.into());

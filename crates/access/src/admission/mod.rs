@@ -5,11 +5,15 @@
 //! Behaviour: `plugin/pkg/admission`, order: `pkg/kubeapiserver/options/plugins.go`.
 
 mod certificates;
+mod default_ingress_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod request;
+pub mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod storage;
 mod taint_nodes_by_condition;
@@ -39,6 +43,11 @@ pub static PLUGINS: &[Plugin] = &[
         name: "NamespaceLifecycle",
         admit: Some(namespace_lifecycle::admit),
         validate: None,
+    },
+    Plugin {
+        name: "LimitRanger",
+        admit: Some(limit_ranger::admit),
+        validate: Some(limit_ranger::validate),
     },
     Plugin {
         name: "ServiceAccount",
@@ -81,6 +90,11 @@ pub static PLUGINS: &[Plugin] = &[
         validate: Some(storage::resize),
     },
     Plugin {
+        name: "RuntimeClass",
+        admit: Some(runtime_class::admit),
+        validate: Some(runtime_class::validate),
+    },
+    Plugin {
         name: "CertificateApproval",
         admit: None,
         validate: Some(certificates::approval),
@@ -94,6 +108,11 @@ pub static PLUGINS: &[Plugin] = &[
         name: "CertificateSubjectRestriction",
         admit: None,
         validate: Some(certificates::subject),
+    },
+    Plugin {
+        name: "DefaultIngressClass",
+        admit: Some(default_ingress_class::admit),
+        validate: None,
     },
 ];
 

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::{Awaited, Operation, Request, admit, awaits, validate};
 use crate::{Lookup, Union, User};
 
+mod limits;
+
 /// A small cluster: `resource/namespace/name` -> object.
 struct Cluster(BTreeMap<String, Arc<Object>>);
 
@@ -20,8 +22,12 @@ impl Lookup for Cluster {
             .cloned()
     }
 
-    fn list(&self, _: &str, resource: &str, _: &str) -> Vec<Arc<Object>> {
-        let of = |key: &str| key.split('/').next() == Some(resource);
+    fn list(&self, _: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let of = |key: &str| {
+            let mut parts = key.split('/');
+            let fits = parts.next() == Some(resource);
+            fits && (namespace.is_empty() || parts.next() == Some(namespace))
+        };
         self.0
             .iter()
             .filter(|(key, _)| of(key))
@@ -56,6 +62,37 @@ fn cluster() -> Cluster {
             "serviceaccounts/ns/quiet",
             json!({"metadata": {"name": "quiet"},
             "automountServiceAccountToken": false}),
+        ),
+        (
+            "serviceaccounts/limited/default",
+            json!({"metadata": {"name": "default"}, "automountServiceAccountToken": false}),
+        ),
+        (
+            "namespaces//limited",
+            json!({"status": {"phase": "Active"}}),
+        ),
+        (
+            "limitranges/limited/bounds",
+            json!({"metadata": {"name": "bounds"}, "spec": {"limits": [
+                {"type": "Container", "min": {"cpu": "100m"}, "max": {"memory": "1Gi"},
+                 "default": {"cpu": "500m", "memory": "512Mi"}, "defaultRequest": {"cpu": "200m"}, "maxLimitRequestRatio": {"cpu": "4"}},
+                {"type": "Pod", "max": {"cpu": "2"}},
+                {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}]}}),
+        ),
+        (
+            "runtimeclasses//boxed",
+            json!({"metadata": {"name": "boxed"}, "handler": "boxed", "overhead": {"podFixed": {"cpu": "250m"}},
+                "scheduling": {"nodeSelector": {"box": "yes"}, "tolerations": [{"key": "box", "operator": "Exists"}]}}),
+        ),
+        (
+            "ingressclasses//old",
+            json!({"metadata": {"name": "old", "creationTimestamp": "2025-01-01T00:00:00Z",
+                "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
+        ),
+        (
+            "ingressclasses//new",
+            json!({"metadata": {"name": "new", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}}),
         ),
         (
             "priorityclasses//high",

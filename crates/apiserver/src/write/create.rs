@@ -14,6 +14,7 @@ use crate::admit::{self, Operation};
 use crate::allocate;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
+use crate::charge;
 use crate::decode;
 use crate::resource::Resource;
 
@@ -99,10 +100,13 @@ async fn try_once(
     admit::validate(&operation, &object, None)?;
     let storage = resource.storage("create")?;
     let key = resource.key(object.namespace(), object.name())?;
+    // Nobody pays for what cannot be made.
+    let first_look = options.dry_run || charge::concerns(&operation, &object);
+    if first_look && storage.cache.get(&key).is_some() {
+        return Err(already_exists(resource, object.name()));
+    }
+    charge::charge(&operation, &object, None, options.dry_run).await?;
     if options.dry_run {
-        if storage.cache.get(&key).is_some() {
-            return Err(already_exists(resource, object.name()));
-        }
         return Ok(Written {
             object,
             created: true,

@@ -17,6 +17,7 @@ use crate::allocate;
 use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
 use crate::call::Call;
+use crate::charge;
 use crate::decode;
 use crate::read::get::fetch;
 use crate::resource::{Resource, Storage};
@@ -179,6 +180,11 @@ impl Attempt<'_> {
         }
         if is_same(&new, &old) {
             return Ok(old);
+        }
+        if self.part.is_some() {
+            let operation = Operation::update(call, resource);
+            let paid = charge::charge(&operation, &new, Some(&old), self.options.dry_run).await;
+            paid.map_err(CommitError::Failed)?;
         }
         if self.options.dry_run {
             return Ok(new);
