@@ -16,12 +16,12 @@ use controllers::certificates::cleaning::CsrCleaner;
 use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, endpoint,
+    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, disruption, endpoint,
     endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
     loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
-    pvcprotection, pvprotection, replicaset, replicationcontroller, rootcacertpublisher,
-    serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttl, ttlafterfinished,
-    vacprotection,
+    pvcprotection, pvprotection, replicaset, replicationcontroller, resourcequota,
+    rootcacertpublisher, serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttl,
+    ttlafterfinished, vacprotection,
 };
 use driver::Driver;
 use kube::Client;
@@ -129,6 +129,9 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(podgc::PodGarbageCollector {
         terminated_pods: podgc::TERMINATED_PODS,
     });
+    set.add(disruption::DisruptionController);
+    set.add(disruption::StaleDisruptions);
+    set.add(resourcequota::ResourceQuotaController);
     set.add(nodelifecycle::NodeLifecycleController {
         options: config.node_lifecycle,
     });
