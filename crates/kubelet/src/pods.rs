@@ -322,7 +322,8 @@ impl Pods {
             let pods = self.context.pods.lock();
             let live = pods.values().filter(|m| {
                 let phase = m.known().status.phase.clone();
-                !matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
+                // What is gone from the API has made room, although its containers may take a moment to end.
+                !m.is_removed() && !matches!(phase.as_deref(), Some("Succeeded" | "Failed"))
             });
             live.map(|m| m.pod())
                 .filter(|p| !parts::is_terminal(p))

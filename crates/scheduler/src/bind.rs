@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use scheduling::PodInfo;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::claims::{Claims, Unbound};
 use crate::cluster::{Outcome, Step};
@@ -36,20 +36,25 @@ impl Binder {
                     Err(Unbound::PodGone) => Outcome::Done(step.pod.key),
                     Err(Unbound::Failed(why)) => {
                         tracing::warn!(pod = %step.pod.key.name, why, "the pod's claims are not bound");
-                        self.tell(&step.pod, "SchedulerError", &why).await;
+                        self.tell(&step.pod, "SchedulerError", &why, None).await;
                         Outcome::Failed(Box::new(step.pod))
                     }
                 }
             }
             Err(why) => {
-                self.tell(&step.pod, "Unschedulable", &why.to_string())
+                let node = step.preemption.as_ref().map(|p| p.node.as_str());
+                if let Some(preemption) = &step.preemption {
+                    self.make_room(&step.pod, preemption, &step.disappointed)
+                        .await;
+                }
+                self.tell(&step.pod, "Unschedulable", &why.to_string(), node)
                     .await;
                 Outcome::Done(step.pod.key)
             }
         }
     }
 
-    fn pods(&self, pod: &PodInfo) -> Api<Pod> {
+    pub(crate) fn pods(&self, pod: &PodInfo) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.key.namespace)
     }
 
@@ -86,33 +91,39 @@ impl Binder {
             Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done(pod.key),
             Err(error) => {
                 tracing::warn!(pod = %pod.key.name, %error, "binding failed");
-                self.tell(&pod, "SchedulerError", &error.to_string()).await;
+                self.tell(&pod, "SchedulerError", &error.to_string(), None)
+                    .await;
                 Outcome::Failed(Box::new(pod))
             }
         }
     }
 
-    /// Writes the pod's `PodScheduled` condition and the event.
-    async fn tell(&self, pod: &PodInfo, reason: &str, message: &str) {
+    /// Writes the pod's `PodScheduled` condition, the node that it is promised, and the event.
+    async fn tell(&self, pod: &PodInfo, reason: &str, message: &str, promised: Option<&str>) {
         let (kind, action) = (EventType::Warning, "Scheduling");
         self.record(pod, kind, "FailedScheduling", action, message.to_owned());
-        let patch = json!({
-            "metadata": {"uid": pod.uid},
-            "status": {"conditions": [{
-                "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
-            }]},
-        });
-        let parameters = PatchParams::default();
-        let patched = self
-            .pods(pod)
-            .patch_status(&pod.key.name, &parameters, &Patch::Strategic(patch))
-            .await;
-        if let Err(error) = patched {
+        let mut status = json!({"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+        }]});
+        if let Some(node) = promised {
+            status["nominatedNodeName"] = node.into();
+        }
+        if let Err(error) = self.write_status(pod, status).await {
             tracing::debug!(pod = %pod.key.name, %error, "the pod's condition was not written");
         }
     }
 
-    fn record(
+    /// Patches the status of a pod, if it still is the same.
+    pub(crate) async fn write_status(&self, pod: &PodInfo, status: Value) -> kube::Result<Pod> {
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
+        let parameters = PatchParams::default();
+        let patch = Patch::Strategic(patch);
+        self.pods(pod)
+            .patch_status(&pod.key.name, &parameters, &patch)
+            .await
+    }
+
+    pub(crate) fn record(
         &self,
         pod: &PodInfo,
         event_type: EventType,

@@ -7,20 +7,24 @@ use client::watch::Change;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
 use scheduling::{
-    PodInfo, PodKey, Queue, Snapshot, Storage, Unschedulable, VolumePlan, Wake, key_of, schedule,
-    volume_plan,
+    Group, PodInfo, PodKey, Preemption, Queue, Snapshot, Storage, Unschedulable, VolumePlan, Wake,
+    key_of, preempt, schedule, volume_plan,
 };
 
 use crate::Seen;
 
 /// How many kinds are watched.
-const KINDS: usize = 7;
+const KINDS: usize = 12;
 
 /// A decision to be carried out.
 pub(crate) struct Step {
     pub(crate) pod: PodInfo,
     /// The node, and what must happen to the pod's claims before it is bound there.
     pub(crate) decision: Result<(String, VolumePlan), Unschedulable>,
+    /// Who makes room for the pod.
+    pub(crate) preemption: Option<Preemption>,
+    /// Pods of lower priority to which the same node was promised.
+    pub(crate) disappointed: Vec<PodInfo>,
 }
 
 /// How that went.
@@ -68,18 +72,59 @@ impl Cluster {
         let pod = self.queue.pop(now)?;
         self.turn = self.turn.wrapping_add(1);
         let decision = schedule(&self.snapshot, &pod, self.turn);
-        let decision = decision.map(|node| {
-            let volumes = volume_plan(&self.snapshot, &pod, &node);
-            self.snapshot.storage.promise(&pod.key, &node, &volumes);
-            let placed = pod.clone().on(&node);
-            self.assumed.insert(pod.key.clone(), pod.uid.clone());
-            self.snapshot.set_pod(placed);
-            (node, volumes)
-        });
-        if let Err(why) = &decision {
-            self.queue.unschedulable(&pod.key, why.plugins.clone(), now);
+        match decision {
+            Ok(node) => {
+                let volumes = volume_plan(&self.snapshot, &pod, &node);
+                self.snapshot.storage.promise(&pod.key, &node, &volumes);
+                let placed = pod.clone().on(&node);
+                self.assumed.insert(pod.key.clone(), pod.uid.clone());
+                self.snapshot.unpromise(&pod.key);
+                self.snapshot.set_pod(placed);
+                Some(Step {
+                    pod,
+                    decision: Ok((node, volumes)),
+                    preemption: None,
+                    disappointed: Vec::new(),
+                })
+            }
+            Err(why) => Some(self.make_room(pod, why, now)),
         }
-        Some(Step { pod, decision })
+    }
+
+    /// Nobody takes the pod: perhaps others go for it. What is promised to it counts from now on.
+    fn make_room(&mut self, pod: PodInfo, mut why: Unschedulable, now: Timestamp) -> Step {
+        let plugins = why.plugins.clone();
+        let mut preemption = None;
+        let mut disappointed = Vec::new();
+        if why.nodes > 0 {
+            match preempt(&self.snapshot, &pod, &why, self.turn) {
+                Err(text) => why.preemption = text,
+                Ok(found) => {
+                    why.preemption = format!(
+                        "found a potential placement for pod on node {}, preempting {} victims",
+                        found.node,
+                        found.victims.len()
+                    );
+                    let promised = self.snapshot.promised(&found.node);
+                    let lower = promised.filter(|other| other.priority < pod.priority);
+                    disappointed = lower.cloned().collect();
+                    for other in &disappointed {
+                        self.snapshot.unpromise(&other.key);
+                    }
+                    let mut promised = pod.clone();
+                    promised.promised = Some(found.node.clone());
+                    self.snapshot.promise(promised);
+                    preemption = Some(found);
+                }
+            }
+        }
+        self.queue.unschedulable(&pod.key, plugins, now);
+        Step {
+            pod,
+            decision: Err(why),
+            preemption,
+            disappointed,
+        }
     }
 
     pub(crate) fn finish(&mut self, outcome: Outcome, now: Timestamp) {
@@ -120,6 +165,26 @@ impl Cluster {
                 });
                 self.storage_changed(changed, now);
             }
+            Seen::Budget(change) => match change {
+                Change::Synced => self.synced[7] = true,
+                Change::Applied { new, .. } => self.snapshot.set_budget(&new),
+                Change::Deleted(old) => self.snapshot.remove_budget(&old),
+            },
+            Seen::Service(change) => self.see_group(8, change),
+            Seen::ReplicationController(change) => self.see_group(9, change),
+            Seen::ReplicaSet(change) => self.see_group(10, change),
+            Seen::StatefulSet(change) => self.see_group(11, change),
+        }
+    }
+
+    fn see_group<K>(&mut self, place: usize, change: Change<K>)
+    where
+        for<'a> Group<'a>: From<&'a K>,
+    {
+        match change {
+            Change::Synced => self.synced[place] = true,
+            Change::Applied { new, .. } => self.snapshot.set_group(&(&*new).into(), false),
+            Change::Deleted(old) => self.snapshot.set_group(&(&*old).into(), true),
         }
     }
 
@@ -138,6 +203,7 @@ impl Cluster {
         }
         if bound {
             self.queue.delete(&pod.key);
+            self.snapshot.unpromise(&pod.key);
             let known = self.assumed.remove(&pod.key).is_some()
                 || self.snapshot.place_of(&pod.key).is_some();
             self.snapshot.set_pod(pod);
@@ -151,14 +217,17 @@ impl Cluster {
             return;
         }
         if pod.scheduler == self.scheduler && !pod.terminating {
+            self.snapshot.promise(pod.clone());
             self.queue.set(pod);
         } else {
+            self.snapshot.unpromise(&pod.key);
             self.queue.delete(&pod.key);
         }
     }
 
     fn pod_left(&mut self, key: &PodKey, now: Timestamp) {
         self.queue.delete(key);
+        self.snapshot.unpromise(key);
         self.assumed.remove(key);
         if self.snapshot.remove_pod(key) {
             self.queue.wake(Wake::PodLeft, now);

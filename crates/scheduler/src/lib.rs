@@ -1,4 +1,5 @@
-//! Runs the scheduler: watches pods, nodes, name-spaces and storage, asks `scheduling` for decisions, binds pods.
+//! Runs the scheduler: watches pods, nodes, storage and what says how pods belong together, asks `scheduling` for
+//! decisions, binds pods, and lets others make room.
 //!
 //! One task owns the picture of the cluster and the queue, so decisions never race; bindings travel in tasks of their own,
 //! at most [`BINDINGS`] at a time, with the pod assumed on its node meanwhile. Nothing polls: the task sleeps until a watch,
@@ -8,6 +9,7 @@
 mod bind;
 mod claims;
 mod cluster;
+mod preempt;
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -17,7 +19,11 @@ use client::watch::{Change, Reader, store};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -46,6 +52,11 @@ pub async fn run_as(client: Client, name: &str) {
     let (_, volumes) = watched::<PersistentVolume>(&client);
     let (_, classes) = watched::<StorageClass>(&client);
     let (_, csi_nodes) = watched::<CSINode>(&client);
+    let (_, budgets) = watched::<PodDisruptionBudget>(&client);
+    let (_, services) = watched::<Service>(&client);
+    let (_, rcs) = watched::<ReplicationController>(&client);
+    let (_, sets) = watched::<ReplicaSet>(&client);
+    let (_, stateful) = watched::<StatefulSet>(&client);
     let seen = futures::stream::select_all([
         pods.map(Seen::Pod).boxed(),
         nodes.map(Seen::Node).boxed(),
@@ -54,6 +65,11 @@ pub async fn run_as(client: Client, name: &str) {
         volumes.map(Seen::Volume).boxed(),
         classes.map(Seen::Class).boxed(),
         csi_nodes.map(Seen::CsiNode).boxed(),
+        budgets.map(Seen::Budget).boxed(),
+        services.map(Seen::Service).boxed(),
+        rcs.map(Seen::ReplicationController).boxed(),
+        sets.map(Seen::ReplicaSet).boxed(),
+        stateful.map(Seen::StatefulSet).boxed(),
     ]);
     let (moved, changed) = watch::channel(0_u64);
     let claims = Claims {
@@ -114,6 +130,11 @@ enum Seen {
     Volume(Change<PersistentVolume>),
     Class(Change<StorageClass>),
     CsiNode(Change<CSINode>),
+    Budget(Change<PodDisruptionBudget>),
+    Service(Change<Service>),
+    ReplicationController(Change<ReplicationController>),
+    ReplicaSet(Change<ReplicaSet>),
+    StatefulSet(Change<StatefulSet>),
 }
 
 async fn sleep_until(due: Option<Timestamp>) {

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Affinity, Pod, Toleration, Volume};
+use k8s_openapi::api::core::v1::{Affinity, Pod, Toleration, TopologySpreadConstraint, Volume};
 
+use crate::groups::Owner;
 use crate::plugins::is_disk;
 use crate::resources::{Resources, pod_requests};
 
 /// The scheduler of pods that name none.
 pub const UNNAMED_SCHEDULER: &str = "default-scheduler";
+
+/// Why a pod is disrupted that makes room for another.
+pub const PREEMPTION: &str = "PreemptionByScheduler";
 
 /// Name-space and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +54,18 @@ pub struct PodInfo {
     pub requests: Resources,
     /// The same with something for containers that ask for nothing.
     pub nonzero_requests: Resources,
+    /// When its kubelet took it on.
+    pub started: Option<Timestamp>,
+    /// The node that it gets once other pods have left it.
+    pub promised: Option<String>,
+    /// It is leaving because it had to make room.
+    pub preempted: bool,
+    /// It does not push others aside.
+    pub never_preempts: bool,
+    /// The version of what is wanted of it.
+    pub generation: Option<i64>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) spread: Vec<TopologySpreadConstraint>,
     pub(crate) host_ports: Vec<HostPort>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) affinity: Affinity,
@@ -78,6 +94,7 @@ impl PodInfo {
             .as_ref()
             .and_then(|s| s.phase.as_deref())
             .unwrap_or("");
+        let status = pod.status.as_ref();
         let gates = spec.scheduling_gates.iter().flatten();
         Self {
             key: PodKey {
@@ -98,6 +115,15 @@ impl PodInfo {
             gates: gates.map(|gate| gate.name.clone()).collect(),
             requests: pod_requests(&spec, false),
             nonzero_requests: pod_requests(&spec, true),
+            started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
+            promised: status
+                .and_then(|s| s.nominated_node_name.clone())
+                .filter(|name| !name.is_empty()),
+            preempted: is_preempted(pod),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            generation: meta.generation,
+            owner: owner(pod),
+            spread: spec.topology_spread_constraints.clone().unwrap_or_default(),
             host_ports: host_ports(&spec),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             affinity: spec.affinity.clone().unwrap_or_default(),
@@ -114,6 +140,28 @@ impl PodInfo {
                 .collect(),
         }
     }
+}
+
+fn is_preempted(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|s| s.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    pod.metadata.deletion_timestamp.is_some()
+        && conditions.any(|c| {
+            c.type_ == "DisruptionTarget"
+                && c.status == "True"
+                && c.reason.as_deref() == Some(PREEMPTION)
+        })
+}
+
+fn owner(pod: &Pod) -> Option<Owner> {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(Owner {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+    })
 }
 
 fn host_ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<HostPort> {

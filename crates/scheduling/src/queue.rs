@@ -40,6 +40,7 @@ impl Wake {
                 "NodeResourcesFit"
                     | "NodePorts"
                     | "InterPodAffinity"
+                    | "PodTopologySpread"
                     | "VolumeRestrictions"
                     | "NodeVolumeLimits"
             ),
@@ -47,7 +48,7 @@ impl Wake {
                 plugin,
                 "VolumeBinding" | "VolumeRestrictions" | "VolumeZone" | "NodeVolumeLimits"
             ),
-            Self::PodBound => plugin == "InterPodAffinity",
+            Self::PodBound => matches!(plugin, "InterPodAffinity" | "PodTopologySpread"),
         }
     }
 }

@@ -4,10 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::node::NodeInfo;
-use crate::plugins::{FILTERS, MAX_SCORE, SCORES, volume_binding};
+use crate::plugins::{Check, FILTERS, Filter, MAX_SCORE, SCORES, volume_binding};
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use crate::storage::VolumePlan;
+
+/// Why one node does not take the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The plug-in that said no.
+    pub plugin: &'static str,
+    /// All its reasons.
+    pub reasons: Vec<String>,
+    /// It may say yes when pods leave the node.
+    pub gives_way: bool,
+}
 
 /// No node takes the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +31,10 @@ pub struct Unschedulable {
     pub plugins: BTreeSet<&'static str>,
     /// What holds for all nodes alike; they were not looked at then.
     pub everywhere: Option<String>,
+    /// What each node said.
+    pub by_node: BTreeMap<String, Refusal>,
+    /// What came of the attempt to make room; empty when nobody tried.
+    pub preemption: String,
 }
 
 impl fmt::Display for Unschedulable {
@@ -28,20 +43,34 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        write!(f, "0/{} nodes are available:", self.nodes)?;
-        if let Some(why) = &self.everywhere {
-            return write!(f, " {why}.");
+        match &self.everywhere {
+            Some(why) => write!(f, "0/{} nodes are available: {why}.", self.nodes)?,
+            None => f.write_str(&message(self.nodes, &self.reasons))?,
         }
-        let mut reasons: Vec<_> = self
-            .reasons
-            .iter()
-            .map(|(r, n)| format!("{n} {r}"))
-            .collect();
-        reasons.sort();
-        match reasons.is_empty() {
-            true => Ok(()),
-            false => write!(f, " {}.", reasons.join(", ")),
+        match self.preemption.as_str() {
+            "" => Ok(()),
+            preemption => write!(f, " preemption: {preemption}"),
         }
+    }
+}
+
+/// `0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.`
+pub(crate) fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
+    let mut reasons: Vec<_> = reasons.iter().map(|(r, n)| format!("{n} {r}")).collect();
+    reasons.sort();
+    match reasons.is_empty() {
+        true => format!("0/{nodes} nodes are available:"),
+        false => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
+    }
+}
+
+impl Unschedulable {
+    fn note(&mut self, node: &NodeInfo, refusal: Refusal) {
+        self.plugins.insert(refusal.plugin);
+        for reason in &refusal.reasons {
+            *self.reasons.entry(reason.clone()).or_insert(0) += 1;
+        }
+        self.by_node.insert(node.name.clone(), refusal);
     }
 }
 
@@ -60,11 +89,13 @@ pub fn schedule(snapshot: &Snapshot, pod: &PodInfo, tie: usize) -> Result<String
         }
     }
     let mut feasible = Vec::new();
+    let asked = Asked::of(snapshot, pod);
     for node in snapshot.nodes() {
         refused.nodes += 1;
-        match filter(snapshot, pod, node, &mut refused) {
-            true => feasible.push(node),
-            false => continue,
+        let refusal = crowded(snapshot, pod, node).or_else(|| asked.refusal(pod, node));
+        match refusal {
+            None => feasible.push(node),
+            Some(refusal) => refused.note(node, refusal),
         }
     }
     match feasible.as_slice() {
@@ -82,34 +113,55 @@ pub fn volume_plan(snapshot: &Snapshot, pod: &PodInfo, node: &str) -> VolumePlan
     })
 }
 
-/// The first plug-in that refuses a node tells all its reasons.
-fn filter(
-    snapshot: &Snapshot,
-    pod: &PodInfo,
-    node: &NodeInfo,
-    refused: &mut Unschedulable,
-) -> bool {
-    for plugin in FILTERS {
-        let reasons = plugin.filter(snapshot, pod, node);
-        if !reasons.is_empty() {
-            refused.plugins.insert(plugin.name());
-            for reason in reasons {
-                *refused.reasons.entry(reason).or_insert(0) += 1;
-            }
-            return false;
-        }
+/// All filters, each having looked at the whole picture once.
+struct Asked<'a>(Vec<(&'static dyn Filter, Check<'a>)>);
+
+impl<'a> Asked<'a> {
+    fn of(snapshot: &'a Snapshot, pod: &'a PodInfo) -> Self {
+        let checks = FILTERS.iter().map(|f| (*f, f.over(snapshot, pod)));
+        Self(checks.collect())
     }
-    true
+
+    /// The first plug-in that refuses a node tells all its reasons.
+    fn refusal(&self, pod: &PodInfo, node: &NodeInfo) -> Option<Refusal> {
+        self.0.iter().find_map(|(filter, check)| {
+            let reasons = check(node);
+            (!reasons.is_empty()).then(|| Refusal {
+                plugin: filter.name(),
+                gives_way: filter.gives_way(pod, node, &reasons),
+                reasons,
+            })
+        })
+    }
+}
+
+/// Why this node does not take the pod, the pods that it is promised to included.
+pub(crate) fn refusal(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Refusal> {
+    crowded(snapshot, pod, node).or_else(|| Asked::of(snapshot, pod).refusal(pod, node))
+}
+
+/// Why the node would not take the pod if the pods were there already that it is promised to and that go before this one.
+fn crowded(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Refusal> {
+    let promised: Vec<PodInfo> = snapshot
+        .promised(&node.name)
+        .filter(|other| other.key != pod.key && other.priority >= pod.priority)
+        .cloned()
+        .collect();
+    if promised.is_empty() {
+        return None;
+    }
+    let mut crowded = snapshot.clone();
+    for other in promised {
+        crowded.set_pod(other.on(&node.name));
+    }
+    let node = crowded.node(&node.name)?;
+    Asked::of(&crowded, pod).refusal(pod, node)
 }
 
 fn best(snapshot: &Snapshot, pod: &PodInfo, nodes: &[&NodeInfo], tie: usize) -> String {
     let mut totals = vec![0_i64; nodes.len()];
     for (plugin, weight) in SCORES {
-        let scores: Vec<i64> = nodes
-            .iter()
-            .map(|n| plugin.score(snapshot, pod, n))
-            .collect();
-        let scores = plugin.normalize(scores);
+        let scores = plugin.score_all(snapshot, pod, nodes);
         for (total, score) in totals.iter_mut().zip(scores) {
             debug_assert!(
                 (0..=MAX_SCORE).contains(&score),

@@ -1,9 +1,12 @@
 //! The cluster as the scheduler knows it, its own decisions included.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
+use crate::budgets::Budgets;
+use crate::groups::{Group, Groups};
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, PodKey};
 use crate::storage::Storage;
@@ -19,6 +22,10 @@ pub struct Snapshot {
     pub(crate) namespaces: HashMap<String, BTreeMap<String, String>>,
     /// Claims, volumes and classes.
     pub storage: Storage,
+    /// Pods that wait for others to leave the node that they were promised.
+    promised: BTreeMap<PodKey, PodInfo>,
+    budgets: Budgets,
+    pub(crate) groups: Groups,
 }
 
 impl Snapshot {
@@ -32,9 +39,48 @@ impl Snapshot {
         self.nodes.values().filter(|node| node.exists)
     }
 
-    /// A node that exists.
-    pub(crate) fn node(&self, name: &str) -> Option<&NodeInfo> {
+    /// One node that exists.
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
         self.nodes.get(name).filter(|node| node.exists)
+    }
+
+    /// Takes in a pod that waits for the node that it was promised; one that was promised none is forgotten.
+    pub fn promise(&mut self, pod: PodInfo) {
+        match pod.promised {
+            Some(_) => drop(self.promised.insert(pod.key.clone(), pod)),
+            None => drop(self.promised.remove(&pod.key)),
+        }
+    }
+
+    /// Forgets what a pod was promised.
+    pub fn unpromise(&mut self, key: &PodKey) {
+        self.promised.remove(key);
+    }
+
+    /// The pods that a node is promised to.
+    pub fn promised(&self, node: &str) -> impl Iterator<Item = &PodInfo> {
+        let all = self.promised.values();
+        all.filter(move |pod| pod.promised.as_deref() == Some(node))
+    }
+
+    /// Takes in a disruption budget.
+    pub fn set_budget(&mut self, budget: &PodDisruptionBudget) {
+        self.budgets.set(budget);
+    }
+
+    /// Forgets a disruption budget.
+    pub fn remove_budget(&mut self, budget: &PodDisruptionBudget) {
+        self.budgets.remove(budget);
+    }
+
+    /// Which of the pods would break a disruption budget by going, in this order.
+    pub(crate) fn breaking(&self, pods: &[PodInfo]) -> BTreeSet<PodKey> {
+        self.budgets.breaking(pods)
+    }
+
+    /// Takes in something that selects pods, or forgets it.
+    pub fn set_group(&mut self, group: &Group<'_>, gone: bool) {
+        self.groups.set(group, gone);
     }
 
     /// Takes in a node.

@@ -1,5 +1,8 @@
 //! Pods and nodes in YAML's JSON, decisions out.
 
+mod preemption;
+mod spread;
+
 use expect_test::{Expect, expect};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};

@@ -1,14 +1,18 @@
-//! Pods that must be near others, or must not be: the required terms. Preferred terms do not weigh in yet.
+//! Pods that must be near others, or must not be; and nodes that are better or worse for who is near them.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::PodAffinityTerm;
+use k8s_openapi::api::core::v1::{PodAffinityTerm, WeightedPodAffinityTerm};
 use machinery::labels::Selector;
 
-use super::Filter;
+use super::{Filter, MAX_SCORE, Score};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
+
+const NO_AFFINITY: &str = "node(s) didn't match pod affinity rules";
+/// How much it counts that a pod there wants this one near, as it must.
+const REQUIRED_WEIGHT: i64 = 1;
 
 /// The plug-in `InterPodAffinity`.
 pub(super) struct InterPodAffinity;
@@ -20,7 +24,7 @@ impl Filter for InterPodAffinity {
 
     fn filter(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Vec<String> {
         let verdict = if !affinity(snapshot, pod, node) {
-            "node(s) didn't match pod affinity rules"
+            NO_AFFINITY
         } else if anti_affinity(pod)
             .iter()
             .any(|term| near(snapshot, term, pod, node))
@@ -33,6 +37,106 @@ impl Filter for InterPodAffinity {
         };
         vec![verdict.to_owned()]
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, reasons: &[String]) -> bool {
+        reasons.iter().all(|reason| reason != NO_AFFINITY)
+    }
+}
+
+impl Score for InterPodAffinity {
+    fn name(&self) -> &'static str {
+        "InterPodAffinity"
+    }
+
+    fn score(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        self.score_all(snapshot, pod, &[node])[0]
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "upstream computes with floats and cuts"
+    )]
+    fn score_all(&self, snapshot: &Snapshot, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+        let liked = liked(snapshot, pod);
+        let sum = |node: &&NodeInfo| -> i64 {
+            let here = liked.iter().filter_map(|(key, domains)| {
+                let domain = node.labels.get(*key)?;
+                domains.get(domain.as_str())
+            });
+            here.sum()
+        };
+        let sums: Vec<i64> = nodes.iter().map(sum).collect();
+        let lowest = sums.iter().min().copied().unwrap_or(0);
+        let highest = sums.iter().max().copied().unwrap_or(0);
+        let range = (highest - lowest) as f64;
+        let scaled = sums.into_iter().map(|sum| match highest > lowest {
+            true => (MAX_SCORE as f64 * ((sum - lowest) as f64 / range)) as i64,
+            false => 0,
+        });
+        scaled.collect()
+    }
+}
+
+/// How much each topology domain is liked, by what the pod prefers and by what the pods there do.
+fn liked<'a>(
+    snapshot: &'a Snapshot,
+    pod: &'a PodInfo,
+) -> BTreeMap<&'a str, BTreeMap<&'a str, i64>> {
+    let mut liked: BTreeMap<&str, BTreeMap<&str, i64>> = BTreeMap::new();
+    let mut note = |term: &'a PodAffinityTerm, there: &'a NodeInfo, weight: i64| {
+        if let Some(domain) = there.labels.get(&term.topology_key) {
+            let domains = liked.entry(&term.topology_key).or_default();
+            *domains.entry(domain).or_insert(0) += weight;
+        }
+    };
+    let own = preferred(pod);
+    for there in snapshot.nodes() {
+        for other in there.pods.values() {
+            for (term, weight) in &own {
+                if selects(snapshot, term, pod, other) {
+                    note(term, there, *weight);
+                }
+            }
+            for term in terms(other) {
+                if selects(snapshot, term, other, pod) {
+                    note(term, there, REQUIRED_WEIGHT);
+                }
+            }
+            for (term, weight) in preferred(other) {
+                if selects(snapshot, term, other, pod) {
+                    note(term, there, weight);
+                }
+            }
+        }
+    }
+    liked
+}
+
+/// Preferred terms with their weights; those of anti-affinity weigh less than nothing.
+fn preferred(pod: &PodInfo) -> Vec<(&PodAffinityTerm, i64)> {
+    let near = pod.affinity.pod_affinity.as_ref();
+    let near = near.and_then(|a| {
+        a.preferred_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let far = pod.affinity.pod_anti_affinity.as_ref();
+    let far = far.and_then(|a| {
+        a.preferred_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let mut all = weighed(near, 1);
+    all.extend(weighed(far, -1));
+    all
+}
+
+fn weighed(
+    terms: Option<&Vec<WeightedPodAffinityTerm>>,
+    sign: i64,
+) -> Vec<(&PodAffinityTerm, i64)> {
+    let terms = terms.into_iter().flatten();
+    let weight = |t: &WeightedPodAffinityTerm| sign * i64::from(t.weight);
+    terms.map(|t| (&t.pod_affinity_term, weight(t))).collect()
 }
 
 fn terms(pod: &PodInfo) -> Vec<&PodAffinityTerm> {

@@ -9,6 +9,7 @@ mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
 mod node_volume_limits;
+mod pod_topology_spread;
 mod taint_toleration;
 pub(crate) mod volume_binding;
 mod volume_restrictions;
@@ -23,6 +24,9 @@ use crate::snapshot::Snapshot;
 /// The best score of one plug-in.
 pub const MAX_SCORE: i64 = 100;
 
+/// Why a node cannot take the pod; empty when it can.
+pub type Check<'a> = Box<dyn Fn(&NodeInfo) -> Vec<String> + 'a>;
+
 /// Says which nodes cannot take a pod.
 pub trait Filter: Sync {
     /// The plug-in's name, as in kube-scheduler's configuration.
@@ -33,6 +37,14 @@ pub trait Filter: Sync {
     }
     /// Why this node cannot take the pod; empty when it can.
     fn filter(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Vec<String>;
+    /// The same for many nodes, after one look at the whole picture.
+    fn over<'a>(&'a self, snapshot: &'a Snapshot, pod: &'a PodInfo) -> Check<'a> {
+        Box::new(move |node| self.filter(snapshot, pod, node))
+    }
+    /// Whether the node may take the pod, which it refused for these reasons, once other pods have left it.
+    fn gives_way(&self, _pod: &PodInfo, _node: &NodeInfo, _reasons: &[String]) -> bool {
+        true
+    }
 }
 
 /// Says which of the nodes left are better.
@@ -44,6 +56,11 @@ pub trait Score: Sync {
     /// Brings the scores of all nodes into 0 to [`MAX_SCORE`]; they are there already unless a plug-in says otherwise.
     fn normalize(&self, scores: Vec<i64>) -> Vec<i64> {
         scores
+    }
+    /// The scores of all nodes, in their range.
+    fn score_all(&self, snapshot: &Snapshot, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
+        let scores = nodes.iter().map(|node| self.score(snapshot, pod, node));
+        self.normalize(scores.collect())
     }
 }
 
@@ -59,6 +76,7 @@ pub static FILTERS: &[&dyn Filter] = &[
     &node_volume_limits::NodeVolumeLimits,
     &volume_binding::VolumeBinding,
     &volume_zone::VolumeZone,
+    &pod_topology_spread::PodTopologySpread,
     &inter_pod_affinity::InterPodAffinity,
 ];
 
@@ -67,6 +85,8 @@ pub static SCORES: &[(&dyn Score, i64)] = &[
     (&taint_toleration::TaintToleration, 3),
     (&node_affinity::NodeAffinity, 2),
     (&node_resources_fit::NodeResourcesFit, 1),
+    (&pod_topology_spread::PodTopologySpread, 2),
+    (&inter_pod_affinity::InterPodAffinity, 2),
     (&balanced_allocation::BalancedAllocation, 1),
     (&image_locality::ImageLocality, 1),
 ];

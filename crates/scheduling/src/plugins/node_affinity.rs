@@ -22,6 +22,10 @@ impl Filter for NodeAffinity {
             false => vec!["node(s) didn't match Pod's node affinity/selector".into()],
         }
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
+    }
 }
 
 impl Score for NodeAffinity {
@@ -46,7 +50,8 @@ impl Score for NodeAffinity {
     }
 }
 
-fn required(pod: &PodInfo, node: &NodeInfo) -> bool {
+/// Whether the pod may run on the node, by its selector and its required affinity.
+pub(super) fn required(pod: &PodInfo, node: &NodeInfo) -> bool {
     let selected = pod
         .node_selector
         .iter()

@@ -23,4 +23,8 @@ impl Filter for NodeName {
             false => vec!["node(s) didn't match the requested node name".into()],
         }
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
+    }
 }

@@ -27,6 +27,12 @@ impl Filter for NodeResourcesFit {
         }
         reasons
     }
+
+    /// Not if the pod asks for more than the node has in all.
+    fn gives_way(&self, pod: &PodInfo, node: &NodeInfo, _: &[String]) -> bool {
+        let mut asked = pod.requests.0.iter();
+        asked.all(|(name, amount)| *amount == 0 || *amount <= node.allocatable.get(name))
+    }
 }
 
 impl Score for NodeResourcesFit {

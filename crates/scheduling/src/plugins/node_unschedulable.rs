@@ -27,4 +27,8 @@ impl Filter for NodeUnschedulable {
             false => Vec::new(),
         }
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
+    }
 }

@@ -16,14 +16,14 @@ impl Filter for TaintToleration {
     }
 
     fn filter(&self, _: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Vec<String> {
-        let hard = node
-            .taints
-            .iter()
-            .filter(|t| matches!(&*t.effect, "NoSchedule" | "NoExecute"));
-        match hard.into_iter().any(|taint| !tolerates(pod, taint)) {
+        match is_kept_away(pod, node) {
             true => vec!["node(s) had untolerated taint(s)".into()],
             false => Vec::new(),
         }
+    }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
     }
 }
 
@@ -44,6 +44,13 @@ impl Score for TaintToleration {
     fn normalize(&self, scores: Vec<i64>) -> Vec<i64> {
         normalize(scores, true)
     }
+}
+
+/// A taint of the node keeps the pod away.
+pub(super) fn is_kept_away(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let taints = node.taints.iter();
+    let mut hard = taints.filter(|t| matches!(&*t.effect, "NoSchedule" | "NoExecute"));
+    hard.any(|taint| !tolerates(pod, taint))
 }
 
 /// One of the pod's tolerations covers the taint.

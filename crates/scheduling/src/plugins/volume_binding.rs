@@ -50,6 +50,10 @@ impl Filter for VolumeBinding {
             Err(reasons) => reasons,
         }
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
+    }
 }
 
 /// What must happen to the pod's claims before it can be bound to this node, which [`Filter::filter`] has let pass.

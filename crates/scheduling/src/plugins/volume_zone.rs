@@ -62,4 +62,8 @@ impl Filter for VolumeZone {
             false => Vec::new(),
         }
     }
+
+    fn gives_way(&self, _: &PodInfo, _: &NodeInfo, _: &[String]) -> bool {
+        false
+    }
 }
