@@ -13,6 +13,7 @@ mod lost_nodes;
 mod minikube;
 mod nodes;
 mod pods;
+mod policy;
 mod resources;
 mod services;
 mod storage;
