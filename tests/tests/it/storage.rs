@@ -307,6 +307,69 @@ fn what_needs_a_driver_waits_and_says_for_what() {
 }
 
 #[test]
+fn every_pod_of_a_stateful_set_keeps_its_claim() {
+    let cluster = Cluster::shared();
+    let space = cluster.namespace("stateful", MINOR);
+    let set = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  serviceName: db\n  \
+               replicas: 2\n  selector: {matchLabels: {app: db}}\n  template:\n    \
+               metadata: {labels: {app: db}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      \
+               containers:\n      - name: main\n        image: busybox\n        \
+               imagePullPolicy: IfNotPresent\n        \
+               command: [sh, -c, 'hostname >> /data/names; exec sleep 100000']\n        \
+               volumeMounts: [{name: data, mountPath: /data}]\n  volumeClaimTemplates:\n  \
+               - metadata: {name: data}\n    spec: {accessModes: [ReadWriteOnce], resources: \
+               {requests: {storage: 64Mi}}}\n";
+    apply(&space, set);
+    space.wait(&["statefulset/db"], "jsonpath={.status.readyReplicas}=2");
+    let volume = field(&space, "pvc/data-db-1", ".spec.volumeName");
+    let names = |pod: &str| {
+        space
+            .kubectl(&["exec", pod, "--", "cat", "/data/names"])
+            .ok()
+    };
+    assert_eq!(names("db-1"), "db-1\n");
+    space
+        .kubectl(&["scale", "statefulset", "db", "--replicas=1"])
+        .ok();
+    gone(&space, "pod/db-1");
+    space
+        .kubectl(&["scale", "statefulset", "db", "--replicas=2"])
+        .ok();
+    space.wait(&["statefulset/db"], "jsonpath={.status.readyReplicas}=2");
+    assert_eq!(names("db-1"), "db-1\ndb-1\n");
+    assert_eq!(field(&space, "pvc/data-db-1", ".spec.volumeName"), volume);
+}
+
+#[test]
+fn a_volume_keeps_its_pods_on_its_node_which_removes_it() {
+    let cluster = Cluster::new("storage-nodes");
+    cluster.oxikube(&["start", "--nodes", "2"]).ok();
+    cluster.load(&demo_images::samples::busybox().expect("an image"));
+    let second = format!("oxikube-{}-2", cluster.name());
+    let run = |arguments: &[&str], input: &str| cluster.kubectl(MINOR, arguments, input).ok();
+    let pinned = format!("  nodeSelector: {{kubernetes.io/hostname: {second}}}\n");
+    let writer = user("writer", "data", "echo kept > /data/file", &pinned);
+    run(
+        &["apply", "-f", "-"],
+        &(claim("data", "64Mi", "") + &writer),
+    );
+    let done = "--for=jsonpath={.status.phase}=Succeeded";
+    run(&["wait", "pod/writer", done, "--timeout=60s"], "");
+    // Nothing but the volume says where this one has to run.
+    let reader = user("reader", "data", "cat /data/file", "");
+    run(&["apply", "-f", "-"], &reader);
+    run(&["wait", "pod/reader", done, "--timeout=60s"], "");
+    assert_eq!(run(&["logs", "reader"], ""), "kept\n");
+    let node = ["get", "pod", "reader", "-o", "jsonpath={.spec.nodeName}"];
+    assert_eq!(run(&node, ""), second);
+    let volume = ["get", "pvc", "data", "-o", "jsonpath={.spec.volumeName}"];
+    let volume = format!("pv/{}", run(&volume, ""));
+    run(&["delete", "pod/writer", "pod/reader", "pvc/data"], "");
+    let gone = ["wait", "--for=delete", &volume, "--timeout=60s"];
+    assert_eq!(cluster.kubectl(MINOR, &gone, "").code, 0);
+}
+
+#[test]
 fn data_survives_a_power_off_and_the_default_class_is_the_users() {
     let cluster = Cluster::start("storage-power");
     cluster.load_samples();

@@ -27,7 +27,7 @@ use crate::node::api::{self, Pki};
 use crate::node::components::{client, ended, identity};
 use crate::node::dns;
 use crate::worker::{Clients, Serving, Tasks, Worker};
-use crate::{kubeconfig, pki};
+use crate::{kubeconfig, pki, storage_class};
 
 /// Taken by the kubelet on every node.
 const KUBELET_PORT: u16 = 10250;
@@ -334,6 +334,8 @@ impl Host {
         };
         let settled = dns::settle(self.admin(), &place).await;
         settled.context("the cluster DNS cannot be set up")?;
+        let made = storage_class::settle(self.admin()).await;
+        made.context("the storage class cannot be made")?;
         let address = SocketAddr::new(self.address.into(), dns::PORT);
         let (ready, _) = tokio::sync::watch::channel(false);
         let (client, domain) = (self.client(dns::USER), self.facts.cluster_domain.clone());

@@ -38,8 +38,8 @@ impl Filter for VolumeBinding {
         let claims = pod.claims.iter();
         let mut claims = claims.filter_map(|(n, _)| snapshot.storage.claim(&pod.key.namespace, n));
         let immediate = |claim: &PersistentVolumeClaim| {
-            !is_bound(claim)
-                && !(is_delayed(snapshot, claim) && volumes::volume_name(claim).is_empty())
+            let named = !volumes::volume_name(claim).is_empty();
+            !is_bound(claim) && (named || !is_delayed(snapshot, claim))
         };
         claims.any(immediate).then(|| UNBOUND.to_owned())
     }
