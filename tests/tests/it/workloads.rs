@@ -365,3 +365,50 @@ fn a_cron_job_fires_and_keeps_little() {
         }
     }
 }
+
+const DATA: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  replicas: 2
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: main
+        image: busybox
+        imagePullPolicy: IfNotPresent
+        command: [sh, -c, 'hostname >> /data/log; cat /data/log; sleep 3600']
+        volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec:
+      accessModes: [ReadWriteOnce]
+      resources: {requests: {storage: 16Mi}}
+";
+
+#[test]
+fn a_stateful_set_keeps_its_data() {
+    let cluster = Cluster::shared();
+    let space = cluster.namespace("data", 36);
+    space.input(&["apply", "-f", "-"], DATA).ok();
+    space.kubectl(&["rollout", "status", "sts/db"]).ok();
+    let claims = |space: &Namespace| space.kubectl(&["get", "pvc", "-o", "name"]).ok();
+    let both = "persistentvolumeclaim/data-db-0\npersistentvolumeclaim/data-db-1\n";
+    assert_eq!(claims(&space), both);
+    let owner = field(&space, "pvc/data-db-0", ".metadata.ownerReferences[0].kind");
+    assert_eq!(owner, "StatefulSet");
+    space.kubectl(&["scale", "sts", "db", "--replicas=1"]).ok();
+    space.wait(&["sts/db"], "jsonpath={.status.replicas}=1");
+    assert_eq!(claims(&space), both);
+    space.kubectl(&["scale", "sts", "db", "--replicas=2"]).ok();
+    space.kubectl(&["rollout", "status", "sts/db"]).ok();
+    assert_eq!(space.kubectl(&["logs", "db-1"]).ok(), "db-1\ndb-1\n");
+    space.kubectl(&["delete", "sts", "db"]).ok();
+    space.wait(&["pvc/data-db-0", "pvc/data-db-1"], "delete");
+}
