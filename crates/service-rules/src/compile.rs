@@ -77,8 +77,11 @@ fn is_local(policy: &Option<String>) -> bool {
     policy.as_deref() == Some("Local")
 }
 
+/// The IPv4 addresses among these. 0.0.0.0, which nobody may claim, stands for node ports here.
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<Ipv4Addr> {
-    texts.filter_map(|text| text.parse().ok()).collect()
+    let all = texts.filter_map(|text| text.parse().ok());
+    all.filter(|address: &Ipv4Addr| !address.is_unspecified())
+        .collect()
 }
 
 /// The addresses that a load balancer has given the service and that are answered here.

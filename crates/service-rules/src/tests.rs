@@ -237,6 +237,18 @@ fn hints_are_followed_when_all_have_them_and_one_is_for_here() {
 }
 
 #[test]
+fn nobody_claims_all_addresses() {
+    let mut service = node_port_service();
+    let spec = service.spec.as_mut().expect("a spec");
+    spec.external_ips = Some(vec!["0.0.0.0".to_owned()]);
+    let fragment = compile(&service, [].into_iter(), &here());
+    let doors = fragment.frontends.iter();
+    let doors: Vec<_> = doors.map(|(f, b)| (b.kind, f.port)).collect();
+    let expected = [(FrontendKind::Node, 30080), (FrontendKind::Cluster, 80)];
+    assert_eq!(doors, expected);
+}
+
+#[test]
 fn headless_external_and_foreign_services_are_left_alone() {
     let headless =
         service(json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 80}]}));
