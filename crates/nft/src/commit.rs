@@ -4,14 +4,16 @@ use netlink_bindings::nftables::{
     self, Chained, CmpOps, Nfgenmsg, PayloadBase, PushExprAttrs, PushExprListAttrs, SetFlags,
     VerdictCode,
 };
-use netlink_bindings::traits::Pusher;
+use netlink_bindings::traits::{NetlinkChained, Pusher};
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
-use netlink_socket2::NetlinkSocket;
 
 use crate::model::{Batch, Chain, Change, Data, Expr, Register, Rule, Set, Value, Verdict};
+use crate::transaction;
 
 /// Elements in one netlink message; a message's attributes hold at most 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 500;
+/// The number of the first message of a transaction.
+const FIRST_MESSAGE: u32 = 1;
 /// Elements that rules may put into one map; without a limit the kernel takes none.
 const REMEMBERED: u32 = 65_535;
 /// `AF_INET`.
@@ -45,10 +47,7 @@ pub fn commit(batch: &Batch) -> Result<(), Error> {
     if batch.is_empty() {
         return Ok(());
     }
-    let mut socket = NetlinkSocket::new();
-    let messages = u32::try_from(batch.changes.len() + elements(batch) / ELEMENTS_PER_MESSAGE)
-        .expect("a batch has fewer than 2^32 messages");
-    let mut chained = Chained::new(socket.reserve_seq(messages.saturating_add(16)));
+    let mut chained = Chained::new(FIRST_MESSAGE);
     chained.request().op_batch_begin_do(&batch_header());
     for change in &batch.changes {
         encode(&mut chained, &batch.table, change);
@@ -60,13 +59,20 @@ pub fn commit(batch: &Batch) -> Result<(), Error> {
         reason,
         errno,
     };
-    let mut replies = socket
-        .request_chained(&finished)
+    let refused = transaction::send(finished.payload())
         .map_err(|error| failed(error.to_string(), error.raw_os_error()))?;
-    replies
-        .recv_all()
-        .map_err(|error| failed(error.to_string(), error.as_io_error().raw_os_error()))?;
-    Ok(())
+    let Some(refused) = refused else {
+        return Ok(());
+    };
+    let at = refused.sequence.wrapping_sub(FIRST_MESSAGE);
+    let index = usize::try_from(at).unwrap_or(usize::MAX);
+    let what = match index < finished.chain_len() {
+        true => finished.name(index),
+        false => "the batch",
+    };
+    let error = std::io::Error::from_raw_os_error(refused.errno);
+    let reason = format!("{error} in {what} (position={index})");
+    Err(failed(reason, Some(refused.errno)))
 }
 
 /// Removes a table and all in it; a table that is not there is fine.
@@ -80,15 +86,6 @@ pub fn delete_table(table: &str) -> Result<(), Error> {
         table: table.to_owned(),
         changes,
     })
-}
-
-fn elements(batch: &Batch) -> usize {
-    let count = |change: &Change| match change {
-        Change::AddElements(_, elements) => elements.len(),
-        Change::DeleteElements(_, keys) => keys.len(),
-        _ => 0,
-    };
-    batch.changes.iter().map(count).sum()
 }
 
 fn batch_header() -> Nfgenmsg {

@@ -11,6 +11,7 @@ mod commit;
 pub mod conntrack;
 mod inspect;
 pub mod model;
+mod transaction;
 
 pub use commit::{Error, commit, delete_table};
 pub use inspect::chains_that_drop_forwarded;

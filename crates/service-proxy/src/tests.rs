@@ -400,3 +400,39 @@ fn a_firewall_that_drops_what_passes_is_found() {
     let chains = || nft::chains_that_drop_forwarded().expect("the kernel says");
     assert!(chains().is_empty(), "our own tables let everything pass");
 }
+
+#[test]
+fn ten_thousand_services_fit_one_transaction() {
+    make_node(&[]);
+    let ends = pods(2..6);
+    let make = |i: u32, ends: &[Ipv4Addr]| {
+        let ip = Ipv4Addr::from(u32::from(CLUSTER_IP) + i);
+        let affinity = if i.is_multiple_of(10) {
+            "ClientIP"
+        } else {
+            "None"
+        };
+        let service = service(
+            json!({"type": "NodePort", "clusterIP": ip, "clusterIPs": [ip],
+            "sessionAffinity": affinity, "ports": [{"port": 80, "nodePort": 20000 + i}]}),
+        );
+        let slice = slice(ends);
+        (
+            format!("default/s{i}"),
+            compile(&service, [&slice].into_iter(), &here()),
+        )
+    };
+    let mut known = Rules::new(settings().cluster_cidr);
+    let mut all = skeleton(&settings());
+    all.extend(known.set_all((0..10_000).map(|i| make(i, &ends)).collect()));
+    apply(all).expect("the kernel takes them all");
+    for i in 0..100 {
+        apply(known.set_all(vec![make(i * 7, &ends[1..])])).expect("the kernel takes an update");
+    }
+    let nowhere = vec![Change::AddElements(
+        "nowhere".into(),
+        vec![(vec![0; 4], nft::model::Value::None)],
+    )];
+    let error = apply(nowhere).expect_err("there is no such set");
+    assert_eq!(error.errno, Some(2), "{error}");
+}
