@@ -31,7 +31,7 @@ pub(super) async fn runtime(
         },
         None => images::PullOptions::default(),
     };
-    let (network, places) = (BuiltIn::new(node), &node.places);
+    let (network, places) = (BuiltIn::new(node)?, &node.places);
     let config = runtime::Config {
         root: places.state.join("containers"),
         state_dir: places.state.join("sandboxes"),

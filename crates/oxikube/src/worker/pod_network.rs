@@ -1,8 +1,10 @@
 //! The built-in pod network behind the runtime's seam.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
 use ::pod_network::{Config, HostPort, Network};
+use anyhow::bail;
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use linux::namespace::Namespace;
@@ -14,9 +16,30 @@ use super::Worker;
 pub(super) struct BuiltIn(Network);
 
 impl BuiltIn {
-    pub(super) fn new(node: &Worker) -> Self {
-        Self(Network::new(config(node)))
+    /// Fails when the node's files ask for another network: pods of two networks on one node would not reach each other.
+    pub(super) fn new(node: &Worker) -> anyhow::Result<Self> {
+        if let Some(file) = named_plugin(Path::new(PLUGINS)) {
+            bail!(
+                "{} names a CNI plug-in for pods, and this oxikube has its own pod network only: move the file away, or \
+                 use a container runtime that knows plug-ins (--container-runtime-endpoint)",
+                file.display()
+            );
+        }
+        Ok(Self(Network::new(config(node))))
     }
+}
+
+/// Where a node's files name plug-ins.
+const PLUGINS: &str = "/etc/cni/net.d";
+
+/// The file that names a plug-in: the first one by name, as everywhere.
+fn named_plugin(dir: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_one = |file: &PathBuf| {
+        let kind = file.extension().and_then(|kind| kind.to_str());
+        matches!(kind, Some("conf" | "conflist" | "json"))
+    };
+    files.map(|file| file.path()).filter(is_one).min()
 }
 
 /// What the pod network is told.
@@ -93,5 +116,20 @@ impl PodNetwork for BuiltIn {
             true => Ok(()),
             false => Err("the node has not been given a pod CIDR yet".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_named_by_the_first_file_of_its_kind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(named_plugin(&dir.path().join("none")), None);
+        for name in ["README", "20-b.conflist", "10-a.conf", "05.conflist.bak"] {
+            std::fs::write(dir.path().join(name), "{}").expect("written");
+        }
+        assert_eq!(named_plugin(dir.path()), Some(dir.path().join("10-a.conf")));
     }
 }
