@@ -168,8 +168,10 @@ impl Claims {
                     "binding volumes: PVC {namespace}/{name} has been replaced"
                 ));
             }
+            // The kubelet goes by the phase, which is the binder's last word: it would refuse the pod until then.
             let bound = !volumes::volume_name(&claim).is_empty()
-                && has_annotation(&claim.metadata, notes::BIND_COMPLETED);
+                && has_annotation(&claim.metadata, notes::BIND_COMPLETED)
+                && volumes::claim_phase(&claim) == "Bound";
             if bound {
                 continue;
             }
