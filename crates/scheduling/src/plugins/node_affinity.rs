@@ -1,7 +1,7 @@
 //! A node's labels and name against the pod's node selector and node affinity.
 
 use k8s_openapi::api::core::v1::NodeSelectorTerm;
-use volumes::affinity::{self, Place};
+use machinery::placement;
 
 use super::{Filter, Score, normalize};
 use crate::node::NodeInfo;
@@ -72,9 +72,5 @@ pub(super) fn required(pod: &PodInfo, node: &NodeInfo) -> bool {
 }
 
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let place = Place {
-        name: &node.name,
-        labels: &node.labels,
-    };
-    affinity::matches_term(term, place)
+    placement::matches_term(term, &node.name, &node.labels)
 }

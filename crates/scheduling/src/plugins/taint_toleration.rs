@@ -1,6 +1,7 @@
 //! Taints keep pods away that do not tolerate them; fewer untolerated `PreferNoSchedule` taints are better.
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::Taint;
+use machinery::placement;
 
 use super::{Filter, Score, normalize};
 use crate::node::NodeInfo;
@@ -57,36 +58,5 @@ pub(super) fn is_kept_away(pod: &PodInfo, node: &NodeInfo) -> bool {
 pub(super) fn tolerates(pod: &PodInfo, taint: &Taint) -> bool {
     pod.tolerations
         .iter()
-        .any(|toleration| covers(toleration, taint))
-}
-
-fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    if !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("") {
-        "" | "Equal" => text(&toleration.value) == text(&taint.value),
-        "Exists" => true,
-        "Lt" | "Gt" => compare(toleration, taint),
-        _ => false,
-    }
-}
-
-/// Numeric tolerations (KEP-5471): the taint's value is below or above the toleration's.
-fn compare(toleration: &Toleration, taint: &Taint) -> bool {
-    let number = |value: &Option<String>| value.as_deref().unwrap_or("").parse::<i64>().ok();
-    match (
-        number(&toleration.value),
-        number(&taint.value),
-        toleration.operator.as_deref(),
-    ) {
-        (Some(wanted), Some(actual), Some("Lt")) => actual < wanted,
-        (Some(wanted), Some(actual), Some("Gt")) => actual > wanted,
-        _ => false,
-    }
+        .any(|toleration| placement::tolerates(toleration, taint))
 }
