@@ -203,7 +203,7 @@ fn what_is_wrong_is_told() {
             definition(&group).replace("self.replicas <= self.max", "self.replicas <= self.most");
         let bad = space.input(&["apply", "-f", "-"], &bad).failed();
         assert!(
-            bad.contains("compilation failed: ERROR: <input>:1:37: undefined field 'most'"),
+            bad.contains("compilation failed: ERROR: <input>:1:40: undefined field 'most'"),
             "{bad}"
         );
         space
