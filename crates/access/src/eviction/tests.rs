@@ -61,14 +61,18 @@ fn a_budget_without_room_says_why() {
     check(
         pod(true, "Running"),
         vec![budget("web", json!({}), status(0, 2))],
-        expect![[r#"{"apiVersion":"v1","code":429,"details":{"causes":[{"message":"The disruption budget web needs 2 healthy pods and has 2 currently","reason":"DisruptionBudget"}]},"kind":"Status","message":"Cannot evict pod as it would violate the pod's disruption budget.","metadata":{},"reason":"TooManyRequests","status":"Failure"}"#]],
+        expect![[
+            r#"{"apiVersion":"v1","code":429,"details":{"causes":[{"message":"The disruption budget web needs 2 healthy pods and has 2 currently","reason":"DisruptionBudget"}]},"kind":"Status","message":"Cannot evict pod as it would violate the pod's disruption budget.","metadata":{},"reason":"TooManyRequests","status":"Failure"}"#
+        ]],
     );
     let mut stale = status(1, 3);
     stale["observedGeneration"] = json!(0);
     check(
         pod(true, "Running"),
         vec![budget("web", json!({}), stale)],
-        expect![[r#"{"apiVersion":"v1","code":429,"details":{"causes":[{"message":"The disruption budget web is still being processed by the server.","reason":"DisruptionBudget"}],"retryAfterSeconds":10},"kind":"Status","message":"Cannot evict pod as it would violate the pod's disruption budget.","metadata":{},"reason":"TooManyRequests","status":"Failure"}"#]],
+        expect![[
+            r#"{"apiVersion":"v1","code":429,"details":{"causes":[{"message":"The disruption budget web is still being processed by the server.","reason":"DisruptionBudget"}],"retryAfterSeconds":10},"kind":"Status","message":"Cannot evict pod as it would violate the pod's disruption budget.","metadata":{},"reason":"TooManyRequests","status":"Failure"}"#
+        ]],
     );
 }
 

@@ -91,12 +91,17 @@ fn a_pod_that_was_let_go_counts_as_gone_for_a_while() {
         .clone();
     budget["status"] = json!({"disruptedPods": {"a": "2025-12-31T23:59:00Z", "b": "2025-12-31T23:50:00Z", "x": "2025-12-31T23:59:00Z"}});
     world.put(budget);
-    check_world(&DisruptionController, &world, "default/web", &expect![[r#"
+    check_world(
+        &DisruptionController,
+        &world,
+        "default/web",
+        &expect![[r#"
         because 1 of 3 pods are healthy, 1 must be: 0 may be disrupted
         event Warning NotDeleted: Pod was expected by PDB default/default to be deleted but it wasn't
         status poddisruptionbudgets.policy default/web: {"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"","observedGeneration":2,"reason":"InsufficientPods","status":"False","type":"DisruptionAllowed"}],"currentHealthy":1,"desiredHealthy":1,"disruptedPods":{"a":"2025-12-31T23:59:00Z"},"disruptionsAllowed":0,"expectedPods":3,"observedGeneration":2}
         again after 60s
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
