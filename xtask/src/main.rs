@@ -35,7 +35,7 @@ enum Chore {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
-    /// Measure a scenario (`start`); every figure is told with its unit, and beside a peer's where one ran.
+    /// Measure a scenario (`start`, `store`); every figure is told with its unit, and beside a peer's where one ran.
     Bench {
         /// The scenario and its options, for example `start --times 5 --json FILE`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -120,6 +120,19 @@ fn demo(check: bool, name: &str) -> anyhow::Result<()> {
     run(&mut command)
 }
 
+/// The store's figures need none of the rest, but a real etcd.
+fn bench_store(arguments: &[String]) -> anyhow::Result<()> {
+    install::packages(install::BUILD)?;
+    install::packages(&["etcd-server"])?;
+    step("building the store's benchmark");
+    let built = build::release(&["store-proof"])?;
+    let mut command = Command::new(built.join("store-proof"));
+    run(command
+        .current_dir(build::target())
+        .arg("bench")
+        .args(arguments))
+}
+
 fn sim(what: &Simulation) -> anyhow::Result<()> {
     install::packages(install::BUILD)?;
     step("building (a first build takes some minutes)");
@@ -143,6 +156,12 @@ fn sim(what: &Simulation) -> anyhow::Result<()> {
 }
 
 fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    if arguments
+        .first()
+        .is_some_and(|scenario| scenario == "store")
+    {
+        return bench_store(&arguments[1..]);
+    }
     install::packages(install::BUILD)?;
     install::packages(install::DEMO)?;
     step("building oxikube and the benchmarks (a first build takes some minutes)");

@@ -1,7 +1,7 @@
 //! A real etcd cluster on loopback: Debian's `etcd`, members started, killed, paused, stopped.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,14 @@ fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
 }
 
 impl Cluster {
-    /// Starts so many members and waits until they answer.
+    /// Starts so many members; [`Cluster::wait`] waits until they listen.
     pub fn start(count: usize, tls: Option<&Files>) -> anyhow::Result<Cluster> {
-        let home = tempfile::tempdir()?;
+        Cluster::start_in(&std::env::temp_dir(), count, tls)
+    }
+
+    /// The same with the members' data below a directory.
+    pub fn start_in(dir: &Path, count: usize, tls: Option<&Files>) -> anyhow::Result<Cluster> {
+        let home = tempfile::tempdir_in(dir)?;
         let ports = free_ports(2 * count)?;
         let peer = |number: usize| format!("http://127.0.0.1:{}", ports[count + number]);
         let all: Vec<String> = (0..count).map(|n| format!("m{n}={}", peer(n))).collect();

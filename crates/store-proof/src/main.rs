@@ -1,4 +1,4 @@
-//! Any number of simulated lives of the store, or kills of the real process.
+//! Any number of simulated lives of the store, or kills of the real process; and the figures.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +24,27 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+    /// Measure the store beside etcd and the disk.
+    Bench {
+        /// How many seconds each rate is measured.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Keys of the large store.
+        #[arg(long, default_value_t = 1_000_000)]
+        large: u64,
+        /// A directory on the disk to measure.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Write one JSON object a figure into this file.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Open a store and print what that took.
+    #[command(hide = true)]
+    Open {
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// Kill the real process under load.
     Kill {
         /// How often.
@@ -41,6 +62,21 @@ enum Command {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Cli::parse().command {
+        Command::Bench {
+            seconds,
+            large,
+            dir,
+            json,
+        } => bench(seconds, large, dir, json),
+        Command::Open { dir } => {
+            return match store_proof::bench::open(&dir) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Command::Sim { seeds, from } => sim(from, seeds),
         Command::Kill {
             times,
@@ -58,6 +94,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(seconds: u64, large: u64, dir: PathBuf, json: Option<PathBuf>) -> anyhow::Result<String> {
+    store_proof::bench::run(store_proof::bench::Settings {
+        time: std::time::Duration::from_secs(seconds),
+        large,
+        dir,
+        json: json.map(std::fs::File::create).transpose()?,
+    })?;
+    Ok("measured".to_owned())
 }
 
 fn sim(from: u64, seeds: u64) -> anyhow::Result<String> {
