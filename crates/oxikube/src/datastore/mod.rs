@@ -21,7 +21,7 @@ pub(crate) use commands::{StoreCommand, backup, restore, run};
 
 /// Where a server's data is, and what is done for it on the side.
 #[derive(Args, Clone, Debug, Default)]
-#[group(skip)]
+#[group(id = "datastore")]
 pub(crate) struct Flags {
     /// Keep the cluster's data in etcd: its members' URLs with commas between them. Without it the server keeps the
     /// data itself.
