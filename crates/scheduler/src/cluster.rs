@@ -20,7 +20,7 @@ const KINDS: usize = 12;
 pub(crate) struct Step {
     pub(crate) pod: PodInfo,
     /// The node, and what must happen to the pod's claims before it is bound there.
-    pub(crate) decision: Result<(String, VolumePlan), Unschedulable>,
+    pub(crate) decision: Result<(String, VolumePlan), Box<Unschedulable>>,
     /// Who makes room for the pod.
     pub(crate) preemption: Option<Preemption>,
     /// Pods of lower priority to which the same node was promised.
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     /// Nobody takes the pod: perhaps others go for it. What is promised to it counts from now on.
-    fn make_room(&mut self, pod: PodInfo, mut why: Unschedulable, now: Timestamp) -> Step {
+    fn make_room(&mut self, pod: PodInfo, mut why: Box<Unschedulable>, now: Timestamp) -> Step {
         let plugins = why.plugins.clone();
         let mut preemption = None;
         let mut disappointed = Vec::new();

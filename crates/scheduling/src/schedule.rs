@@ -78,8 +78,12 @@ impl Unschedulable {
 ///
 /// # Errors
 /// No node takes it; the reasons of every node are told.
-pub fn schedule(snapshot: &Snapshot, pod: &PodInfo, tie: usize) -> Result<String, Unschedulable> {
-    let mut refused = Unschedulable::default();
+pub fn schedule(
+    snapshot: &Snapshot,
+    pod: &PodInfo,
+    tie: usize,
+) -> Result<String, Box<Unschedulable>> {
+    let mut refused = Box::<Unschedulable>::default();
     for plugin in FILTERS {
         refused.everywhere = plugin.pre_filter(snapshot, pod);
         if refused.everywhere.is_some() {

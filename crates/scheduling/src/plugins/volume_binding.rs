@@ -30,10 +30,12 @@ impl Filter for VolumeBinding {
     }
 
     fn pre_filter(&self, snapshot: &Snapshot, pod: &PodInfo) -> Option<String> {
-        for (name, made) in &pod.claims {
-            if let Err(why) = usable(snapshot, pod, name, *made) {
-                return Some(why);
-            }
+        let mut unusable = pod
+            .claims
+            .iter()
+            .filter_map(|(name, made)| usable(snapshot, pod, name, *made).err());
+        if let Some(why) = unusable.next() {
+            return Some(why);
         }
         let claims = pod.claims.iter();
         let mut claims = claims.filter_map(|(n, _)| snapshot.storage.claim(&pod.key.namespace, n));

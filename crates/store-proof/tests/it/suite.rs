@@ -86,7 +86,7 @@ async fn the_etcd_engine_keeps_it_on_etcd() {
 async fn histories_of_the_embedded_engine_fit_one_order() {
     let engine = Engine::open_on(Arc::new(SimDisk::new(5)), tiny()).unwrap();
     let store: Arc<dyn Store> = engine;
-    let clients = Clients::start(&[store.clone()], 16, 7);
+    let clients = Clients::start(std::slice::from_ref(&store), 16, 7);
     while clients.recording().acknowledged() < 3000 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
