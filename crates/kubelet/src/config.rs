@@ -51,8 +51,6 @@ pub struct Config {
     pub server: Option<ServerConfig>,
     /// The Node object is made when it is not there.
     pub registers: bool,
-    /// Directory of pods that run without the API; `None`: there are none.
-    pub static_pods: Option<PathBuf>,
     /// How often the status is told when nothing changes.
     pub status_every: Duration,
     /// Where to answer `/healthz` without asking who calls; only on the loopback interface.

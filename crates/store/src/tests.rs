@@ -10,7 +10,7 @@ mod recovery;
 use bytes::Bytes;
 
 use crate::embedded::Options;
-use crate::{Compare, Op, Txn};
+use crate::{Op, Txn};
 
 fn b(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -24,21 +24,10 @@ fn put(key: &str, value: &str) -> Op {
     }
 }
 
-fn delete(key: &str) -> Op {
-    Op::Delete { key: b(key) }
-}
-
 fn txn(success: impl IntoIterator<Item = Op>) -> Txn {
     Txn {
         success: success.into_iter().collect(),
         ..Txn::default()
-    }
-}
-
-fn mod_revision(key: &str, equals: u64) -> Compare {
-    Compare::ModRevision {
-        key: b(key),
-        equals,
     }
 }
 

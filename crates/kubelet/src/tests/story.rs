@@ -63,7 +63,6 @@ impl Node {
             server: self.server.clone(),
             healthz: None,
             registers: true,
-            static_pods: None,
             status_every: crate::STATUS_EVERY,
         };
         let stop = self.stop.clone();

@@ -78,7 +78,6 @@ pub(super) fn config(node: &Worker, client: Client, runtime: Arc<Runtime>) -> ::
         }),
         healthz: None,
         registers: true,
-        static_pods: None,
         status_every: ::kubelet::STATUS_EVERY,
     }
 }
