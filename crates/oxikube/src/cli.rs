@@ -380,3 +380,13 @@ fn on_node(cluster: &Cluster, command: NodeCommand) -> anyhow::Result<ExitCode> 
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_flags_of_a_command_are_one() {
+        super::Cli::command().debug_assert();
+    }
+}

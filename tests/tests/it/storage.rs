@@ -294,11 +294,9 @@ fn what_needs_a_driver_waits_and_says_for_what() {
             .replace("persistentVolumeClaim: {claimName: unused}", source);
         apply(&space, &pod);
         told(&space, name, "FailedMount", reason);
-        let reason = ".status.containerStatuses[0].state.waiting.reason";
-        assert_eq!(
-            field(&space, &format!("pod/{name}"), reason),
-            "ContainerCreating"
-        );
+        let waits =
+            "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ContainerCreating";
+        space.wait(&[&format!("pod/{name}")], waits);
     }
     // A claim that is not there keeps its pod from being scheduled.
     apply(&space, &user("orphan", "nothing", "true", ""));
