@@ -19,6 +19,8 @@ pub(crate) const TEST: &[&str] = &[
     "docker-registry",
     "etcd-server",
     "etcd-client",
+    "iproute2",
+    "mount",
     "nftables",
     "python3-pip",
     "python3-venv",
