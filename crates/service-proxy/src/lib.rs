@@ -195,15 +195,3 @@ fn forget(changed: &Udp) {
         tracing::warn!(%error, "flows of UDP to end points that are gone may live on");
     }
 }
-
-/// Takes everything of the proxy off this machine, for when it is not to run here any more: services are not answered
-/// afterwards.
-///
-/// # Errors
-/// The kernel refused.
-pub async fn clean() -> Result<(), nft::Error> {
-    if let Err(error) = announce::settle(&BTreeSet::new()).await {
-        tracing::warn!(%error, "addresses of load balancers may be left");
-    }
-    nft::delete_table(TABLE)
-}
