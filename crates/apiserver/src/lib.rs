@@ -28,6 +28,8 @@ mod listen;
 mod metrics;
 mod negotiate;
 mod openapi;
+#[allow(dead_code, reason = "webhooks, aggregation and audit are built on it")]
+mod outbound;
 mod paths;
 mod policy;
 mod protobuf;

@@ -22,6 +22,7 @@ use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::openapi::Hashes;
+use crate::outbound::Outbound;
 use crate::policy::{Always, Mode, Policy};
 use crate::resource::Resources;
 
@@ -98,6 +99,7 @@ pub struct Server {
     kubelets: Option<KubeletTls>,
     policy: Policy,
     openapi: Hashes,
+    outbound: Outbound,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
 }
@@ -144,6 +146,7 @@ impl Server {
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             policy: config.policy,
             openapi: Hashes::default(),
+            outbound: Outbound::default(),
             shutdown,
             settings: Settings {
                 advertise_address: config.advertise_address,
@@ -234,6 +237,12 @@ impl Server {
 
     pub(crate) fn openapi(&self) -> &Hashes {
         &self.openapi
+    }
+
+    /// The way to webhooks and other servers.
+    #[allow(dead_code, reason = "webhooks, aggregation and audit are built on it")]
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.outbound
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
