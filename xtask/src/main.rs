@@ -3,6 +3,7 @@
 //! Each installs what it needs (Debian packages and PyPI wheels by name), builds, and says what it is doing.
 
 mod build;
+mod conformance;
 mod install;
 mod test;
 mod tidy;
@@ -46,6 +47,8 @@ enum Chore {
         #[command(subcommand)]
         what: Simulation,
     },
+    /// Run the official conformance tests against a fresh cluster, from a suite that you have.
+    Conformance(Box<conformance::Options>),
     /// Check formatting, lints, the crate graph and a few rules of the house.
     Tidy,
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Bench { arguments } => bench(&arguments),
         Chore::Sim { what } => sim(&what),
+        Chore::Conformance(options) => conformance::run(&options),
         Chore::Tidy => tidy::run(),
     };
     match result {
