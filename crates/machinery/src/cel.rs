@@ -7,38 +7,27 @@
 //! Behaviour: `github.com/google/cel-spec`, `k8s.io/apiserver/pkg/cel`.
 
 mod check;
+pub mod environment;
 mod eval;
 mod functions;
 mod methods;
 mod parse;
 mod value;
 
-use crate::structural::Structural;
-
+pub use check::Type;
 pub use eval::{EvalError, Scope};
-pub use value::Val;
+pub use value::{Foreign, Val};
 
 /// The budget of one evaluation.
 pub const CALL_LIMIT: u64 = 1_000_000;
 
 /// A variable, and what is known of its type.
-#[derive(Clone, Copy, Debug)]
-pub struct Variable<'a> {
+#[derive(Clone, Debug)]
+pub struct Variable<'n, 'a> {
     /// Its name.
-    pub name: &'a str,
-    /// The schema of its values; none: anything.
-    pub schema: Option<&'a Structural>,
-    /// Whether it is an optional value.
-    pub optional: bool,
-}
-
-/// The type that an expression must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// A boolean.
-    Bool,
-    /// A text.
-    String,
+    pub name: &'n str,
+    /// The type of its values.
+    pub ty: Type<'a>,
 }
 
 /// An expression that can be run.
@@ -48,25 +37,28 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads and checks an expression.
+    /// Reads and checks an expression; gives the type of its result too.
     ///
     /// # Errors
     /// What is wrong with it, in the words of the reference.
-    pub fn compile(text: &str, variables: &[Variable<'_>], wanted: Wanted) -> Result<Self, String> {
-        let failed = |issue: parse::Issue| format!("compilation failed: {}", issue.show(text));
+    pub fn compile<'a>(
+        text: &str,
+        variables: &[Variable<'_, 'a>],
+    ) -> Result<(Self, Type<'a>), String> {
+        let failed = |issue: parse::Issue| issue.show(text);
         let root = parse::parse(text).map_err(failed)?;
         let found = check::check(&root, variables).map_err(failed)?;
-        match (wanted, found) {
-            (Wanted::Bool, check::Ty::Bool | check::Ty::Dyn)
-            | (Wanted::String, check::Ty::String | check::Ty::Dyn) => Ok(Self { root }),
-            (Wanted::Bool, _) => Err("cel expression must evaluate to a bool".to_owned()),
-            (Wanted::String, _) => Err("messageExpression must evaluate to a string".to_owned()),
-        }
+        Ok((Self { root }, found))
     }
 
     /// Whether the expression uses a variable.
     pub fn uses(&self, name: &str) -> bool {
         self.root.uses(name)
+    }
+
+    /// Whether the expression selects a field of a variable.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        self.root.selects(variable, field)
     }
 
     /// Evaluates the expression; gives the result and what it cost.

@@ -7,6 +7,7 @@
 mod certificates;
 mod default_ingress_class;
 mod default_toleration_seconds;
+pub mod expression;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;

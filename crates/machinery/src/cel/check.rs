@@ -2,38 +2,61 @@
 //!
 //! What has no schema, or one that leaves the type open, is `dyn`: it goes with everything and is looked at when it is run.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::Variable;
 use super::functions;
 use super::parse::{Comprehension, Expr, Issue, Literal, Node};
 use super::value;
-use crate::structural::{Additional, Structural, Type};
+use crate::structural::{Additional, Structural, Type as Kind};
 
 /// What is known of a value's type.
 #[derive(Clone, Debug)]
-pub(super) enum Ty<'a> {
+pub enum Type<'a> {
+    /// Anything: looked at when it is run.
     Dyn,
+    /// `null`
     Null,
+    /// `bool`
     Bool,
+    /// `int`
     Int,
+    /// `uint`
     Uint,
+    /// `double`
     Double,
+    /// `string`
     String,
+    /// `bytes`
     Bytes,
+    /// `google.protobuf.Duration`
     Duration,
+    /// `google.protobuf.Timestamp`
     Time,
+    /// A type.
     Type,
+    /// A list of such elements.
     List(Box<Ty<'a>>),
+    /// A map from such keys to such values.
     Map(Box<Ty<'a>>, Box<Ty<'a>>),
+    /// An object with the fields of a schema.
     Object(&'a Structural),
+    /// An object with these fields, whose type has a name.
+    Fields(&'static str, Arc<BTreeMap<String, Type<'a>>>),
+    /// A value that may be absent.
     Optional(Box<Ty<'a>>),
-    /// One of the types of Kubernetes' own libraries.
+    /// A value that only its own functions know: quantities, addresses, authorizers.
     Other(&'static str),
 }
+
+use Type as Ty;
 
 type Checked<'a> = Result<Ty<'a>, Issue>;
 
 impl<'a> Ty<'a> {
-    fn of(schema: Option<&'a Structural>) -> Self {
+    /// The type of what has this schema; none: anything.
+    pub fn of(schema: Option<&'a Structural>) -> Self {
         let Some(schema) = schema else {
             return Self::Dyn;
         };
@@ -42,18 +65,18 @@ impl<'a> Ty<'a> {
         }
         let format = schema.rare.as_deref().map_or("", |r| &*r.format);
         match schema.kind {
-            Type::Any => Self::Dyn,
-            Type::Boolean => Self::Bool,
-            Type::Integer => Self::Int,
-            Type::Number => Self::Double,
-            Type::String => match format {
+            Kind::Any => Self::Dyn,
+            Kind::Boolean => Self::Bool,
+            Kind::Integer => Self::Int,
+            Kind::Number => Self::Double,
+            Kind::String => match format {
                 "date" | "date-time" => Self::Time,
                 "duration" => Self::Duration,
                 "byte" => Self::Bytes,
                 _ => Self::String,
             },
-            Type::Array => Self::List(Box::new(Self::of(schema.items.as_deref()))),
-            Type::Object => match &schema.additional {
+            Kind::Array => Self::List(Box::new(Self::of(schema.items.as_deref()))),
+            Kind::Object => match &schema.additional {
                 Some(Additional::Schema(values)) => {
                     Self::Map(Box::new(Self::String), Box::new(Self::of(Some(values))))
                 }
@@ -74,7 +97,8 @@ impl<'a> Ty<'a> {
         matches!(self, Self::Int | Self::Uint | Self::Double)
     }
 
-    fn name(&self) -> String {
+    /// The name of the type.
+    pub fn name(&self) -> String {
         match self {
             Self::Dyn => "dyn".to_owned(),
             Self::Null => "null".to_owned(),
@@ -90,6 +114,7 @@ impl<'a> Ty<'a> {
             Self::List(of) => format!("list({})", of.name()),
             Self::Map(key, value) => format!("map({}, {})", key.name(), value.name()),
             Self::Object(_) => "object".to_owned(),
+            Self::Fields(name, _) => (*name).to_owned(),
             Self::Optional(of) => format!("optional_type({})", of.name()),
             Self::Other(name) => (*name).to_owned(),
         }
@@ -110,15 +135,8 @@ impl<'a> Ty<'a> {
 }
 
 /// The type of an expression.
-pub(super) fn check<'a>(root: &Node, variables: &[Variable<'a>]) -> Checked<'a> {
-    let variables = variables.iter().map(|v| {
-        let own = Ty::of(v.schema);
-        let own = match v.optional {
-            true => Ty::Optional(Box::new(own)),
-            false => own,
-        };
-        (v.name.to_owned(), own)
-    });
+pub(super) fn check<'a>(root: &Node, variables: &[Variable<'_, 'a>]) -> Checked<'a> {
+    let variables = variables.iter().map(|v| (v.name.to_owned(), v.ty.clone()));
     let mut checker = Checker {
         variables: variables.collect(),
     };
@@ -174,6 +192,12 @@ impl<'a> Checker<'a> {
                 }
             }
             Expr::Select(target, field, optional) => {
+                if let Expr::Ident(space) = &target.expr
+                    && let name = format!("{space}.{field}")
+                    && let Some((_, ty)) = self.variables.iter().rev().find(|(own, _)| *own == name)
+                {
+                    return Ok(ty.clone());
+                }
                 let target = self.node(target)?;
                 let found = self.field(node.at, target, field)?;
                 Ok(match (optional, found) {
@@ -283,6 +307,10 @@ impl<'a> Checker<'a> {
             Ty::Object(schema) if value::knows(schema, field) => {
                 Ok(Ty::of(schema.child(&value::unescape(field))))
             }
+            Ty::Fields(_, fields) => match fields.get(field) {
+                Some(ty) => Ok(ty.clone()),
+                None => Err(Issue::new(at, format!("undefined field '{field}'"))),
+            },
             Ty::Object(_) => Err(Issue::new(at, format!("undefined field '{field}'"))),
             other => {
                 let why = format!("type '{}' does not support field selection", other.name());
@@ -503,7 +531,9 @@ const TIME_METHODS: &str = "getFullYear getMonth getDate getDayOfMonth getDayOfY
     getSeconds getMilliseconds";
 const OTHER_METHODS: &str = "hasValue value or orValue compareTo isLessThan isGreaterThan isInteger family isUnspecified \
     isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast ip masked prefixLength containsIP containsCIDR getScheme \
-    getHost getHostname getPort getEscapedPath getQuery";
+    getHost getHostname getPort getEscapedPath getQuery path group serviceAccount resource subresource namespace name \
+    fieldSelector labelSelector check errored error allowed reason";
+const AUTHORIZATION: &str = "kubernetes.authorization.";
 
 fn is_one_of(name: &str, all: &str) -> bool {
     all.split_whitespace().any(|own| own == name)
@@ -556,6 +586,34 @@ fn method<'a>(at: usize, target: Ty<'a>, name: &str, args: &[Ty<'a>]) -> Checked
             "compareTo" => Some(Ty::Int),
             _ => None,
         },
+        Ty::Other(own) if own.starts_with(AUTHORIZATION) => {
+            let own = &own[AUTHORIZATION.len()..];
+            let texts_of = |n: usize| args.len() == n && texts();
+            let made = match (own, name) {
+                ("Authorizer", "path") if texts_of(1) => "kubernetes.authorization.PathCheck",
+                ("Authorizer", "group") if texts_of(1) => "kubernetes.authorization.GroupCheck",
+                ("Authorizer", "serviceAccount") if texts_of(2) => {
+                    "kubernetes.authorization.Authorizer"
+                }
+                ("GroupCheck", "resource") if texts_of(1) => {
+                    "kubernetes.authorization.ResourceCheck"
+                }
+                (
+                    "ResourceCheck",
+                    "subresource" | "namespace" | "name" | "fieldSelector" | "labelSelector",
+                ) if texts_of(1) => "kubernetes.authorization.ResourceCheck",
+                ("PathCheck" | "ResourceCheck", "check") if texts_of(1) => {
+                    "kubernetes.authorization.Decision"
+                }
+                _ => "",
+            };
+            match (own, name, made) {
+                ("Decision", "errored" | "allowed", _) if args.is_empty() => Some(Ty::Bool),
+                ("Decision", "error" | "reason", _) if args.is_empty() => Some(Ty::String),
+                (_, _, "") => None,
+                (_, _, made) => Some(Ty::Other(made)),
+            }
+        }
         Ty::Other("net.IP") => match name {
             "family" => Some(Ty::Int),
             name if name.starts_with("is") => Some(Ty::Bool),

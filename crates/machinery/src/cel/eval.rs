@@ -94,6 +94,18 @@ impl<'a> Machine<'a> {
                 }
             }
             Expr::Select(target, field, optional) => {
+                if let Expr::Ident(space) = &target.expr {
+                    let found = self.variables.iter().rev().find(|(own, _)| {
+                        own.strip_prefix(&**space)
+                            .and_then(|rest| rest.strip_prefix('.'))
+                            == Some(field)
+                    });
+                    if let Some((_, value)) = found {
+                        let value = value.clone();
+                        self.pay(1)?;
+                        return Ok(value);
+                    }
+                }
                 let target = self.eval(target)?;
                 self.pay(1)?;
                 select(target, field, *optional)
@@ -369,6 +381,11 @@ fn select<'a>(target: Val<'a>, field: &str, is_optional: bool) -> Result<'a> {
     match target {
         Val::Optional(None) => Ok(Val::Optional(None)),
         Val::Optional(Some(inner)) => Ok(optional(inner.field(field))),
+        Val::Foreign(own) => match own.field(field) {
+            Some(value) if is_optional => Ok(optional(Some(value?))),
+            Some(value) => value,
+            None => Err(EvalError::new(format!("no such key: {field}"))),
+        },
         target @ (Val::Object(..) | Val::Map(_)) => match (target.field(field), is_optional) {
             (found, true) => Ok(optional(found)),
             (Some(found), false) => Ok(found),

@@ -51,6 +51,10 @@ pub(super) fn call<'a>(
         }),
         (Val::Cidr(cidr), _) => network(cidr, name, args),
         (Val::Url(url), _) => address(url, name),
+        (Val::Foreign(own), _) => match own.call(name, args) {
+            Some(result) => result,
+            None => Err(EvalError::overload()),
+        },
         _ => Err(EvalError::overload()),
     }
 }

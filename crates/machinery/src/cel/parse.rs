@@ -140,6 +140,22 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Whether a field of a variable is selected, in whatever way.
+    pub(super) fn selects(&self, variable: &str, field: &str) -> bool {
+        let of = |n: &Node| matches!(&n.expr, Expr::Ident(own) if own == variable);
+        let here = match &self.expr {
+            Expr::Select(target, own, _) | Expr::Has(target, own) => own == field && of(target),
+            Expr::Index(target, ..) => of(target),
+            _ => false,
+        };
+        here || self
+            .children()
+            .into_iter()
+            .any(|n| n.selects(variable, field))
+    }
+}
+
 /// Reads an expression.
 pub(super) fn parse(text: &str) -> Result<Node, Issue> {
     if text.len() > MAX_LENGTH {

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
+use super::eval::EvalError;
 use crate::quantity::Quantity;
 use crate::schema::ListType;
 use crate::structural::{Additional, Structural, Type};
@@ -54,6 +55,20 @@ pub enum Val<'a> {
     Cidr(ipnet::IpNet),
     /// A URL.
     Url(Arc<str>),
+    /// A value that somebody else's functions know.
+    Foreign(Arc<dyn Foreign<'a> + 'a>),
+}
+
+/// A value that is not made of data: an authorizer, variables that are worked out when they are asked for.
+pub trait Foreign<'a>: std::fmt::Debug + Send + Sync {
+    /// The name of its type.
+    fn type_name(&self) -> &'static str;
+    /// Calls one of its functions; none when it has no such function for such arguments.
+    fn call(&self, name: &str, args: &[Val<'a>]) -> Option<Result<Val<'a>, EvalError>>;
+    /// The value of a field and what it cost to work out; none when there is no such field.
+    fn field(&self, _name: &str) -> Option<Result<Val<'a>, EvalError>> {
+        None
+    }
 }
 
 impl<'a> Val<'a> {
@@ -185,6 +200,7 @@ impl<'a> Val<'a> {
             Self::Ip(_) => "net.IP",
             Self::Cidr(_) => "net.CIDR",
             Self::Url(_) => "kubernetes.URL",
+            Self::Foreign(own) => own.type_name(),
         }
     }
 

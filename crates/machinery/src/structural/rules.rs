@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::validate::correlated;
 use super::{Rule, Structural, Type};
-use crate::cel::{CALL_LIMIT, EvalError, Program, Scope, Val, Variable, Wanted};
+use crate::cel::{self, CALL_LIMIT, EvalError, Program, Scope, Val, Variable};
 use crate::field::{ErrorType, FieldError};
 use crate::value::same;
 use crate::{ErrorList, Path};
@@ -35,29 +35,38 @@ impl Rule {
     /// What is wrong, and whether it is the expression of the message (not the rule).
     pub fn compile(&self, node: &Structural) -> Result<CompiledRule, (bool, String)> {
         let old_is_optional = self.optional_old_self == Some(true);
-        let variable = |name, optional| Variable {
-            name,
-            schema: Some(node),
-            optional,
+        let own = cel::Type::of(Some(node));
+        let old = match old_is_optional {
+            true => cel::Type::Optional(Box::new(own.clone())),
+            false => own.clone(),
         };
         let variables = [
-            variable("self", false),
-            variable("oldSelf", old_is_optional),
+            Variable {
+                name: "self",
+                ty: own,
+            },
+            Variable {
+                name: "oldSelf",
+                ty: old,
+            },
         ];
-        let rule = Program::compile(&self.rule, &variables, Wanted::Bool);
-        let rule = rule.map_err(|why| (false, why))?;
+        let (rule, ty) = Program::compile(&self.rule, &variables)
+            .map_err(|why| (false, format!("compilation failed: {why}")))?;
+        if !matches!(ty, cel::Type::Bool | cel::Type::Dyn) {
+            return Err((false, "cel expression must evaluate to a bool".to_owned()));
+        }
         let message = match self.message_expression.trim() {
             "" => None,
-            text => Some(
-                Program::compile(text, &variables, Wanted::String).map_err(|why| {
-                    let why = why
-                        .strip_prefix("compilation failed")
-                        .map_or(why.clone(), |rest| {
-                            format!("messageExpression compilation failed{rest}")
-                        });
-                    (true, why)
-                })?,
-            ),
+            text => {
+                let (message, ty) = Program::compile(text, &variables).map_err(|why| {
+                    (true, format!("messageExpression compilation failed: {why}"))
+                })?;
+                if !matches!(ty, cel::Type::String | cel::Type::Dyn) {
+                    let why = "messageExpression must evaluate to a string";
+                    return Err((true, why.to_owned()));
+                }
+                Some(message)
+            }
         };
         Ok(CompiledRule {
             uses_old: rule.uses("oldSelf"),
