@@ -35,6 +35,7 @@ pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Decoded, DecodeError> 
     match media {
         Media::Json => codec::decode_json(bytes),
         Media::Yaml => codec::decode_yaml(bytes),
+        Media::Cbor => codec::decode_cbor(bytes),
         Media::Protobuf => match protobuf::decode(bytes) {
             Ok(object) => Ok(Decoded {
                 object,

@@ -1,7 +1,7 @@
 //! Which form of an answer a client wants, and how a body of its own is encoded.
 //!
-//! Behaviour: `k8s.io/apiserver/pkg/endpoints/handlers/negotiation`. JSON and YAML are spoken, protobuf is
-//! understood; a client that would rather have protobuf gets the next thing on its list.
+//! Behaviour: `k8s.io/apiserver/pkg/endpoints/handlers/negotiation`. JSON, YAML, protobuf and CBOR are spoken. Errors name
+//! the first three, as upstream does whose gate for CBOR is closed unless somebody opens it.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -9,19 +9,22 @@ use machinery::ApiError;
 
 use crate::request::Query;
 
-/// The encodings of answers.
-pub(crate) const SUPPORTED: &[&str] = &["application/json", "application/yaml"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// The encodings of bodies.
-const READABLE: &[&str] = &["application/json", "application/yaml", PROTOBUF];
+/// The encodings of bodies and answers, as errors name them.
+pub(crate) const SUPPORTED: &[&str] = &["application/json", "application/yaml", PROTOBUF];
+/// The encodings of watches, as errors name them.
+pub(crate) const STREAMS: &[&str] = &[
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
 
 /// The encoding of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
     Json,
     Yaml,
-    /// In requests only.
     Protobuf,
+    Cbor,
 }
 
 impl Media {
@@ -31,6 +34,16 @@ impl Media {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
             Self::Protobuf => PROTOBUF,
+            Self::Cbor => "application/cbor",
+        }
+    }
+
+    /// The `Content-Type` of a watch.
+    pub(crate) fn as_stream(self) -> &'static str {
+        match self {
+            Self::Protobuf => STREAMS[1],
+            Self::Cbor => "application/cbor-seq",
+            Self::Json | Self::Yaml => "application/json",
         }
     }
 }
@@ -46,9 +59,15 @@ pub(crate) struct As {
 /// One acceptable media type.
 #[derive(Clone, Debug, PartialEq)]
 struct Accepted {
-    media: Option<Media>,
+    /// The encodings that it names, best first.
+    media: &'static [Media],
+    /// How many wildcards it has.
+    wildcards: u8,
     quality: f32,
     convert: As,
+    pretty: bool,
+    /// Whether the parameter `stream` is absent or one that there is.
+    is_stream_known: bool,
 }
 
 /// The shape of an answer.
@@ -82,49 +101,64 @@ impl Form {
         }
     }
 
-    /// What the client wants of an endpoint that can turn objects into tables and partial metadata.
+    /// What the client wants of an endpoint that can turn objects into tables and partial metadata. Custom kinds have no
+    /// protobuf of their own; their metadata has.
     ///
     /// # Errors
     /// 406.
-    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
-        let rest = Self {
-            pretty: wants_pretty(headers, query),
-            gzip: wants_gzip(headers),
-            ..Self::json()
-        };
+    pub(crate) fn negotiate(
+        headers: &HeaderMap,
+        query: &Query,
+        custom: bool,
+    ) -> Result<Self, ApiError> {
         for accepted in accepted(headers) {
-            let Some(media) = accepted.media else {
-                continue;
-            };
-            let version = accepted.convert.version;
-            let known = accepted.convert.group == "meta.k8s.io"
-                && matches!(version.as_str(), "v1" | "v1beta1");
-            let shape = match (accepted.convert.kind.as_str(), known) {
-                ("", _) => Shape::Object,
-                ("Table", true) => Shape::Table(version),
-                ("PartialObjectMetadata" | "PartialObjectMetadataList", true) => {
-                    Shape::Partial(version)
+            for &media in accepted.media {
+                let Some(shape) = shape_of(&accepted.convert) else {
+                    continue;
+                };
+                let refused = match shape {
+                    Shape::Object => custom && media == Media::Protobuf,
+                    Shape::Table(_) => matches!(media, Media::Protobuf | Media::Cbor),
+                    Shape::Partial(_) => false,
+                };
+                if !refused && accepted.is_stream_known {
+                    return Ok(Self {
+                        media,
+                        shape,
+                        pretty: accepted.pretty || wants_pretty(headers, query),
+                        gzip: wants_gzip(headers),
+                    });
                 }
-                _ => continue,
-            };
-            return Ok(Self {
-                media,
-                shape,
-                ..rest
-            });
+            }
         }
         Err(ApiError::not_acceptable(SUPPORTED))
     }
 
+    /// What the client wants of a watch, which YAML has no form for.
+    ///
+    /// # Errors
+    /// 406.
+    pub(crate) fn negotiate_watch(
+        headers: &HeaderMap,
+        query: &Query,
+        custom: bool,
+    ) -> Result<Self, ApiError> {
+        match Self::negotiate(headers, query, custom) {
+            Ok(form) if form.media != Media::Yaml => Ok(Self {
+                pretty: false,
+                ..form
+            }),
+            _ => Err(ApiError::not_acceptable(STREAMS)),
+        }
+    }
+
     /// What the client wants of an endpoint with one shape; never fails, for errors must be told somehow.
     pub(crate) fn lenient(headers: &HeaderMap, query: &Query) -> Self {
-        let media = accepted(headers)
-            .into_iter()
-            .find_map(|a| a.media)
-            .unwrap_or(Media::Json);
+        let mut all = accepted(headers).into_iter();
+        let media = all.find_map(|a| a.media.first().copied());
         let (pretty, gzip) = (wants_pretty(headers, query), wants_gzip(headers));
         Self {
-            media,
+            media: media.unwrap_or(Media::Json),
             shape: Shape::Object,
             pretty,
             gzip,
@@ -132,52 +166,78 @@ impl Form {
     }
 }
 
+/// The shape that the parameters ask for; `None` when there is no such shape.
+fn shape_of(convert: &As) -> Option<Shape> {
+    if *convert == As::default() {
+        return Some(Shape::Object);
+    }
+    let version = &convert.version;
+    if convert.group != "meta.k8s.io" || !matches!(version.as_str(), "v1" | "v1beta1") {
+        return None;
+    }
+    match convert.kind.as_str() {
+        "Table" => Some(Shape::Table(version.clone())),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => {
+            Some(Shape::Partial(version.clone()))
+        }
+        _ => None,
+    }
+}
+
 /// The media type parameters with `as`, in the client's order of preference.
 pub(crate) fn conversions(headers: &HeaderMap) -> Vec<As> {
     accepted(headers)
         .into_iter()
-        .filter(|a| a.media.is_some())
+        .filter(|a| a.media.contains(&Media::Json))
         .map(|a| a.convert)
         .collect()
 }
 
 fn accepted(headers: &HeaderMap) -> Vec<Accepted> {
-    let texts: Vec<&str> = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let text = texts.join(",");
-    if text.trim().is_empty() {
-        return vec![Accepted {
-            media: Some(Media::Json),
-            quality: 1.0,
-            convert: As::default(),
-        }];
+    // Like Go's `Header.Get`: the first of several headers counts.
+    let text = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let text = text.unwrap_or("");
+    if text.is_empty() {
+        return vec![parse_accepted("application/json")];
     }
     let mut all: Vec<Accepted> = text.split(',').map(parse_accepted).collect();
-    all.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    all.sort_by(|a, b| {
+        let by_quality = b.quality.total_cmp(&a.quality);
+        by_quality.then(a.wildcards.cmp(&b.wildcards))
+    });
     all
 }
 
 fn parse_accepted(text: &str) -> Accepted {
     let mut parts = text.split(';').map(str::trim);
-    let media = match parts.next().unwrap_or("").to_ascii_lowercase().as_str() {
-        "application/json" | "*/*" | "application/*" => Some(Media::Json),
-        "application/yaml" => Some(Media::Yaml),
-        _ => None,
+    let any = &[Media::Json, Media::Yaml, Media::Protobuf, Media::Cbor];
+    let (media, wildcards): (&[Media], u8) = match parts.next().unwrap_or("") {
+        "*/*" | "*" => (any, 2),
+        "application/*" => (any, 1),
+        "application/json" => (&any[..1], 0),
+        "application/yaml" => (&any[1..2], 0),
+        PROTOBUF => (&any[2..3], 0),
+        // The form of a watch; asked for anything else it means the same encoding.
+        "application/cbor" | "application/cbor-seq" => (&any[3..], 0),
+        _ => (&[], 0),
     };
     let mut accepted = Accepted {
         media,
+        wildcards,
         quality: 1.0,
         convert: As::default(),
+        pretty: false,
+        is_stream_known: true,
     };
     for (key, value) in parts.filter_map(|p| p.split_once('=')) {
+        let value = value.trim();
         match key.trim() {
-            "q" => accepted.quality = value.trim().parse().unwrap_or(1.0),
+            "q" => accepted.quality = value.parse().unwrap_or(1.0),
             "as" => value.clone_into(&mut accepted.convert.kind),
             "g" => value.clone_into(&mut accepted.convert.group),
             "v" => value.clone_into(&mut accepted.convert.version),
+            "pretty" => accepted.pretty = value == "1",
+            "stream" => accepted.is_stream_known = matches!(value, "" | "watch"),
             _ => {}
         }
     }
@@ -230,7 +290,8 @@ pub(crate) fn body_media(headers: &HeaderMap) -> Result<Media, ApiError> {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
         PROTOBUF => Ok(Media::Protobuf),
-        _ => Err(ApiError::unsupported_media_type(READABLE)),
+        "application/cbor" => Ok(Media::Cbor),
+        _ => Err(ApiError::unsupported_media_type(SUPPORTED)),
     }
 }
 
@@ -238,30 +299,60 @@ pub(crate) fn body_media(headers: &HeaderMap) -> Result<Media, ApiError> {
 mod tests {
     use super::*;
 
-    fn negotiate(accept: &str) -> Result<Form, ApiError> {
+    fn negotiate_for(accept: &str, custom: bool) -> Result<Form, ApiError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().expect("a header"));
-        Form::negotiate(&headers, &Query::default())
+        Form::negotiate(&headers, &Query::default(), custom)
+    }
+
+    fn media(accept: &str) -> Option<Media> {
+        negotiate_for(accept, false).ok().map(|form| form.media)
     }
 
     #[test]
     fn kubectl_gets_its_table() {
         let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        assert_eq!(
-            negotiate(accept).expect("acceptable").shape,
-            Shape::Table("v1".into())
-        );
+        let form = negotiate_for(accept, false).expect("acceptable");
+        assert_eq!(form.shape, Shape::Table("v1".into()));
     }
 
     #[test]
-    fn protobuf_falls_back_in_order_or_not_at_all() {
-        let accept = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(negotiate(accept).expect("acceptable").media, Media::Json);
+    fn the_best_of_what_is_accepted_is_chosen() {
+        for (accept, wanted) in [
+            (PROTOBUF, Some(Media::Protobuf)),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Some(Media::Protobuf),
+            ),
+            (
+                "application/json;q=0.5, application/yaml",
+                Some(Media::Yaml),
+            ),
+            ("*/*", Some(Media::Json)),
+            ("application/*, application/yaml", Some(Media::Yaml)),
+            ("text/html, application/cbor;q=0.1", Some(Media::Cbor)),
+            ("text/html", None),
+            ("application/json;stream=other", None),
+            ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
+        ] {
+            assert_eq!(media(accept), wanted, "{accept}");
+        }
+    }
+
+    #[test]
+    fn tables_are_text_and_custom_kinds_have_no_protobuf() {
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(media(table), None);
         assert_eq!(
-            negotiate("application/vnd.kubernetes.protobuf")
-                .expect_err("406")
-                .code,
-            406
+            media(&format!("{table},application/json")),
+            Some(Media::Json)
+        );
+        assert_eq!(negotiate_for(PROTOBUF, true).expect_err("406").code, 406);
+        let partial =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+        assert_eq!(
+            negotiate_for(partial, true).expect("acceptable").media,
+            Media::Protobuf
         );
     }
 }

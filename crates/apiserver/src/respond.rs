@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::negotiate::{Form, Media};
+use crate::protobuf;
 
-/// Answers of at least this many bytes are compressed for those who take it.
+/// Answers of more than this many bytes are compressed for those who take it.
 const GZIP_FROM: usize = 128 * 1024;
 
 /// An answer with encoded JSON.
@@ -35,23 +36,26 @@ pub(crate) fn indented(form: &Form, value: &Value) -> Response<Body> {
     whole(200, form, Media::Json.as_str(), bytes.into())
 }
 
-/// An answer with a tree.
+/// An answer with a tree. What has no protobuf is told in JSON.
 pub(crate) fn value(code: u16, form: &Form, value: &Value) -> Response<Body> {
-    let bytes = match (form.media, form.pretty) {
-        (Media::Json | Media::Protobuf, false) => serde_json::to_vec(value),
-        (Media::Json | Media::Protobuf, true) => serde_json::to_vec_pretty(value),
-        (Media::Yaml, _) => match machinery::codec::encode_yaml(value) {
-            Ok(text) => Ok(text.into_bytes()),
-            Err(_) => serde_json::to_vec(value),
-        },
-    };
     // A tree of JSON has no way to fail to encode.
-    whole(
-        code,
-        form,
-        form.media.as_str(),
-        bytes.unwrap_or_default().into(),
-    )
+    let json = || match form.pretty {
+        true => serde_json::to_vec_pretty(value).unwrap_or_default(),
+        false => serde_json::to_vec(value).unwrap_or_default(),
+    };
+    let (media, bytes) = match form.media {
+        Media::Json => (Media::Json, json()),
+        Media::Yaml => match machinery::codec::encode_yaml(value) {
+            Ok(text) => (Media::Yaml, text.into_bytes()),
+            Err(_) => (Media::Json, json()),
+        },
+        Media::Protobuf => match protobuf::encode(value) {
+            Some(bytes) => (Media::Protobuf, bytes),
+            None => (Media::Json, json()),
+        },
+        Media::Cbor => (Media::Cbor, machinery::codec::encode_cbor(value)),
+    };
+    whole(code, form, media.as_str(), bytes.into())
 }
 
 /// An answer that is text.
@@ -68,6 +72,9 @@ pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
 
 /// The answer to a request that failed.
 pub(crate) fn error(form: &Form, error: &ApiError) -> Response<Body> {
+    // Who accepts nothing that there is gets JSON.
+    let json = Form::json();
+    let form = if error.code == 406 { &json } else { form };
     let mut response = value(error.code, form, &error.to_status());
     if let Some(seconds) = error
         .details
@@ -82,7 +89,7 @@ pub(crate) fn error(form: &Form, error: &ApiError) -> Response<Body> {
 
 /// An answer of known bytes.
 pub(crate) fn whole(code: u16, form: &Form, content_type: &str, bytes: Bytes) -> Response<Body> {
-    let compress = form.gzip && bytes.len() >= GZIP_FROM;
+    let compress = form.gzip && bytes.len() > GZIP_FROM;
     let body = if compress { gzip(&bytes) } else { bytes };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() =

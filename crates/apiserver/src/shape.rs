@@ -8,9 +8,10 @@ use machinery::table::Row;
 use machinery::{ApiError, Object};
 use serde_json::{Map, Value, json};
 
-use crate::cache::Entry;
+use crate::cache::{Entry, Wire};
 use crate::call::Call;
 use crate::negotiate::{Form, Media, Shape};
+use crate::protobuf;
 use crate::request::Query;
 use crate::resource::Resource;
 
@@ -41,7 +42,24 @@ pub(crate) struct Shaper {
     pub(crate) resource: Resource,
     pub(crate) form: Form,
     include: IncludeObject,
+    wire: Option<Wire>,
     now: Timestamp,
+}
+
+fn wire_of(form: &Form, resource: &Resource) -> Option<Wire> {
+    if form.shape != Shape::Object || resource.is_converted() {
+        return None;
+    }
+    let names = resource.names();
+    match form.media {
+        Media::Json if form.pretty => None,
+        Media::Json => Some(Wire::Json),
+        Media::Protobuf => {
+            protobuf::message_of(&names.api_version(), names.kind).map(Wire::Protobuf)
+        }
+        Media::Cbor => Some(Wire::Cbor),
+        Media::Yaml => None,
+    }
 }
 
 impl Shaper {
@@ -50,10 +68,15 @@ impl Shaper {
     /// # Errors
     /// 406, or 400 for a bad option.
     pub(crate) fn of(call: &Call, resource: &Resource) -> Result<Self, ApiError> {
-        let form = Form::negotiate(&call.headers, &call.query)?;
+        let custom = resource.kind.may_be_outdated();
+        let form = match call.info.verb {
+            "watch" => Form::negotiate_watch(&call.headers, &call.query, custom)?,
+            _ => Form::negotiate(&call.headers, &call.query, custom)?,
+        };
         let include = IncludeObject::parse(&call.query)?;
         Ok(Self {
             resource: resource.clone(),
+            wire: wire_of(&form, resource),
             form,
             include,
             now: call.now,
@@ -62,10 +85,17 @@ impl Shaper {
 
     /// Whether the stored bytes can be sent as they are.
     pub(crate) fn is_plain(&self) -> bool {
-        self.form.shape == Shape::Object
-            && self.form.media == Media::Json
-            && !self.form.pretty
-            && !self.resource.is_converted()
+        self.wire == Some(Wire::Json)
+    }
+
+    /// The encoding, where it needs nothing but the stored object.
+    pub(crate) fn wire(&self) -> Option<Wire> {
+        self.wire
+    }
+
+    /// Whether the objects in a list carry `apiVersion` and `kind`: those of custom kinds do.
+    pub(crate) fn types_items(&self) -> bool {
+        self.resource.kind.may_be_outdated()
     }
 
     fn kind(&self) -> &dyn AnyKind {
@@ -120,8 +150,10 @@ impl Shaper {
             Shape::Object => {
                 let names = self.kind().names();
                 let items = objects.map(|mut object| {
-                    object.0.remove("kind");
-                    object.0.remove("apiVersion");
+                    if !self.types_items() {
+                        object.0.remove("kind");
+                        object.0.remove("apiVersion");
+                    }
                     object.into_value()
                 });
                 json!({

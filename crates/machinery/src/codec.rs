@@ -1,9 +1,10 @@
-//! Reading objects from JSON and YAML within bounds, and merging typed views back into the tree.
+//! Reading objects from JSON, YAML and CBOR within bounds, and merging typed views back into the tree.
 //!
 //! Numbers become what Go makes of them: 64-bit integers where they fit, floats elsewhere. Fields that appear twice are
 //! reported, the last one counts. Depth and size are limited before anything is built; YAML aliases are counted
 //! (security lessons 2019-11253, 2019-11254).
 
+mod cbor;
 mod tree;
 
 use std::cell::RefCell;
@@ -12,6 +13,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use crate::Object;
+pub use cbor::{decode_cbor, decode_cbor_value, encode_cbor, write_cbor, write_cbor_array_head};
 use tree::{Seed, Sink};
 
 /// The largest body that the API takes.

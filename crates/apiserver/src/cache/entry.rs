@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use api::AnyKind;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use machinery::{Object, fields, labels};
 use store::{KeyValue, Revision};
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     splice_at: usize,
     selectable: Arc<Selectable>,
     tree: OnceLock<Option<Arc<Object>>>,
+    /// The object in protobuf, see [`super::Cache::protobuf`].
+    pub(super) protobuf: ArcSwapOption<Bytes>,
 }
 
 /// A stored value that is no object; never a reason to stop serving the others.
@@ -109,6 +112,7 @@ impl Entry {
             splice_at,
             selectable: Arc::new(selectable),
             tree: OnceLock::new(),
+            protobuf: ArcSwapOption::empty(),
         })
     }
 
@@ -121,6 +125,7 @@ impl Entry {
             splice_at: self.splice_at,
             selectable: self.selectable.clone(),
             tree: OnceLock::new(),
+            protobuf: ArcSwapOption::empty(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a cache is filled and kept up to date: a range, then one watch from there on, for ever.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use store::{
     Batch, Event, EventKind, KeyValue, Range, RangeEnd, Revision, StoreError, WatchStream,
 };
 
-use super::{Cache, Change, Entry, State, WINDOW_BYTES, WINDOW_EVENTS, WINDOW_MIN_EVENTS};
+use super::{Cache, Change, Entry, Frames, State, WINDOW_BYTES, WINDOW_EVENTS, WINDOW_MIN_EVENTS};
 
 /// After a store elsewhere could not be read it is tried again so much later.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -190,12 +190,11 @@ fn change(
     object: Arc<Entry>,
     previous: Option<Arc<Entry>>,
 ) -> Arc<Change> {
-    let frames = [const { OnceLock::new() }; 3];
     Arc::new(Change {
         revision,
         kind,
         object,
         previous,
-        frames,
+        frames: Frames::default(),
     })
 }

@@ -5,11 +5,13 @@
 //! says that it cannot. Objects are not copied: readers share each version's bytes with the store. One lock per
 //! resource, held for a few pointers' time. Nothing polls.
 
+mod encoded;
 mod entry;
 mod feed;
+mod frame;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::KindRef;
@@ -20,7 +22,11 @@ use parking_lot::RwLock;
 use store::{EventKind, Revision, Store, WatchProgress};
 use tokio::sync::{Notify, watch};
 
+use crate::protobuf::MessageId;
+use encoded::Encodings;
 pub(crate) use entry::{Entry, Selection, decode_stored, spliced};
+use frame::Frames;
+pub(crate) use frame::{Wire, write_event, write_value_event};
 
 /// At most this many changes are kept for watchers to resume from ...
 const WINDOW_EVENTS: usize = 2048;
@@ -40,7 +46,7 @@ pub(crate) struct Change {
     pub(crate) object: Arc<Entry>,
     /// The object before the change.
     pub(crate) previous: Option<Arc<Entry>>,
-    frames: [OnceLock<Bytes>; 3],
+    frames: Frames,
 }
 
 /// What a watcher is told of a change.
@@ -82,28 +88,6 @@ impl Change {
             _ => self.object.clone(),
         }
     }
-
-    /// The watch event on the wire, made once for all watchers.
-    pub(crate) fn frame(&self, told: Told) -> Bytes {
-        let frame = self.frames[told as usize].get_or_init(|| event_frame(told, &self.state(told)));
-        frame.clone()
-    }
-}
-
-/// A watch event on the wire.
-pub(crate) fn event_frame(told: Told, entry: &Entry) -> Bytes {
-    let mut out = Vec::with_capacity(entry.len() + 40);
-    write_event(&mut out, told, entry);
-    Bytes::from(out)
-}
-
-/// Writes a watch event.
-pub(crate) fn write_event(out: &mut Vec<u8>, told: Told, entry: &Entry) {
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(told.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    entry.write(out);
-    out.extend_from_slice(b"}\n");
 }
 
 struct State {
@@ -136,6 +120,7 @@ pub(crate) struct Cache {
     /// Told whenever the feed has nothing more to apply.
     settled: Notify,
     progress: ArcSwapOption<WatchProgress>,
+    encodings: Encodings,
 }
 
 /// All objects of a selection at one revision.
@@ -185,6 +170,7 @@ impl Cache {
             changed: watch::Sender::new(0),
             settled: Notify::new(),
             progress: ArcSwapOption::empty(),
+            encodings: Encodings::default(),
         }
     }
 
@@ -235,6 +221,11 @@ impl Cache {
     /// The current version of one object.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.state.read().objects.get(key).cloned()
+    }
+
+    /// An object in protobuf, without its envelope; encoded once.
+    pub(crate) fn protobuf(&self, entry: &Arc<Entry>, message: MessageId) -> Bytes {
+        self.encodings.protobuf(entry, message)
     }
 
     /// The tree of one object.

@@ -1,9 +1,10 @@
-//! The protobuf form of objects, read: what `kubectl` and other programs made with client-go send.
+//! The protobuf form of objects: what programs made with client-go send and would rather be answered in.
 //!
-//! One reader for all kinds over a table of fields (`fields.txt`); the result is the same tree that JSON makes. A field
-//! without a value that was sent as zero is left out, as JSON would. Answers are never protobuf: every client that sends
-//! it also takes JSON. Format: `k8s.io/apimachinery/pkg/runtime/serializer/protobuf`.
+//! One reader (here) and one writer (`encode.rs`) for all kinds over a table of fields (`fields.txt`); what is read is the
+//! same tree that JSON makes. A field without a value that was sent as zero is left out, as JSON would.
+//! Format: `k8s.io/apimachinery/pkg/runtime/serializer/protobuf`.
 
+mod encode;
 mod table;
 mod wire;
 
@@ -13,6 +14,11 @@ use jiff::Timestamp;
 use machinery::{Object, time};
 use serde_json::{Map, Value};
 
+pub(crate) use encode::{
+    ENVELOPE_END, encode, encode_message, envelope, item_overhead, message_of, write_envelope_head,
+    write_item, write_list_metadata, write_watch_frame,
+};
+pub(crate) use table::MessageId;
 use table::{Field, Type};
 use wire::{Reader, Wire};
 
@@ -83,20 +89,20 @@ fn lossy(bytes: &[u8]) -> String {
 
 fn read_message(
     bytes: &[u8],
-    message: &'static str,
+    message: MessageId,
     out: &mut Map<String, Value>,
     depth: usize,
 ) -> Result<(), ProtobufError> {
     if depth > MAX_DEPTH {
         return Err(ProtobufError::TooDeep);
     }
-    let fields = table::fields(message);
-    let mut reader = Reader::new(bytes, message);
+    let message = message.get();
+    let mut reader = Reader::new(bytes, message.name);
     while let Some((number, wire)) = reader.next()? {
-        let Some(field) = fields.iter().find(|f| f.number == number) else {
+        let Some(field) = message.fields.iter().find(|f| f.number == number) else {
             continue;
         };
-        read_field(field, wire, message, out, depth)?;
+        read_field(field, wire, message.name, out, depth)?;
     }
     Ok(())
 }
@@ -113,7 +119,7 @@ fn read_field(
             let Wire::Bytes(bytes) = wire else {
                 return Err(ProtobufError::Malformed(message));
             };
-            read_message(bytes, inner, out, depth + 1)
+            read_message(bytes, *inner, out, depth + 1)
         }
         Type::List(of) => {
             // Numbers may come packed.
@@ -195,14 +201,14 @@ fn read_value(
         (Type::Bytes, Wire::Bytes(bytes)) => Some(STANDARD.encode(bytes).into()),
         (Type::Message(inner), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
-            read_message(bytes, inner, &mut map, depth + 1)?;
+            read_message(bytes, *inner, &mut map, depth + 1)?;
             Some(Value::Object(map))
         }
         (Type::Choice(inner), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
-            read_message(bytes, inner, &mut map, depth + 1)?;
+            read_message(bytes, *inner, &mut map, depth + 1)?;
             let schema = map.remove("schema");
-            Some(match (schema, inner.ends_with("OrBool")) {
+            Some(match (schema, inner.get().name.ends_with("OrBool")) {
                 (Some(schema), _) => schema,
                 (None, true) => map.get("allows").cloned().unwrap_or(false.into()),
                 (None, false) => map

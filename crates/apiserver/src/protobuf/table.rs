@@ -1,4 +1,4 @@
-//! The table of fields, read once when the first client sends protobuf.
+//! The table of fields, read once when the first client speaks protobuf.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -6,6 +6,24 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 static TEXT: &str = include_str!("fields.txt");
+
+/// One message.
+pub(super) struct Message {
+    /// As errors call it.
+    pub(super) name: &'static str,
+    /// In the order of their numbers, as they are written.
+    pub(super) fields: Vec<Field>,
+}
+
+/// Where a message stands in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MessageId(usize);
+
+impl MessageId {
+    pub(super) fn get(self) -> &'static Message {
+        &TABLE.messages[self.0]
+    }
+}
 
 /// One field of a message.
 pub(super) struct Field {
@@ -30,45 +48,16 @@ pub(super) enum Type {
     MicroTime,
     /// JSON inside a message of its own.
     Json,
-    Message(&'static str),
+    Message(MessageId),
     List(Box<Type>),
     Map(Box<Type>),
     /// A list inside a message of its own.
     Items(Box<Type>),
     /// A message of alternatives, which in JSON is the one that was chosen: the field `schema`, or else the other.
-    Choice(&'static str),
+    Choice(MessageId),
 }
 
 impl Type {
-    fn parse(text: &'static str) -> Self {
-        let inner = |text| Box::new(Self::parse(text));
-        if let Some(of) = text.strip_prefix("[]") {
-            return Self::List(inner(of));
-        }
-        if let Some(of) = text.strip_prefix("{}") {
-            return Self::Map(inner(of));
-        }
-        if let Some(of) = text.strip_prefix("Items") {
-            return Self::Items(inner(of));
-        }
-        if let Some(message) = text.strip_prefix("Choice") {
-            return Self::Choice(message);
-        }
-        match text {
-            "string" => Self::String,
-            "bool" => Self::Bool,
-            "int" | "Duration" => Self::Int,
-            "float" => Self::Float,
-            "bytes" => Self::Bytes,
-            "Quantity" => Self::Quantity,
-            "IntOrString" => Self::IntOrString,
-            "Time" => Self::Time,
-            "MicroTime" => Self::MicroTime,
-            "FieldsV1" | "RawExtension" => Self::Json,
-            message => Self::Message(message),
-        }
-    }
-
     /// The value of a map's entry whose value was not sent.
     pub(super) fn zero(&self) -> Value {
         match self {
@@ -81,65 +70,99 @@ impl Type {
     }
 }
 
-static TABLE: LazyLock<HashMap<&'static str, Vec<Field>>> = LazyLock::new(|| {
-    let mut table: HashMap<&'static str, Vec<Field>> = HashMap::new();
-    let mut message = "";
-    for line in TEXT
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let mut words = line.split(' ');
-        match (words.next(), words.next(), words.next()) {
-            (Some(number), Some(name), Some(of)) => {
-                let plain = name.trim_end_matches('!');
-                let field = Field {
-                    number: number.parse().unwrap_or(0),
-                    name: plain,
-                    keeps_zero: plain != name,
-                    of: Type::parse(of),
-                };
-                table.entry(message).or_default().push(field);
-            }
-            _ => {
-                message = line;
-                table.entry(message).or_default();
-            }
-        }
-    }
-    table
-});
-
-/// The fields of a message; none for one that is not in the table.
-pub(super) fn fields(message: &str) -> &'static [Field] {
-    TABLE.get(message).map_or(&[], Vec::as_slice)
+/// All messages, and where each stands.
+#[derive(Default)]
+struct Table {
+    messages: Vec<Message>,
+    places: HashMap<&'static str, MessageId>,
 }
 
+impl Table {
+    /// The place of a message; one that is only named so far gets one without fields.
+    fn place(&mut self, name: &'static str) -> MessageId {
+        let Self { messages, places } = self;
+        *places.entry(name).or_insert_with(|| {
+            messages.push(Message {
+                name,
+                fields: Vec::new(),
+            });
+            MessageId(messages.len() - 1)
+        })
+    }
+
+    fn parse_type(&mut self, text: &'static str) -> Type {
+        if let Some(of) = text.strip_prefix("[]") {
+            return Type::List(Box::new(self.parse_type(of)));
+        }
+        if let Some(of) = text.strip_prefix("{}") {
+            return Type::Map(Box::new(self.parse_type(of)));
+        }
+        if let Some(of) = text.strip_prefix("Items") {
+            return Type::Items(Box::new(self.parse_type(of)));
+        }
+        if let Some(message) = text.strip_prefix("Choice") {
+            return Type::Choice(self.place(message));
+        }
+        match text {
+            "string" => Type::String,
+            "bool" => Type::Bool,
+            "int" | "Duration" => Type::Int,
+            "float" => Type::Float,
+            "bytes" => Type::Bytes,
+            "Quantity" => Type::Quantity,
+            "IntOrString" => Type::IntOrString,
+            "Time" => Type::Time,
+            "MicroTime" => Type::MicroTime,
+            "FieldsV1" | "RawExtension" => Type::Json,
+            message => Type::Message(self.place(message)),
+        }
+    }
+
+    fn parse(text: &'static str) -> Self {
+        let mut table = Self::default();
+        let mut message = None;
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let mut words = line.split(' ');
+            match (words.next(), words.next(), words.next(), message) {
+                (Some(number), Some(name), Some(of), Some(MessageId(at))) => {
+                    let plain = name.trim_end_matches('!');
+                    let field = Field {
+                        number: number.parse().unwrap_or(0),
+                        name: plain,
+                        keeps_zero: plain != name,
+                        of: table.parse_type(of),
+                    };
+                    table.messages[at].fields.push(field);
+                }
+                _ => message = Some(table.place(line)),
+            }
+        }
+        for message in &mut table.messages {
+            message.fields.sort_by_key(|field| field.number);
+        }
+        table
+    }
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::parse(TEXT));
+
 /// The message of a kind.
-pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static str> {
+pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<MessageId> {
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
     let package = group.split('.').next().unwrap_or(group);
     let own = format!("{package}.{version}.{kind}");
-    // Options and Status stand in every version.
-    let shared = format!("meta.v1.{kind}");
-    let found = TABLE
-        .get_key_value(own.as_str())
-        .or_else(|| TABLE.get_key_value(shared.as_str()));
-    found.map(|(message, _)| *message)
+    // Options, Status and partial metadata stand in every version.
+    let found = TABLE.places.get(own.as_str());
+    found
+        .or_else(|| TABLE.places.get(format!("meta.v1.{kind}").as_str()))
+        .copied()
 }
 
 /// Every message that the table has or names.
 #[cfg(test)]
-pub(super) fn named() -> Vec<&'static str> {
-    fn walk(of: &Type, out: &mut Vec<&'static str>) {
-        match of {
-            Type::Message(name) | Type::Choice(name) => out.push(name),
-            Type::List(of) | Type::Map(of) | Type::Items(of) => walk(of, out),
-            _ => {}
-        }
-    }
-    let mut out: Vec<&'static str> = TABLE.keys().copied().collect();
-    for field in TABLE.values().flatten() {
-        walk(&field.of, &mut out);
-    }
-    out
+pub(super) fn named() -> &'static [Message] {
+    &TABLE.messages
 }

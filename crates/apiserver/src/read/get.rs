@@ -6,11 +6,11 @@ use store::{KeyValue, Range};
 
 use super::options::parse_revision;
 use crate::body::Body;
-use crate::cache::{decode_stored, spliced, too_large_revision};
+use crate::cache::{Wire, decode_stored, spliced, too_large_revision};
 use crate::call::Call;
 use crate::resource::{Resource, Storage};
 use crate::shape::Shaper;
-use crate::{respond, server};
+use crate::{protobuf, respond, server};
 
 /// Answers with one object.
 pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Body>, ApiError> {
@@ -30,6 +30,20 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
     if shaper.is_plain() && !resource.kind.may_be_outdated() {
         let bytes = spliced(&found.value, found.mod_revision).ok_or_else(malformed)?;
         return Ok(respond::json_bytes(200, &shaper.form, bytes));
+    }
+    if let (Some(Wire::Protobuf(message)), Some(entry)) = (shaper.wire(), storage.cache.get(&key))
+        && entry.revision == found.mod_revision
+    {
+        let names = resource.names();
+        let raw = storage.cache.protobuf(&entry, message);
+        let bytes = protobuf::envelope(&names.api_version(), names.kind, &raw);
+        let content_type = shaper.form.media.as_str();
+        return Ok(respond::whole(
+            200,
+            &shaper.form,
+            content_type,
+            bytes.into(),
+        ));
     }
     let object = decode_stored(&found.value, found.mod_revision).ok_or_else(malformed)?;
     Ok(respond::value(200, &shaper.form, &shaper.one(object)))

@@ -4,27 +4,19 @@
 //! reached the store, `0` takes what is there, `n` waits for `n`. Pages after the first, and exact revisions, come from
 //! the store's history.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use http::Response;
-use http::header::CONTENT_TYPE;
 use machinery::ApiError;
 use serde_json::{Map, Value, json};
 
 use super::options::ListOptions;
 use super::page::{self, PageError, Token};
+use super::stream;
 use crate::body::Body;
-use crate::cache::{Entry, Selection, Snapshot};
+use crate::cache::{Selection, Snapshot};
 use crate::call::Call;
 use crate::resource::{Resource, Storage};
 use crate::respond;
 use crate::shape::Shaper;
-
-/// Lists up to this size are sent whole.
-const WHOLE_BYTES: usize = 128 * 1024;
-/// Bigger ones in chunks of about this size.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 const EXPIRED: &str = "The resourceVersion for the provided list is too old.";
 const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. \
@@ -56,7 +48,7 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
             PageError::Compacted => ApiError::expired(EXPIRED),
             PageError::Other(error) => error,
         })?;
-        return Ok(answer(&shaper, selection, snapshot, more));
+        return answer(storage, &shaper, selection, snapshot, more).await;
     }
     match revision {
         None => storage.cache.wait_fresh().await?,
@@ -71,7 +63,7 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
     };
     let snapshot = storage.cache.snapshot(selection, limit);
     let more = snapshot.remaining > 0;
-    Ok(answer(&shaper, selection, snapshot, more))
+    answer(storage, &shaper, selection, snapshot, more).await
 }
 
 async fn next_page(
@@ -97,7 +89,7 @@ async fn next_page(
     )
     .await;
     match found {
-        Ok((snapshot, more)) => Ok(answer(shaper, selection, snapshot, more)),
+        Ok((snapshot, more)) => answer(storage, shaper, selection, snapshot, more).await,
         Err(PageError::Other(error)) => Err(error),
         Err(PageError::Compacted) => {
             let mut status = ApiError::expired(CONTINUE_EXPIRED).to_status();
@@ -107,12 +99,13 @@ async fn next_page(
     }
 }
 
-fn answer(
+async fn answer(
+    storage: &Storage,
     shaper: &Shaper,
     selection: &Selection,
     snapshot: Snapshot,
     more: bool,
-) -> Response<Body> {
+) -> Result<Response<Body>, ApiError> {
     let mut metadata = Map::new();
     metadata.insert(
         "resourceVersion".into(),
@@ -129,62 +122,9 @@ fn answer(
         }
     }
     let metadata = Value::Object(metadata);
-    if !shaper.is_plain() {
-        return respond::value(200, &shaper.form, &shaper.list(metadata, &snapshot.entries));
-    }
-    let names = shaper.resource.names();
-    let head = format!(
-        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        names.list_kind(),
-        names.api_version()
-    );
-    let size: usize = snapshot.entries.iter().map(|e| e.len()).sum();
-    if size <= WHOLE_BYTES || shaper.form.gzip {
-        let mut out = Vec::with_capacity(size + head.len() + 8);
-        out.extend_from_slice(head.as_bytes());
-        for (i, entry) in snapshot.entries.iter().enumerate() {
-            write_item(&mut out, entry, i == 0);
-        }
-        out.extend_from_slice(b"]}\n");
-        return respond::json_bytes(200, &shaper.form, out);
-    }
-    let mut response = Response::new(Body::stream(chunks(head, snapshot.entries)));
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
-fn write_item(out: &mut Vec<u8>, entry: &Entry, first: bool) {
-    if !first {
-        out.push(b',');
-    }
-    entry.write_item(out);
-}
-
-fn chunks(
-    head: String,
-    entries: Vec<Arc<Entry>>,
-) -> impl futures::Stream<Item = Result<Bytes, crate::body::BoxError>> {
-    let mut next = 0;
-    let mut done = false;
-    let mut head = Some(head);
-    futures::stream::iter(std::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        let mut out = Vec::with_capacity(CHUNK_BYTES + 8192);
-        if let Some(head) = head.take() {
-            out.extend_from_slice(head.as_bytes());
-        }
-        while out.len() < CHUNK_BYTES {
-            let Some(entry) = entries.get(next) else {
-                out.extend_from_slice(b"]}\n");
-                done = true;
-                break;
-            };
-            write_item(&mut out, entry, next == 0);
-            next += 1;
-        }
-        Some(Ok(Bytes::from(out)))
-    }))
+    let Some(wire) = shaper.wire() else {
+        let list = shaper.list(metadata, &snapshot.entries);
+        return Ok(respond::value(200, &shaper.form, &list));
+    };
+    stream::answer(storage, shaper, wire, &metadata, snapshot.entries).await
 }

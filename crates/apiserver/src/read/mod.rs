@@ -4,4 +4,5 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod options;
 mod page;
+mod stream;
 pub(crate) mod watch;

@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::ListOptions;
 use crate::body::{Body, BoxError};
-use crate::cache::{Cache, Change, Cursor, Entry, Selection, Step, Told, write_event};
+use crate::cache::{
+    Cache, Change, Cursor, Entry, Selection, Step, Told, Wire, write_event, write_value_event,
+};
 use crate::call::Call;
 use crate::metrics::WatchGuard;
 use crate::resource::Resource;
@@ -50,6 +52,7 @@ pub(crate) async fn watch(
         _ => MIN_LIFETIME.mul_f64(1.0 + rand::rng().random::<f64>()),
     };
     let start = start(&cache, &options).await?;
+    let content_type = shaper.form.media.as_stream();
     let watcher = Watcher {
         deadline: Instant::now() + lifetime,
         bookmarks: options.bookmarks,
@@ -73,7 +76,7 @@ pub(crate) async fn watch(
     let mut response = Response::new(Body::stream(frames));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }
@@ -162,7 +165,7 @@ impl Watcher {
         loop {
             match std::mem::replace(&mut self.place, Place::Over) {
                 Place::Over => return None,
-                Place::Failed(error) => return Some(error_frame(&error)),
+                Place::Failed(error) => return Some(self.error_frame(&error)),
                 Place::Initial(entries, cursor, ends) => {
                     if let Some(bytes) = self.initial(entries, cursor, ends) {
                         return Some(bytes);
@@ -188,7 +191,7 @@ impl Watcher {
             let Some(entry) = entries.pop_front() else {
                 break;
             };
-            self.write(&mut out, Told::Added, &entry);
+            self.write(&mut out, self.shaper.wire(), Told::Added, &entry);
         }
         if entries.is_empty() {
             if ends {
@@ -270,27 +273,35 @@ impl Watcher {
             .filter_map(|c| Some((c, c.told(&self.selection)?)))
             .peekable();
         let (first, what) = told.next()?;
-        if told.peek().is_none() && self.shaper.is_plain() {
-            return Some(first.frame(what));
+        let wire = self.shaper.wire();
+        if let (None, Some(wire)) = (told.peek(), wire) {
+            return Some(first.frame(&self.cache, wire, what));
         }
         let rest: Vec<_> = std::iter::once((first, what)).chain(told).collect();
         let mut out = Vec::new();
         for (change, what) in rest {
-            match self.shaper.is_plain() {
-                true => out.extend_from_slice(&change.frame(what)),
-                false => self.write(&mut out, what, &change.state(what)),
+            match wire {
+                Some(wire) => out.extend_from_slice(&change.frame(&self.cache, wire, what)),
+                None => self.write(&mut out, None, what, &change.state(what)),
             }
         }
         Some(out.into())
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, told: Told, entry: &Entry) {
-        if self.shaper.is_plain() {
-            return write_event(out, told, entry);
+    fn write(&mut self, out: &mut Vec<u8>, wire: Option<Wire>, told: Told, entry: &Arc<Entry>) {
+        if let Some(wire) = wire {
+            return write_event(out, &self.cache, wire, told, entry);
         }
         let Some(object) = entry.decode() else { return };
         let object = self.shaper.event(object, std::mem::take(&mut self.first));
-        push_json(out, &json!({"type": told.as_str(), "object": object}));
+        write_value_event(out, self.shaper.form.media, told.as_str(), object);
+    }
+
+    fn error_frame(&self, error: &ApiError) -> Bytes {
+        let mut out = Vec::new();
+        let media = self.shaper.form.media;
+        write_value_event(&mut out, media, "ERROR", error.to_status());
+        out.into()
     }
 
     fn write_bookmark(&mut self, out: &mut Vec<u8>, initial_end: bool) {
@@ -314,23 +325,8 @@ impl Watcher {
                 "kind": names.kind, "apiVersion": names.api_version(), "metadata": metadata,
             }),
         };
-        push_json(out, &json!({"type": "BOOKMARK", "object": object}));
+        write_value_event(out, self.shaper.form.media, "BOOKMARK", object);
         self.last_bookmark = Instant::now();
         self.told_revision = self.revision;
     }
-}
-
-fn error_frame(error: &ApiError) -> Bytes {
-    let mut out = Vec::new();
-    push_json(
-        &mut out,
-        &json!({"type": "ERROR", "object": error.to_status()}),
-    );
-    out.into()
-}
-
-fn push_json(out: &mut Vec<u8>, value: &serde_json::Value) {
-    // A tree of JSON has no way to fail to encode into a Vec.
-    let _ = serde_json::to_writer(&mut *out, value);
-    out.push(b'\n');
 }

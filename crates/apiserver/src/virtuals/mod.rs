@@ -61,7 +61,7 @@ pub(crate) async fn answer(
 ) -> Result<Response<Body>, ApiError> {
     WriteOptions::parse(call)?;
     // Reviews have no metadata to speak of, and no columns.
-    if Form::negotiate(&call.headers, &call.query)?.shape != Shape::Object {
+    if Form::negotiate(&call.headers, &call.query, false)?.shape != Shape::Object {
         return Err(ApiError::not_acceptable(SUPPORTED));
     }
     let mut object = decode::object(call, resource, body).await?;

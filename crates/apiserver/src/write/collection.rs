@@ -25,7 +25,9 @@ pub(crate) async fn delete_collection(
     let mut items = Vec::with_capacity(snapshot.entries.len());
     for entry in &snapshot.entries {
         match delete_one(call, resource, entry.namespace(), entry.name(), &options).await {
-            Ok(Deleted::Gone(object) | Deleted::Marked(object)) => items.push(item(object)),
+            Ok(Deleted::Gone(object) | Deleted::Marked(object)) => {
+                items.push(item(resource, object))
+            }
             // Somebody else was faster.
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
@@ -39,8 +41,11 @@ pub(crate) async fn delete_collection(
     Ok(respond::value(200, &call.form, &list))
 }
 
-fn item(mut object: Object) -> Value {
-    object.0.remove("kind");
-    object.0.remove("apiVersion");
+fn item(resource: &Resource, mut object: Object) -> Value {
+    // Those of custom kinds carry their type.
+    if !resource.kind.may_be_outdated() {
+        object.0.remove("kind");
+        object.0.remove("apiVersion");
+    }
     object.into_value()
 }

@@ -158,3 +158,71 @@ proptest! {
         prop_assert_eq!(once, twice);
     }
 }
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).unwrap(), 16).unwrap();
+    digits.chunks(2).map(pair).collect()
+}
+
+#[test]
+fn cbor_is_read_in_all_its_forms() {
+    // {"a": 1, "b": [true, null, -2, 1.5]}: texts, definite; then byte strings, self-described, indefinite.
+    let wanted = json!({"a": 1, "b": [true, null, -2, 1.5]});
+    let texts = from_hex("a2 6161 01 6162 84 f5 f6 21 f93e00");
+    let bytes = from_hex("d9d9f7 bf 4161 01 5f 4162 ff 9f f5 f6 21 fb3ff8000000000000 ff ff");
+    assert_eq!(decode_cbor_value(&texts).unwrap(), wanted);
+    assert_eq!(decode_cbor_value(&bytes).unwrap(), wanted);
+    // Bytes that client-go marks as such arrive as JSON has them.
+    let marked = from_hex("a1 6164 d6 43 010203");
+    assert_eq!(decode_cbor_value(&marked).unwrap(), json!({"d": "AQID"}));
+}
+
+#[test]
+fn cbor_beyond_its_bounds_is_refused() {
+    let deep = [vec![0x81; 500], vec![0x01]].concat();
+    for (bytes, why) in [
+        (from_hex("a2 6161 01 6161 02"), "duplicate map key"),
+        (from_hex("a1 01 02"), "must be a string"),
+        (from_hex("1bffffffffffffffff"), "overflows"),
+        (from_hex("f97e00"), "NaN"),
+        (from_hex("f7"), "simple value"),
+        (from_hex("c2 41 01"), "tag 2"),
+        (from_hex("9bffffffffffffffff 01"), "unexpected EOF"),
+        (from_hex("01 01"), "extraneous data"),
+        (from_hex("61 ff"), "malformed"),
+        (deep, "max nested level"),
+    ] {
+        let error = decode_cbor_value(&bytes).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        (-1e9..1e9_f64).prop_map(Into::into),
+        ".{0,12}".prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
+            prop::collection::btree_map(".{0,6}", inner, 0..6)
+                .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn cbor_round_trips(value in any_json()) {
+        prop_assert_eq!(decode_cbor_value(&encode_cbor(&value)).unwrap(), value);
+    }
+
+    #[test]
+    fn no_bytes_make_the_cbor_reader_panic(bytes: Vec<u8>) {
+        let _ = decode_cbor_value(&bytes);
+    }
+}
