@@ -120,10 +120,7 @@ async fn client_go_sends_protobuf() {
     let body = [b"k8s\0".to_vec(), field(1, &meta), field(2, &raw)].concat();
     let headers = [
         ("content-type", "application/vnd.kubernetes.protobuf"),
-        (
-            "accept",
-            "application/vnd.kubernetes.protobuf,application/json",
-        ),
+        ("accept", "application/json"),
     ];
     let path = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict";
     let made: Value = cluster

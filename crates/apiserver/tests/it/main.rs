@@ -4,6 +4,7 @@ mod client;
 mod consistency;
 mod customresources;
 mod documents;
+mod encodings;
 mod harness;
 
 mod identity;
