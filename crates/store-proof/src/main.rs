@@ -38,6 +38,9 @@ enum Command {
         /// Write one JSON object a figure into this file.
         #[arg(long)]
         json: Option<PathBuf>,
+        /// Only this part: writes, stops, reads, watches or large; may be given several times.
+        #[arg(long)]
+        only: Vec<String>,
     },
     /// Open a store and print what that took.
     #[command(hide = true)]
@@ -67,7 +70,21 @@ fn main() -> ExitCode {
             large,
             dir,
             json,
-        } => bench(seconds, large, dir, json),
+            only,
+        } => store_proof::bench::run(store_proof::bench::Settings {
+            time: std::time::Duration::from_secs(seconds),
+            large,
+            dir,
+            json: match json.map(std::fs::File::create).transpose() {
+                Ok(json) => json,
+                Err(error) => {
+                    eprintln!("error: cannot write the figures: {error}");
+                    return ExitCode::FAILURE;
+                }
+            },
+            only,
+        })
+        .map(|()| "measured".to_owned()),
         Command::Open { dir } => {
             return match store_proof::bench::open(&dir) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -94,16 +111,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn bench(seconds: u64, large: u64, dir: PathBuf, json: Option<PathBuf>) -> anyhow::Result<String> {
-    store_proof::bench::run(store_proof::bench::Settings {
-        time: std::time::Duration::from_secs(seconds),
-        large,
-        dir,
-        json: json.map(std::fs::File::create).transpose()?,
-    })?;
-    Ok("measured".to_owned())
 }
 
 fn sim(from: u64, seeds: u64) -> anyhow::Result<String> {

@@ -315,15 +315,19 @@ fn read_into(
     if decoder.revision != history.revision() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    loop {
-        *offset = decoder.offset;
-        let Some(found) = decoder.next()? else {
-            return Ok(());
-        };
-        for (key, version) in found {
-            history.load(key, version);
+    let mut frame = Vec::new().into_iter();
+    history.load(std::iter::from_fn(|| {
+        loop {
+            if let Some(entry) = frame.next() {
+                return Some(Ok(entry));
+            }
+            *offset = decoder.offset;
+            match decoder.next() {
+                Ok(found) => frame = found?.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
         }
-    }
+    }))
 }
 
 /// Reads what an [`Encoder`] wrote. `InvalidData` or `UnexpectedEof` when it is not sound.

@@ -58,23 +58,19 @@ pub struct RealDisk {
 }
 
 /// Why a directory could not be taken.
-#[derive(Debug)]
-pub(crate) enum TakeError {
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
     /// Another process (its number, when it could be read) has it.
+    #[error("another process has the directory")]
     Locked(Option<u32>),
     /// Anything else.
-    Io(io::Error),
-}
-
-impl From<io::Error> for TakeError {
-    fn from(error: io::Error) -> TakeError {
-        TakeError::Io(error)
-    }
+    #[error("cannot take the directory")]
+    Io(#[from] io::Error),
 }
 
 impl RealDisk {
     /// Makes the directory if need be (for its owner only) and locks it.
-    pub(crate) fn take(dir: &Path) -> Result<RealDisk, TakeError> {
+    pub fn take(dir: &Path) -> Result<RealDisk, TakeError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -4,13 +4,14 @@
 //! is durable, transactions only; [`crate::published`] guards it.
 //!
 //! A key with one version, which is nearly every key of a quiet store, costs one entry of the
-//! ordered map and its two buffers.
+//! index and its two buffers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::index::Index;
 use crate::{Batch, Event, EventKind, KeyValue, LeaseId, RangeEnd, Revision};
 
 /// A key's state since one revision. `version` 0 is a deletion.
@@ -80,7 +81,12 @@ impl Versions {
 
     /// The version that a reader at the revision sees.
     fn at(&self, revision: Revision) -> Option<&Version> {
-        let versions = self.as_slice();
+        let versions = match self {
+            Versions::One(version) => {
+                return (version.mod_revision <= revision).then_some(version);
+            }
+            Versions::Many(versions) => versions,
+        };
         let newer = versions.partition_point(|version| version.mod_revision <= revision);
         versions[..newer].last()
     }
@@ -132,7 +138,7 @@ pub(crate) struct Scanned {
 /// See the module's header.
 #[derive(Debug)]
 pub(crate) struct History {
-    keys: BTreeMap<Bytes, Versions>,
+    keys: Index<Versions>,
     /// The commits `swept + 1 ..= revision`.
     log: VecDeque<Commit>,
     log_weight: usize,
@@ -146,7 +152,7 @@ impl History {
     /// Begins with the state at a revision, before which nothing is known.
     pub(crate) fn starting_at(revision: Revision) -> History {
         History {
-            keys: BTreeMap::new(),
+            keys: Index::new(),
             log: VecDeque::new(),
             log_weight: 0,
             state_bytes: 0,
@@ -164,10 +170,20 @@ impl History {
         }
     }
 
-    /// Takes a key of the state to start with, in order.
-    pub(crate) fn load(&mut self, key: Bytes, version: Version) {
-        self.state_bytes += key.len() + version.value.len();
-        self.keys.insert(key, Versions::One(version));
+    /// Takes the state to start with, in the order of the keys. After an error there is none.
+    pub(crate) fn load<E>(
+        &mut self,
+        state: impl IntoIterator<Item = Result<(Bytes, Version), E>>,
+    ) -> Result<(), E> {
+        let mut bytes = 0;
+        let state = state.into_iter().map(|entry| {
+            let (key, version) = entry?;
+            bytes += key.len() + version.value.len();
+            Ok((key, Versions::One(version)))
+        });
+        self.keys = Index::sorted(state)?;
+        self.state_bytes = bytes;
+        Ok(())
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -196,8 +212,14 @@ impl History {
 
     /// A key's current state.
     pub(crate) fn current(&self, key: &[u8]) -> Option<KeyValue> {
-        let (key, versions) = self.keys.get_key_value(key)?;
+        let (key, versions) = self.keys.get(key)?;
         versions.latest().key_value(key)
+    }
+
+    /// A key as it was at a revision. What is returned shares the caller's key.
+    pub(crate) fn point(&self, key: &Bytes, revision: Revision) -> Option<KeyValue> {
+        let (_, versions) = self.keys.get(key)?;
+        versions.at(revision)?.key_value(key)
     }
 
     /// The keys that have a lease, with it.
@@ -348,7 +370,7 @@ impl History {
         if empty {
             return scanned;
         }
-        let keys = self.keys.range::<[u8], _>((Bound::Included(from), end));
+        let keys = self.keys.range(from, end);
         for (visited, (key, versions)) in keys.enumerate() {
             if visited == budget {
                 scanned.next = Some(key.clone());
@@ -373,11 +395,7 @@ impl History {
         budget: usize,
     ) -> (Vec<(Bytes, Version)>, Option<Bytes>) {
         let mut found = Vec::new();
-        for (visited, (key, versions)) in self
-            .keys
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
-            .enumerate()
-        {
+        for (visited, (key, versions)) in self.keys.range(from, Bound::Unbounded).enumerate() {
             if visited == budget {
                 return (found, Some(key.clone()));
             }

@@ -29,6 +29,7 @@ pub mod sim_disk;
 mod checkpoint;
 mod frame;
 mod history;
+mod index;
 mod published;
 mod record;
 mod wal;

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::history::{Commit, History, Scanned, upper_bound};
 use crate::wal::Durable;
 use crate::watch::Cursor;
-use crate::{Condition, Range, RangeResult, Revision, StoreError};
+use crate::{Condition, Range, RangeEnd, RangeResult, Revision, StoreError};
 
 /// Keys visited in one go under the lock.
 const PIECE: usize = 1024;
@@ -62,6 +62,25 @@ impl Drop for Pin {
             }
         }
     }
+}
+
+/// The current revision and the one that a range is to be read at.
+fn readable(history: &History, range: &Range) -> Result<(Revision, Revision), StoreError> {
+    let (current, compacted) = (history.revision(), history.compacted());
+    let at = range.revision.unwrap_or(current);
+    if at > current {
+        return Err(StoreError::FutureRevision {
+            requested: at,
+            current,
+        });
+    }
+    if at < compacted {
+        return Err(StoreError::Compacted {
+            requested: at,
+            compacted,
+        });
+    }
+    Ok((current, at))
 }
 
 impl Published {
@@ -149,6 +168,9 @@ impl Published {
         range: &Range,
         between: impl Fn() -> F,
     ) -> Result<RangeResult, StoreError> {
+        if range.end == RangeEnd::Key {
+            return self.point(range);
+        }
         let mut scratch = Vec::new();
         let end = upper_bound(&range.start, &range.end, &mut scratch);
         let most = match (range.count_only, range.limit) {
@@ -159,20 +181,7 @@ impl Published {
         let (current, at, epoch, mut found, pin) = {
             let inner = self.open()?;
             let history = &inner.history;
-            let (current, compacted) = (history.revision(), history.compacted());
-            let at = range.revision.unwrap_or(current);
-            if at > current {
-                return Err(StoreError::FutureRevision {
-                    requested: at,
-                    current,
-                });
-            }
-            if at < compacted {
-                return Err(StoreError::Compacted {
-                    requested: at,
-                    compacted,
-                });
-            }
+            let (current, at) = readable(history, range)?;
             let found = history.scan(&range.start, end, at, most, PIECE);
             let pin = found.next.is_some().then(|| self.pin(at));
             (current, at, inner.epoch, found, pin)
@@ -200,6 +209,21 @@ impl Published {
             count: found.count,
             more,
             revision: current,
+        })
+    }
+
+    /// Reads one key.
+    fn point(&self, range: &Range) -> Result<RangeResult, StoreError> {
+        let inner = self.open()?;
+        let (revision, at) = readable(&inner.history, range)?;
+        let found = inner.history.point(&range.start, at);
+        drop(inner);
+        let count = usize::from(found.is_some());
+        Ok(RangeResult {
+            kvs: found.filter(|_| !range.count_only).into_iter().collect(),
+            count,
+            more: false,
+            revision,
         })
     }
 

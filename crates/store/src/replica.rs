@@ -5,6 +5,7 @@
 //! the history are then the embedded engine's own. The engine vouches that what it hands over is
 //! durable.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -127,9 +128,10 @@ fn history(revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) -> Histo
         0 | 1 => History::empty(),
         _ => History::starting_at(revision),
     };
-    for kv in kvs {
-        history.load(kv.key.clone(), Version::from(kv));
-    }
+    let state = kvs
+        .into_iter()
+        .map(|kv| Ok::<_, Infallible>((kv.key.clone(), Version::from(kv))));
+    let Ok(()) = history.load(state);
     history
 }
 

@@ -1,5 +1,6 @@
 //! The bounds of the history, and that a state of a million keys is lean enough.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,19 +72,19 @@ fn history_is_bounded_by_number_and_by_size() {
 
 #[test]
 fn a_quiet_key_is_lean() {
-    // What the ordered map holds for a key with one version, apart from the two buffers.
+    // What the index holds for a key with one version, apart from the two buffers.
     assert!(std::mem::size_of::<(Bytes, Version)>() <= 96);
     let mut history = History::empty();
-    for n in 0..10u32 {
-        let value = Bytes::from(vec![0; 100]);
+    let state = (0..10u32).map(|n| {
         let version = Version {
             mod_revision: 1,
             create_revision: 1,
             version: 1,
             lease: 0,
-            value,
+            value: Bytes::from(vec![0; 100]),
         };
-        history.load(Bytes::from(n.to_be_bytes().to_vec()), version);
-    }
+        Ok::<_, Infallible>((Bytes::from(n.to_be_bytes().to_vec()), version))
+    });
+    let Ok(()) = history.load(state);
     assert_eq!(history.state_bytes(), 1040);
 }

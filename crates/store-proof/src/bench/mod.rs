@@ -1,4 +1,12 @@
 //! Figures of the store, each beside etcd or the disk's own, measured in one run.
+//!
+//! Other programs use the machine too. So whatever is compared takes turns in short rounds, and
+//! what is reported is the median of the rounds, with how far they lie apart.
+
+mod reads;
+mod stops;
+mod traced;
+mod writes;
 
 use std::fs::File;
 use std::io::Write;
@@ -9,26 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use bytes::Bytes;
-use etcd_api::etcdserverpb::PutRequest;
-use etcd_api::etcdserverpb::kv_client::KvClient;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use store::embedded::{Engine, Options};
-use store::{KeyValue, Op, Range, RangeEnd, Store, Txn, backup};
-use tonic::transport::{Channel, Endpoint};
-
-use crate::etcd::Cluster;
+use store::{KeyValue, Op, RangeEnd, Store, Txn, backup};
 
 /// Bytes of a value.
 const VALUE: usize = 1024;
 /// Keys that writers write.
 const KEYS: u64 = 10_000;
-/// How many clients write at the same time.
-const CLIENTS: [usize; 4] = [1, 16, 256, 4096];
-/// Connections to etcd that its clients share.
-const CONNECTIONS: usize = 16;
 
 /// How it is measured.
 pub struct Settings {
@@ -40,6 +39,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// One JSON object a figure goes here.
     pub json: Option<File>,
+    /// Only these parts; all when empty.
+    pub only: Vec<String>,
 }
 
 struct Report {
@@ -112,14 +113,61 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         "",
         None,
     )?;
-    let raw = raw(home.path(), settings.time)?;
-    report.figure("raw: 1 KiB appended and synced", raw.rate, "/s", None)?;
-    report.figure("raw: p99.9", raw.percentile(0.999), "ms", None)?;
-    runtime.block_on(writes(&mut report, home.path(), settings.time, &raw))?;
-    runtime.block_on(stalls(&mut report, home.path(), settings.time * 4))?;
-    reads(&mut report)?;
-    runtime.block_on(fan_out(&mut report, settings.time))?;
-    large(&mut report, home.path(), settings.large)
+    let wanted = |part: &str| settings.only.is_empty() || settings.only.iter().any(|o| o == part);
+    if wanted("writes") {
+        runtime.block_on(writes::measure(&mut report, home.path(), settings.time))?;
+    }
+    if wanted("stops") {
+        runtime.block_on(stops::measure(&mut report, home.path(), settings.time))?;
+    }
+    if wanted("reads") {
+        reads::measure(&mut report, settings.time)?;
+    }
+    if wanted("watches") {
+        runtime.block_on(fan_out(&mut report, settings.time))?;
+    }
+    if wanted("large") {
+        large(&mut report, home.path(), settings.large)?;
+    }
+    Ok(())
+}
+
+/// The middle of some values.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How far the middle half of some values lies apart, as a share of their median.
+fn noise(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = |share: usize| sorted.get(sorted.len() * share / 4).copied();
+    match (at(1), at(3)) {
+        (Some(low), Some(high)) => (high - low) / median(values),
+        _ => f64::NAN,
+    }
+}
+
+/// What clients write, by their number and how often they have written.
+fn txn_of(client: usize, count: u64) -> Txn {
+    put((client as u64 * 7919 + count * 31) % KEYS)
+}
+
+/// Writes all keys once.
+async fn fill(engine: &Engine, keys: u64) -> anyhow::Result<()> {
+    let mut next = 0;
+    while next < keys {
+        let some = next..(next + 500).min(keys);
+        next = some.end;
+        let txn = Txn {
+            success: some.flat_map(|key| put(key).success).collect(),
+            ..Txn::default()
+        };
+        engine.txn(txn).await?;
+    }
+    Ok(())
 }
 
 fn value() -> Bytes {
@@ -186,177 +234,12 @@ async fn hammer<F: Future<Output = anyhow::Result<()>> + Send>(
     Ok(Measured::new(latencies.len() as u64, took, latencies))
 }
 
-fn key_of(client: usize, count: u64) -> u64 {
-    (client as u64 * 7919 + count * 31) % KEYS
-}
-
-async fn embedded(dir: &Path, clients: usize, time: Duration) -> anyhow::Result<Measured> {
-    let engine = Engine::open(dir, Options::default())?;
-    let writer = engine.clone();
-    let measured = hammer(clients, time, move |client, count| {
-        let engine = writer.clone();
-        async move {
-            engine.txn(put(key_of(client, count))).await?;
-            Ok(())
-        }
-    })
-    .await;
-    engine.close();
-    measured
-}
-
-async fn etcd(channels: &[Channel], clients: usize, time: Duration) -> anyhow::Result<Measured> {
-    let channels = channels.to_vec();
-    hammer(clients, time, move |client, count| {
-        let channel = channels[client % channels.len()].clone();
-        let request = PutRequest {
-            key: format!("/registry/bench/{:08}", key_of(client, count)).into(),
-            value: value(),
-            ..PutRequest::default()
-        };
-        async move {
-            KvClient::new(channel).put(request).await?;
-            Ok(())
-        }
-    })
-    .await
-}
-
-async fn writes(
-    report: &mut Report,
-    home: &Path,
-    time: Duration,
-    raw: &Measured,
-) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start_in(home, 1, None)?;
-    cluster.wait()?;
-    let endpoint = cluster.endpoints().remove(0);
-    let channels = (0..CONNECTIONS).map(|_| Endpoint::from_shared(endpoint.clone()));
-    let channels: Vec<Channel> = channels
-        .map(|endpoint| anyhow::Ok(endpoint?.connect_lazy()))
-        .collect::<Result<_, _>>()?;
-    for clients in CLIENTS {
-        let ours = embedded(&home.join(format!("writes-{clients}")), clients, time).await?;
-        let theirs = etcd(&channels, clients, time).await?;
-        let name = format!("durable writes of 1 KiB, {clients} clients");
-        report.figure(&name, ours.rate, "/s", Some(("etcd", theirs.rate)))?;
-        if clients == 1 {
-            let name = format!("{name}, beside the disk");
-            report.figure(&name, ours.rate, "/s", Some(("fsync", raw.rate)))?;
-        }
-        let name = format!("{name}: p99");
-        let peer = Some(("etcd", theirs.percentile(0.99)));
-        report.figure(&name, ours.percentile(0.99), "ms", peer)?;
-    }
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        let unsynced = tempfile::tempdir_in(memory)?;
-        let fast = embedded(unsynced.path(), 16, time).await?;
-        let name = "writes of 1 KiB on a disk of memory, 16 clients";
-        report.figure(name, fast.rate, "/s", None)?;
-    }
-    Ok(())
-}
-
-/// The longest that a write takes while checkpoints go on, and what the files come to.
-async fn stalls(report: &mut Report, home: &Path, time: Duration) -> anyhow::Result<()> {
-    let dir = home.join("stalls");
-    let options = Options {
-        // As much as fits into a short run.
-        history_revisions: 4000,
-        checkpoint_bytes: 4 << 20,
-        segment_bytes: 2 << 20,
-        ..Options::default()
-    };
-    let engine = Engine::open(&dir, options)?;
-    let fill = (0..KEYS).collect::<Vec<_>>();
-    for some in fill.chunks(500) {
-        let success = some.iter().flat_map(|key| put(*key).success).collect();
-        let txn = Txn {
-            success,
-            ..Txn::default()
-        };
-        engine.txn(txn).await?;
-    }
-    let beside = tokio::task::spawn_blocking({
-        let home = home.to_owned();
-        move || raw(&home, time)
-    });
-    let writer = engine.clone();
-    let measured = hammer(16, time, move |client, count| {
-        let engine = writer.clone();
-        async move {
-            engine.txn(put(key_of(client, count))).await?;
-            Ok(())
-        }
-    });
-    let measured = measured.await?;
-    let raw = beside.await??;
-    let longest = measured.percentile(1.0);
-    let beyond = longest - raw.percentile(0.999);
-    report.figure("longest write beside checkpoints", longest, "ms", None)?;
-    report.figure(
-        "the same beyond the p99.9 of raw syncs beside it",
-        beyond,
-        "ms",
-        None,
-    )?;
-    let stats = engine.stats().await?;
-    engine.close();
-    let files = size(&dir)? as f64;
-    let live = (KEYS as usize * (VALUE + 23)) as f64;
-    report.figure(
-        "files after it",
-        files / 1e6,
-        "MB",
-        Some(("live data", live / 1e6)),
-    )?;
-    report.figure(
-        "history kept then",
-        stats.history_bytes as f64 / 1e6,
-        "MB",
-        None,
-    )
-}
-
 fn size(dir: &Path) -> anyhow::Result<u64> {
     let mut all = 0;
     for entry in std::fs::read_dir(dir)? {
         all += entry?.metadata()?.len();
     }
     Ok(all)
-}
-
-/// Reads of one key on one core.
-fn reads(report: &mut Report) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let home = tempfile::tempdir()?;
-    let engine = Engine::open(home.path(), Options::default())?;
-    let rate = runtime.block_on(async {
-        for some in (0..KEYS).collect::<Vec<_>>().chunks(1000) {
-            let success = some.iter().flat_map(|key| put(*key).success).collect();
-            let txn = Txn {
-                success,
-                ..Txn::default()
-            };
-            engine.txn(txn).await?;
-        }
-        let keys: Vec<Bytes> = (0..KEYS)
-            .map(|key| format!("/registry/bench/{key:08}").into())
-            .collect();
-        let (began, mut count) = (Instant::now(), 0u64);
-        while began.elapsed() < Duration::from_secs(2) {
-            for _ in 0..1000 {
-                let key = keys[(count * 7919 % KEYS) as usize].clone();
-                let found = engine.range(Range::key(key)).await?;
-                ensure!(found.count == 1, "a key is missing");
-                count += 1;
-            }
-        }
-        anyhow::Ok(count as f64 / began.elapsed().as_secs_f64())
-    })?;
-    engine.close();
-    report.figure("reads of one key on one core", rate, "/s", None)
 }
 
 /// Events delivered to many watchers.
@@ -381,7 +264,7 @@ async fn fan_out(report: &mut Report, time: Duration) -> anyhow::Result<()> {
     hammer(256, time, move |client, count| {
         let engine = writer.clone();
         async move {
-            engine.txn(put(key_of(client, count))).await?;
+            engine.txn(txn_of(client, count)).await?;
             Ok(())
         }
     })
