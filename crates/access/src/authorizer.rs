@@ -27,6 +27,8 @@ pub struct Verdict {
     pub decision: Decision,
     /// Why, for audit, reviews and the text of a refusal; may be empty.
     pub reason: String,
+    /// What went wrong on the way to the decision; empty when nothing did.
+    pub error: String,
 }
 
 impl Verdict {
@@ -35,6 +37,7 @@ impl Verdict {
         Self {
             decision: Decision::Allow,
             reason: reason.into(),
+            error: String::new(),
         }
     }
 
@@ -43,6 +46,7 @@ impl Verdict {
         Self {
             decision: Decision::NoOpinion,
             reason: reason.into(),
+            error: String::new(),
         }
     }
 
@@ -51,6 +55,16 @@ impl Verdict {
         Self {
             decision: Decision::Deny,
             reason: reason.into(),
+            error: String::new(),
+        }
+    }
+
+    /// A decision that stands for one that could not be made.
+    pub fn failed(decision: Decision, error: impl Into<String>) -> Self {
+        Self {
+            decision,
+            reason: String::new(),
+            error: error.into(),
         }
     }
 
@@ -93,23 +107,47 @@ impl Authorizer for Privileged {
         }
     }
 
-    fn rules_for(&self, user: &User, _namespace: &str) -> Rules {
-        if !user.is_in(SYSTEM_MASTERS) {
-            return Rules::default();
+    /// None are told: the group's power stands in no rule.
+    fn rules_for(&self, _: &User, _: &str) -> Rules {
+        Rules::default()
+    }
+}
+
+/// Gives the same answer to everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Always {
+    /// Everything is allowed.
+    Allow,
+    /// Nothing is; whoever is asked later may still allow it.
+    Deny,
+}
+
+impl Authorizer for Always {
+    fn authorize(&self, _: &Attributes) -> Verdict {
+        match self {
+            Self::Allow => Verdict::allow(""),
+            Self::Deny => Verdict::no_opinion("Everything is forbidden."),
         }
+    }
+
+    fn rules_for(&self, _: &User, _: &str) -> Rules {
         let all = || Some(vec!["*".to_owned()]);
-        Rules {
-            resource: vec![ResourceRule {
-                verbs: vec!["*".to_owned()],
-                api_groups: all(),
-                resources: all(),
-                resource_names: None,
-            }],
-            non_resource: vec![NonResourceRule {
-                verbs: vec!["*".to_owned()],
-                non_resource_urls: all(),
-            }],
-            ..Rules::default()
+        let verbs = || vec!["*".to_owned()];
+        match self {
+            Self::Deny => Rules::default(),
+            Self::Allow => Rules {
+                resource: vec![ResourceRule {
+                    verbs: verbs(),
+                    api_groups: all(),
+                    resources: all(),
+                    resource_names: None,
+                }],
+                non_resource: vec![NonResourceRule {
+                    verbs: verbs(),
+                    non_resource_urls: all(),
+                }],
+                ..Rules::default()
+            },
         }
     }
 }
@@ -119,24 +157,56 @@ pub struct Union(pub Vec<Arc<dyn Authorizer>>);
 
 impl Authorizer for Union {
     fn authorize(&self, attributes: &Attributes) -> Verdict {
-        let mut reasons = Vec::new();
+        let mut opinions = Opinions::default();
         for authorizer in &self.0 {
-            let verdict = authorizer.authorize(attributes);
-            if verdict.decision != Decision::NoOpinion {
-                return verdict;
-            }
-            if !verdict.reason.is_empty() {
-                reasons.push(verdict.reason);
+            if let Some(decided) = opinions.hear(authorizer.authorize(attributes)) {
+                return decided;
             }
         }
-        Verdict::no_opinion(reasons.join("\n"))
+        opinions.none()
     }
 
     fn rules_for(&self, user: &User, namespace: &str) -> Rules {
-        let mut all = Rules::default();
+        let all = self.0.iter().map(|one| one.rules_for(user, namespace));
+        Rules::merge(all)
+    }
+}
+
+/// What has been heard from authorizers that had no opinion.
+#[derive(Debug, Default)]
+pub struct Opinions {
+    reasons: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Opinions {
+    /// Listens to one; gives a verdict that decides back.
+    pub fn hear(&mut self, verdict: Verdict) -> Option<Verdict> {
+        if verdict.decision != Decision::NoOpinion {
+            return Some(verdict);
+        }
+        let kept = |text: &String| !text.is_empty();
+        self.reasons.extend(Some(verdict.reason).filter(kept));
+        self.errors.extend(Some(verdict.error).filter(kept));
+        None
+    }
+
+    /// The verdict when nobody decided.
+    pub fn none(self) -> Verdict {
+        Verdict {
+            decision: Decision::NoOpinion,
+            reason: self.reasons.join("\n"),
+            error: aggregate(&self.errors),
+        }
+    }
+}
+
+impl Rules {
+    /// What several authorizers would allow together.
+    pub fn merge(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::default();
         let mut errors = Vec::new();
-        for authorizer in &self.0 {
-            let mut rules = authorizer.rules_for(user, namespace);
+        for mut rules in parts {
             all.resource.append(&mut rules.resource);
             all.non_resource.append(&mut rules.non_resource);
             all.incomplete |= rules.incomplete;
@@ -144,12 +214,23 @@ impl Authorizer for Union {
                 errors.push(rules.evaluation_error);
             }
         }
-        all.evaluation_error = match errors.as_slice() {
-            [one] => one.clone(),
-            [] => String::new(),
-            many => format!("[{}]", many.join(", ")),
-        };
+        all.evaluation_error = aggregate(&errors);
         all
+    }
+}
+
+/// Several errors as one text.
+pub(crate) fn aggregate(errors: &[String]) -> String {
+    let mut texts: Vec<&str> = Vec::new();
+    for error in errors {
+        if !texts.contains(&error.as_str()) {
+            texts.push(error);
+        }
+    }
+    match texts.as_slice() {
+        [one] => (*one).to_owned(),
+        [] => String::new(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod attributes;
+pub mod authorization;
 pub mod authorizer;
 pub mod bootstrap;
 pub mod eviction;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use machinery::Object;
 
 pub use attributes::{Attributes, FieldRequirement};
-pub use authorizer::{Authorizer, Decision, Privileged, Rules, Shared, Union, Verdict};
+pub use authorizer::{Always, Authorizer, Decision, Privileged, Rules, Shared, Union, Verdict};
 pub use user::User;
 
 /// The cached objects a decision may look at.

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use access::admission::{self, Request};
-use access::node::Graph;
-use access::rbac::Index;
-use access::{Attributes, Authorizer, Decision, Privileged, Rules, Shared, User, Verdict};
+use access::{Authorizer, Privileged};
 use machinery::{ApiError, Object};
 
+use crate::authorize::{decide, decide_apart};
 use crate::call::Call;
 use crate::resource::Resource;
 use crate::write::create::name_suffix;
@@ -68,11 +67,22 @@ impl<'a> Operation<'a> {
         self.call
     }
 
-    /// Acts with the write as admission sees it.
+    /// Acts with the write as admission sees it, where nobody asks what else the user may do.
     pub(crate) fn with<T>(
         &self,
         object: &Object,
         old: Option<&Object>,
+        act: impl FnOnce(&Request<'_>) -> T,
+    ) -> T {
+        self.asking(object, old, &Privileged, act)
+    }
+
+    /// Acts with the write as admission sees it; `authorizer` answers for what else the user may do.
+    fn asking<T>(
+        &self,
+        object: &Object,
+        old: Option<&Object>,
+        authorizer: &dyn Authorizer,
         act: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
         let (call, info) = (self.call, &self.call.info);
@@ -93,7 +103,7 @@ impl<'a> Operation<'a> {
             old,
             name_suffix: &self.suffix,
             without: &call.server.policy().without_admission,
-            authorizer: call.server.authorizer(),
+            authorizer,
         })
     }
 }
@@ -120,65 +130,51 @@ pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
 ///
 /// # Errors
 /// The first refusal.
-pub(crate) fn mutate(
+pub(crate) async fn mutate(
     operation: &Operation<'_>,
     object: &mut Object,
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
-    let lookup = &*operation.call.server;
+    let server = &*operation.call.server;
     let before = object.clone();
-    operation.with(&before, old, |request| {
-        admission::admit(request, object, lookup)
-    })
+    let changed = decide(server, |authorizer| {
+        let mut changed = before.clone();
+        let result = operation.asking(&before, old, authorizer, |request| {
+            admission::admit(request, &mut changed, server)
+        });
+        result.map(|()| changed)
+    });
+    *object = changed.await?;
+    Ok(())
 }
 
 /// The last word before the store.
 ///
 /// # Errors
 /// The first refusal.
-pub(crate) fn validate(
+pub(crate) async fn validate(
     operation: &Operation<'_>,
     object: &Object,
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
-    let server = &operation.call.server;
+    let server = &*operation.call.server;
     let writes = operation.operation != admission::Operation::Delete;
     if writes && operation.kind == operation.resource.names().kind {
         let mut attributes = operation.call.attributes();
         if attributes.name.is_empty() {
             object.name().clone_into(&mut attributes.name);
         }
-        let index = server.rbac().read();
-        let holder = Holder {
-            nodes: server.nodes(),
-            index: &index,
-        };
-        access::rbac::check_write(&attributes, object, old, &index, &holder)?;
+        // The rules are being read here, and roles are asked for rights as well: taking their lock twice could wait for ever.
+        decide_apart(server, |authorizer| {
+            let index = server.rbac().read();
+            access::rbac::check_write(&attributes, object, old, &index, authorizer)
+        })
+        .await?;
     }
-    operation.with(object, old, |request| {
-        admission::validate(request, object, &**server)
+    decide(server, |authorizer| {
+        operation.asking(object, old, authorizer, |request| {
+            admission::validate(request, object, server)
+        })
     })
-}
-
-/// The server's authorizers over a role index that is being read already: taking its lock twice could wait for ever.
-struct Holder<'a> {
-    nodes: &'a Shared<Graph>,
-    index: &'a Index,
-}
-
-impl Authorizer for Holder<'_> {
-    fn authorize(&self, attributes: &Attributes) -> Verdict {
-        let mut verdict = Privileged.authorize(attributes);
-        if verdict.decision == Decision::NoOpinion {
-            verdict = self.nodes.authorize(attributes);
-        }
-        if verdict.decision == Decision::NoOpinion {
-            verdict = self.index.authorize(attributes);
-        }
-        verdict
-    }
-
-    fn rules_for(&self, user: &User, namespace: &str) -> Rules {
-        self.index.rules_for(user, namespace)
-    }
+    .await
 }

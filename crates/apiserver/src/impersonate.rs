@@ -25,9 +25,9 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 ///
 /// # Errors
 /// 403 for a part that the caller may not take on.
-pub(crate) fn impersonate(call: &mut Call) -> Result<(), ApiError> {
+pub(crate) async fn impersonate(call: &mut Call) -> Result<(), ApiError> {
     let wanted = wanted(call);
-    let Some(name) = wanted.name else {
+    let Some(name) = wanted.name.clone() else {
         if wanted.groups.is_empty() && wanted.extra.is_empty() && wanted.uid.is_empty() {
             return Ok(());
         }
@@ -36,31 +36,8 @@ pub(crate) fn impersonate(call: &mut Call) -> Result<(), ApiError> {
         ));
     };
     let account = split_service_account(&name).map(|(ns, n)| (ns.to_owned(), n.to_owned()));
-    let allowed = |group: &str, resource: &str, fill: &dyn Fn(&mut Attributes)| {
-        let mut attributes = Attributes::resource(&call.user, "impersonate", group, resource);
-        fill(&mut attributes);
-        authorize(&call.server, &attributes)
-    };
-    match &account {
-        Some((namespace, name)) => allowed("", "serviceaccounts", &|a| {
-            a.namespace.clone_from(namespace);
-            a.name.clone_from(name);
-        })?,
-        None => allowed("", "users", &|a| a.name.clone_from(&name))?,
-    }
-    for group in &wanted.groups {
-        allowed("", "groups", &|a| a.name.clone_from(group))?;
-    }
-    for (key, values) in &wanted.extra {
-        for value in values {
-            allowed(AUTHENTICATION, "userextras", &|a| {
-                a.subresource.clone_from(key);
-                a.name.clone_from(value);
-            })?;
-        }
-    }
-    if !wanted.uid.is_empty() {
-        allowed(AUTHENTICATION, "uids", &|a| a.name.clone_from(&wanted.uid))?;
+    for attributes in parts(&call.user, &name, account.as_ref(), &wanted) {
+        authorize(&call.server, &attributes).await?;
     }
     let mut groups = wanted.groups;
     if let (Some((namespace, _)), true) = (&account, groups.is_empty()) {
@@ -84,6 +61,38 @@ pub(crate) fn impersonate(call: &mut Call) -> Result<(), ApiError> {
         extra: wanted.extra,
     };
     Ok(())
+}
+
+/// What the caller must be allowed, a question for each part of the other identity.
+fn parts(
+    caller: &User,
+    name: &str,
+    account: Option<&(String, String)>,
+    wanted: &Wanted,
+) -> Vec<Attributes> {
+    let ask = |group: &str, resource: &str, name: &str| {
+        let mut attributes = Attributes::resource(caller, "impersonate", group, resource);
+        name.clone_into(&mut attributes.name);
+        attributes
+    };
+    let mut parts = vec![match account {
+        Some((namespace, name)) => Attributes {
+            namespace: namespace.clone(),
+            ..ask("", "serviceaccounts", name)
+        },
+        None => ask("", "users", name),
+    }];
+    parts.extend(wanted.groups.iter().map(|group| ask("", "groups", group)));
+    for (key, values) in &wanted.extra {
+        parts.extend(values.iter().map(|value| Attributes {
+            subresource: key.clone(),
+            ..ask(AUTHENTICATION, "userextras", value)
+        }));
+    }
+    if !wanted.uid.is_empty() {
+        parts.push(ask(AUTHENTICATION, "uids", &wanted.uid));
+    }
+    parts
 }
 
 struct Wanted {

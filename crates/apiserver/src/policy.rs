@@ -2,8 +2,10 @@
 //! by one command has.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use access::{Attributes, Authorizer, Decision, Rules, User, Verdict};
+use access::User;
+use access::authorization::{Configuration, Link};
 use serde_json::{Map, Value, json};
 
 /// The operator's choices.
@@ -16,7 +18,9 @@ pub struct Policy {
     /// Tokens that do not change while the server runs, with their users.
     pub static_tokens: Vec<(String, User)>,
     /// Who is asked, in order, after `system:masters` has been let in.
-    pub modes: Vec<Mode>,
+    pub authorization: Configuration,
+    /// The file which that was read from, and its text: when it changes, so do the authorizers.
+    pub authorization_file: Option<(PathBuf, String)>,
     /// Admission plug-ins that are left out.
     pub without_admission: BTreeSet<String>,
     /// Who signs client certificates, PEM: published for other servers that ask this one.
@@ -29,7 +33,10 @@ impl Default for Policy {
             anonymous: true,
             bootstrap_tokens: true,
             static_tokens: Vec::new(),
-            modes: vec![Mode::Node, Mode::Rbac],
+            authorization: Configuration {
+                links: vec![Link::Node, Link::Rbac],
+            },
+            authorization_file: None,
             without_admission: BTreeSet::new(),
             client_authorities: None,
         }
@@ -59,35 +66,5 @@ impl Policy {
             },
             "data": data,
         })
-    }
-}
-
-/// One of those who decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// What kubelets may do follows from their pods.
-    Node,
-    /// Roles and bindings.
-    Rbac,
-    /// The same answer to everything.
-    Always(Decision),
-}
-
-/// Decides without looking.
-pub(crate) struct Always(pub(crate) Decision);
-
-impl Authorizer for Always {
-    fn authorize(&self, _: &Attributes) -> Verdict {
-        match self.0 {
-            Decision::Allow => Verdict::allow(""),
-            decision => Verdict {
-                decision,
-                reason: "Everything is forbidden.".to_owned(),
-            },
-        }
-    }
-
-    fn rules_for(&self, _: &User, _: &str) -> Rules {
-        Rules::default()
     }
 }

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
     let mut call = Call::new(server.clone(), &mut request);
     let (parts, body) = request.into_parts();
     let started = std::time::Instant::now();
-    let prepared = prepare(&mut call, &parts.extensions);
+    let prepared = prepare(&mut call, &parts.extensions).await;
     let call = Arc::new(call);
     let in_flight = server.metrics().begin(&call);
     let result = match prepared {
@@ -53,14 +53,14 @@ pub(crate) async fn answer(
 }
 
 /// The stages that know nothing of resources.
-fn prepare(
+async fn prepare(
     call: &mut Call,
     extensions: &Extensions,
 ) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, ApiError> {
     call.user = authenticate(call, extensions)?;
-    impersonate::impersonate(call)?;
+    impersonate::impersonate(call).await?;
     let permit = call.server.flow().enter(call)?;
-    authorize(&call.server, &call.attributes())?;
+    authorize(&call.server, &call.attributes()).await?;
     Ok(permit)
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use access::node::Graph;
 use access::rbac::Index;
 use access::tokens::Tokens;
-use access::{Authorizer, Lookup, Privileged, Shared, Union};
+use access::{Lookup, Shared};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use machinery::{ApiError, Object};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::Books;
+use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
 use crate::connect::client::KubeletTls;
 use crate::custom::{self, CustomResources};
@@ -23,7 +25,7 @@ use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::openapi::Hashes;
 use crate::outbound::Outbound;
-use crate::policy::{Always, Mode, Policy};
+use crate::policy::Policy;
 use crate::resource::Resources;
 
 /// A certificate with its chain, and its key.
@@ -74,6 +76,9 @@ pub enum StartError {
     /// The client CA cannot be used.
     #[error("the client certificate authority is not usable")]
     ClientAuthority(#[from] rustls::client::VerifierBuilderError),
+    /// An authorizer elsewhere cannot be used as it is described.
+    #[error("authorization is not usable: {0}")]
+    Authorization(String),
     /// An object that every cluster has cannot be made.
     #[error("{what} cannot be made")]
     Bootstrap {
@@ -89,9 +94,8 @@ pub enum StartError {
 pub struct Server {
     store: Arc<dyn Store>,
     resources: Resources,
-    rbac: Arc<Shared<Index>>,
-    nodes: Arc<Shared<Graph>>,
-    authorizer: Union,
+    views: Views,
+    authorizers: ArcSwap<Chain>,
     tokens: Tokens,
     flow: Flow,
     metrics: Arc<Metrics>,
@@ -126,19 +130,14 @@ impl Server {
         let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
             followers(group, resource, &rbac, &nodes, &books, &custom)
         });
-        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Privileged)];
-        authorizers.extend(config.policy.modes.iter().map(|mode| match mode {
-            Mode::Node => nodes.clone() as Arc<dyn Authorizer>,
-            Mode::Rbac => rbac.clone(),
-            Mode::Always(decision) => Arc::new(Always(*decision)),
-        }));
-        let authorizer = Union(authorizers);
+        let views = Views { nodes, rbac };
+        let chain = Chain::new(&config.policy.authorization, &views);
+        let chain = chain.map_err(StartError::Authorization)?;
         let server = Arc::new(Self {
             store: config.store,
             resources,
-            rbac,
-            nodes,
-            authorizer,
+            views,
+            authorizers: ArcSwap::from_pointee(chain),
             tokens: config.tokens,
             flow: Flow::default(),
             metrics: Arc::default(),
@@ -158,6 +157,9 @@ impl Server {
             server.books.book(&service);
         }
         crate::bootstrap::run(&server).await?;
+        if let Some((path, text)) = server.policy.authorization_file.clone() {
+            authorize::follow(&server, path, text);
+        }
         Ok(server)
     }
 
@@ -202,16 +204,23 @@ impl Server {
         &self.resources
     }
 
-    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
-        &self.authorizer
+    /// Who decides what may be done, at this moment.
+    pub(crate) fn authorizers(&self) -> Arc<Chain> {
+        self.authorizers.load_full()
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn replace_authorizers(&self, chain: Chain) {
+        self.authorizers.store(Arc::new(chain));
+    }
+
+    /// What authorizers in this process look at.
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
     }
 
     pub(crate) fn rbac(&self) -> &Shared<Index> {
-        &self.rbac
-    }
-
-    pub(crate) fn nodes(&self) -> &Shared<Graph> {
-        &self.nodes
+        &self.views.rbac
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {

@@ -42,6 +42,52 @@ pub fn short(duration: SignedDuration) -> String {
     }
 }
 
+/// A duration as Go writes and reads it: `1h30m`, `-1.5s`, `100ms`.
+pub fn parse(text: &str) -> Option<SignedDuration> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(SignedDuration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i128 = 0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let units: [(&str, i128); 8] = [
+            ("ns", 1),
+            ("us", 1_000),
+            ("µs", 1_000),
+            ("μs", 1_000),
+            ("ms", 1_000_000),
+            ("s", 1_000_000_000),
+            ("m", 60_000_000_000),
+            ("h", 3_600_000_000_000),
+        ];
+        let (unit, scale) = units.iter().find(|(unit, _)| tail.starts_with(unit))?;
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && part.is_empty() || part.contains('.') {
+            return None;
+        }
+        let digits = |text: &str| match text {
+            "" => Some(0),
+            text => text.get(..text.len().min(18))?.parse::<i128>().ok(),
+        };
+        if whole.len() > 18 {
+            return None;
+        }
+        let part_scale = 10_i128.pow(u32::try_from(part.len().min(18)).ok()?);
+        total += digits(whole)? * scale + digits(part)? * scale / part_scale;
+        rest = &tail[unit.len()..];
+    }
+    let total = if negative { -total } else { total };
+    i64::try_from(total).ok().map(SignedDuration::from_nanos)
+}
+
 fn pair(big: i64, big_unit: &str, small: i64, small_unit: &str) -> String {
     if small == 0 {
         format!("{big}{big_unit}")

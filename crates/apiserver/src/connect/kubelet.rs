@@ -179,12 +179,12 @@ pub(crate) async fn stream(
             verb: "create".to_owned(),
             ..call.attributes()
         };
-        authorize(&call.server, &attributes)?;
+        authorize(&call.server, &attributes).await?;
     }
     let pod = target::pod(call, &call.info.name)?;
     let operation = Operation::connect(call, resource);
-    admit::mutate(&operation, &mut Object::default(), Some(&pod))?;
-    admit::validate(&operation, &Object::default(), Some(&pod))?;
+    admit::mutate(&operation, &mut Object::default(), Some(&pod)).await?;
+    admit::validate(&operation, &Object::default(), Some(&pod)).await?;
     let node = pod.str_at(&["spec", "nodeName"]);
     if node.is_empty() {
         let why = format!("pod {} does not have a host assigned", pod.name());

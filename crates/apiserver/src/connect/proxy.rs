@@ -27,7 +27,7 @@ pub(crate) async fn proxy(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let operation = Operation::connect(call, resource);
-    admit::mutate(&operation, &mut Object::default(), None)?;
+    admit::mutate(&operation, &mut Object::default(), None).await?;
     let wanted = SchemeNamePort::parse(&call.info.name)?;
     resource.key(&call.info.namespace, &wanted.name)?;
     let (address, tls) = place(call, resource, &wanted)?;

@@ -9,7 +9,9 @@
 //! Start with [`Outbound::exchange`] (small bodies, whole answers); [`Outbound::forward`] streams and upgrades.
 
 mod answer;
+mod callee;
 mod dial;
+pub(crate) mod kubeconfig;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use crate::body::{RequestBody, read_limited};
 use crate::server::Identity;
 
 pub(crate) use answer::Answer;
+pub(crate) use callee::Callee;
 use dial::Dialer;
 use place::Candidates;
 pub(crate) use place::{BadUrl, Place};

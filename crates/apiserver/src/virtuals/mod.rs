@@ -1,7 +1,7 @@
-//! Kinds that are asked and never kept: one table from resource to answer.
+//! Kinds that are asked and never kept.
 //!
-//! A review goes through the road like a create: it is decoded, defaulted and validated by its kind; then the function
-//! in the table fills its status.
+//! A review goes through the road like a create: it is decoded, defaulted and validated by its kind; then its status is
+//! filled.
 
 mod access_review;
 pub(crate) mod token;
@@ -18,35 +18,25 @@ use crate::negotiate::{Form, SUPPORTED, Shape};
 use crate::resource::Resource;
 use crate::write::{WriteOptions, object_answer};
 
-type Answer = fn(&Call, &mut Object) -> Result<(), ApiError>;
-
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
-static ANSWERS: &[(&str, &str, Answer)] = &[
-    (AUTHENTICATION, "tokenreviews", token::review),
-    (AUTHENTICATION, "selfsubjectreviews", who::am_i),
-    (
-        AUTHORIZATION,
-        "subjectaccessreviews",
-        access_review::subject,
-    ),
-    (
-        AUTHORIZATION,
-        "localsubjectaccessreviews",
-        access_review::local,
-    ),
-    (
-        AUTHORIZATION,
-        "selfsubjectaccessreviews",
-        access_review::own,
-    ),
-    (
-        AUTHORIZATION,
-        "selfsubjectrulesreviews",
-        access_review::rules,
-    ),
-];
+/// Fills the status of a review.
+async fn fill(
+    call: &Call,
+    (group, plural): (&str, &str),
+    object: &mut Object,
+) -> Result<(), ApiError> {
+    match (group, plural) {
+        (AUTHENTICATION, "tokenreviews") => token::review(call, object).await,
+        (AUTHENTICATION, "selfsubjectreviews") => who::am_i(call, object),
+        (AUTHORIZATION, "subjectaccessreviews") => access_review::subject(call, object).await,
+        (AUTHORIZATION, "localsubjectaccessreviews") => access_review::local(call, object).await,
+        (AUTHORIZATION, "selfsubjectaccessreviews") => access_review::own(call, object).await,
+        (AUTHORIZATION, "selfsubjectrulesreviews") => access_review::rules(call, object),
+        _ => Err(ApiError::path_not_found()),
+    }
+}
 
 /// Whether objects of a resource are not kept.
 pub(crate) fn is_virtual(resource: &Resource) -> bool {
@@ -67,7 +57,7 @@ pub(crate) async fn answer(
     let mut object = decode::object(call, resource, body).await?;
     decode::check_namespace(call, resource, &mut object)?;
     let operation = Operation::create(call, resource);
-    admit::mutate(&operation, &mut object, None)?;
+    admit::mutate(&operation, &mut object, None).await?;
     object.0.remove("status");
     let errors = resource.kind.validate_create(&call.context(), &object);
     let errors = errors.map_err(|error| decode::wrong_shape(resource, &error))?;
@@ -80,11 +70,6 @@ pub(crate) async fn answer(
             &errors,
         ));
     }
-    let place = (names.group, names.plural);
-    let found = ANSWERS
-        .iter()
-        .find(|(group, plural, _)| (*group, *plural) == place);
-    let (_, _, fill) = found.ok_or_else(ApiError::path_not_found)?;
-    fill(call, &mut object)?;
+    fill(call, (names.group, names.plural), &mut object).await?;
     object_answer(call, resource, 201, object)
 }

@@ -37,8 +37,8 @@ pub(crate) async fn issue(
         .get("", resource.names().plural, namespace, name)
         .ok_or_else(|| resource.not_found(name))?;
     let operation = Operation::create(call, resource).of_kind(KIND);
-    admit::mutate(&operation, &mut request, None)?;
-    admit::validate(&operation, &request, None)?;
+    admit::mutate(&operation, &mut request, None).await?;
+    admit::validate(&operation, &request, None).await?;
     let context = RequestContext {
         account: &account,
         lookup: server,
@@ -50,7 +50,7 @@ pub(crate) async fn issue(
 }
 
 /// Fills the status of a `TokenReview`.
-pub(super) fn review(call: &Call, object: &mut Object) -> Result<(), ApiError> {
+pub(super) async fn review(call: &Call, object: &mut Object) -> Result<(), ApiError> {
     let token = object.str_at(&["spec", "token"]).to_owned();
     let wanted: Vec<String> = object
         .at(&["spec", "audiences"])

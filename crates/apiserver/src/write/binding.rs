@@ -51,9 +51,9 @@ async fn store(
         ));
     }
     let operation = Operation::create(call, resource).of_kind("Binding");
-    admit::mutate(&operation, &mut binding, None)?;
+    admit::mutate(&operation, &mut binding, None).await?;
     validate(&binding)?;
-    admit::validate(&operation, &binding, None)?;
+    admit::validate(&operation, &binding, None).await?;
     let change = Bind {
         resource,
         binding: &binding,

@@ -92,12 +92,12 @@ async fn try_once(
     }
     let operation = Operation::create(call, resource);
     admit::patience(&operation, &object).await;
-    admit::mutate(&operation, &mut object, None)?;
+    admit::mutate(&operation, &mut object, None).await?;
     decode::default(resource, &mut object)?;
     prepare(call, resource, &mut object)?;
     let claim = allocate::for_write(call, resource, &mut object, None)?;
     validate(call, resource, &object)?;
-    admit::validate(&operation, &object, None)?;
+    admit::validate(&operation, &object, None).await?;
     let storage = resource.storage("create")?;
     let key = resource.key(object.namespace(), object.name())?;
     // Nobody pays for what cannot be made.

@@ -229,8 +229,12 @@ impl Attempt<'_> {
         let operation = Operation::delete(self.call, self.resource);
         let nothing = Object::default();
         let mut scratch = Object::default();
-        admit::mutate(&operation, &mut scratch, Some(&old)).map_err(CommitError::Failed)?;
-        admit::validate(&operation, &nothing, Some(&old)).map_err(CommitError::Failed)?;
+        admit::mutate(&operation, &mut scratch, Some(&old))
+            .await
+            .map_err(CommitError::Failed)?;
+        admit::validate(&operation, &nothing, Some(&old))
+            .await
+            .map_err(CommitError::Failed)?;
         let mut new = old.clone();
         set_finalizers(&mut new, options.propagation);
         self.resource

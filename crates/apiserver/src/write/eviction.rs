@@ -51,8 +51,8 @@ pub(crate) async fn evict(
         ));
     }
     let operation = Operation::create(call, resource).of_kind("Eviction");
-    admit::mutate(&operation, &mut eviction, None)?;
-    admit::validate(&operation, &eviction, None)?;
+    admit::mutate(&operation, &mut eviction, None).await?;
+    admit::validate(&operation, &eviction, None).await?;
     let wanted = eviction
         .at(&["deleteOptions"])
         .and_then(Value::as_object)

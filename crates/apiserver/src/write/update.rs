@@ -149,7 +149,7 @@ async fn create_instead(
     }
     let mut attributes = call.attributes();
     attributes.verb = "create".to_owned();
-    crate::authorize::authorize(&call.server, &attributes)?;
+    crate::authorize::authorize(&call.server, &attributes).await?;
     new.set_meta_str("resourceVersion", "");
     create::store_new(call, resource, new, options, ownership).await
 }
@@ -174,6 +174,7 @@ impl Attempt<'_> {
         let insists = insists && change.names_version();
         let claim = self
             .prepare_and_check(change, &mut new, &old)
+            .await
             .map_err(CommitError::Failed)?;
         if is_finished(&new, &old, resource) {
             return self.remove(new, insists).await;
@@ -244,7 +245,7 @@ impl Attempt<'_> {
     }
 
     /// Admission, preparation, validation, in the order of the road.
-    fn prepare_and_check(
+    async fn prepare_and_check(
         &self,
         change: &dyn Change,
         new: &mut Object,
@@ -256,7 +257,7 @@ impl Attempt<'_> {
             managed::track(call, resource, self.options, part, Some(old), new);
         }
         if self.part.is_some() {
-            admit::mutate(&operation, new, Some(old))?;
+            admit::mutate(&operation, new, Some(old)).await?;
             decode::default(resource, new)?;
         }
         keep_server_metadata(new, old);
@@ -276,7 +277,7 @@ impl Attempt<'_> {
         let claim = allocate::for_write(call, resource, new, Some(old))?;
         self.validate(new, old)?;
         if self.part.is_some() {
-            admit::validate(&operation, new, Some(old))?;
+            admit::validate(&operation, new, Some(old)).await?;
         }
         Ok(claim)
     }

@@ -73,8 +73,15 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server of another configuration than usual.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = Server::new(config(dir.path())).await.expect("a server");
+        let mut config = config(dir.path());
+        change(&mut config);
+        let server = Server::new(config).await.expect("a server");
         let admin = Client::of(&server, User::new("admin", &["system:masters"]));
         Self {
             server,

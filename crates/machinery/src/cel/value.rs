@@ -333,33 +333,5 @@ pub(super) fn unescape(name: &str) -> Cow<'_, str> {
 
 /// A duration as Go reads it: `1h30m`.
 pub(super) fn duration(text: &str) -> Option<SignedDuration> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(SignedDuration::ZERO);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let units = [
-            ("ns", 1e-9),
-            ("us", 1e-6),
-            ("µs", 1e-6),
-            ("ms", 1e-3),
-            ("s", 1.0),
-            ("m", 60.0),
-            ("h", 3600.0),
-        ];
-        let (unit, scale) = units.iter().find(|(u, _)| rest.starts_with(u))?;
-        rest = &rest[unit.len()..];
-        seconds += number * scale;
-    }
-    SignedDuration::try_from_secs_f64(sign * seconds).ok()
+    crate::duration::parse(text)
 }

@@ -1,13 +1,15 @@
 //! `kube-apiserver`.
 
+mod authorization;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use access::User;
 use access::tokens::{PublicKey, SigningKey, Tokens};
-use access::{Decision, User};
 use anyhow::{Context, bail};
-use apiserver::{Identity, KubeletClient, Mode, Policy, Server, TlsSettings};
+use apiserver::{Identity, KubeletClient, Policy, Server, TlsSettings};
 use clap::Parser;
 use clap::builder::ArgAction;
 use ipnet::IpNet;
@@ -31,6 +33,8 @@ pub(super) struct Flags {
     common: Common,
     #[command(flatten)]
     tokens: TokenFlags,
+    #[command(flatten)]
+    authorization: authorization::Flags,
     #[command(flatten)]
     kubelet: KubeletFlags,
     #[command(flatten)]
@@ -77,9 +81,6 @@ pub(super) struct Flags {
     /// Secrets of type bootstrap.kubernetes.io/token are credentials.
     #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     enable_bootstrap_token_auth: bool,
-    /// Who decides, in order.
-    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
-    authorization_mode: Vec<String>,
     /// Admission plug-ins beyond those that are on by default.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
@@ -232,15 +233,7 @@ impl KubeletFlags {
 
 impl Flags {
     fn policy(&self) -> anyhow::Result<Policy> {
-        let mode = |name: &String| {
-            Ok(match name.as_str() {
-                "Node" => Mode::Node,
-                "RBAC" => Mode::Rbac,
-                "AlwaysAllow" => Mode::Always(Decision::Allow),
-                "AlwaysDeny" => Mode::Always(Decision::Deny),
-                other => bail!("authorization-mode {other:?} is not a valid mode"),
-            })
-        };
+        let (authorization, authorization_file) = self.authorization.chosen()?;
         let known = |name: &str| access::admission::PLUGINS.iter().any(|p| p.name == name);
         // NodeRestriction is there but only on when it is named, as upstream has it.
         let mut without = vec!["NodeRestriction".to_owned()];
@@ -259,11 +252,8 @@ impl Flags {
                     .with_context(|| format!("cannot use {}", path.display()))?,
                 None => Vec::new(),
             },
-            modes: self
-                .authorization_mode
-                .iter()
-                .map(mode)
-                .collect::<anyhow::Result<_>>()?,
+            authorization,
+            authorization_file,
             without_admission: without.into_iter().collect(),
             client_authorities: self.client_ca_file.as_deref().map(read).transpose()?,
         })
