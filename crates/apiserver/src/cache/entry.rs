@@ -185,7 +185,7 @@ impl Entry {
             && (selection.fields.is_everything() || selection.fields.matches(|f| self.field(f)))
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         match name {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),

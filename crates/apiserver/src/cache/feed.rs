@@ -126,6 +126,7 @@ impl Cache {
             self.tell(&changes);
         }
         self.changed.send_modify(|n| *n += 1);
+        self.inboxes.wake();
     }
 
     fn apply(&self, batch: &Batch) {
@@ -164,8 +165,13 @@ impl Cache {
                 change(revision, EventKind::Delete, gone, Some(previous))
             }
         };
+        self.inboxes.put(&change);
         state.window_bytes += change.object.len();
         state.window.push_back(change.clone());
+        // Those with inboxes of their own have bookmarks to send now and then.
+        if (state.first_sequence + state.window.len() as u64).is_multiple_of(WINDOW_EVENTS as u64) {
+            self.inboxes.wake();
+        }
         trim(state);
         Some(change)
     }

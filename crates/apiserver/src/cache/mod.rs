@@ -9,6 +9,7 @@ mod encoded;
 mod entry;
 mod feed;
 mod frame;
+mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use encoded::Encodings;
 pub(crate) use entry::{Entry, Selection, decode_stored, spliced};
 use frame::Frames;
 pub(crate) use frame::{Wire, write_event, write_value_event};
+pub(crate) use inbox::Subscription;
+use inbox::{Inbox, Inboxes};
 
 /// At most this many changes are kept for watchers to resume from ...
 const WINDOW_EVENTS: usize = 2048;
@@ -121,6 +124,7 @@ pub(crate) struct Cache {
     settled: Notify,
     progress: ArcSwapOption<WatchProgress>,
     encodings: Encodings,
+    inboxes: Inboxes,
 }
 
 /// All objects of a selection at one revision.
@@ -135,6 +139,25 @@ pub(crate) struct Snapshot {
 pub(crate) struct Cursor {
     sequence: u64,
     epoch: u64,
+    inbox: Option<Arc<Inbox>>,
+    /// It has caught up with the window: from there on the inbox has all there is.
+    reads_inbox: bool,
+}
+
+impl Cursor {
+    fn new(sequence: u64, epoch: u64) -> Self {
+        Self {
+            sequence,
+            epoch,
+            inbox: None,
+            reads_inbox: false,
+        }
+    }
+
+    /// Reads from the subscription's inbox when it has caught up.
+    pub(crate) fn listen(&mut self, subscription: &Subscription) {
+        self.inbox = subscription.inbox();
+    }
 }
 
 /// What a cursor found.
@@ -171,6 +194,7 @@ impl Cache {
             settled: Notify::new(),
             progress: ArcSwapOption::empty(),
             encodings: Encodings::default(),
+            inboxes: Inboxes::default(),
         }
     }
 
@@ -250,13 +274,7 @@ impl Cache {
             ..select(&state, selection, 0)
         };
         let sequence = state.first_sequence + state.window.len() as u64;
-        (
-            snapshot,
-            Cursor {
-                sequence,
-                epoch: state.epoch,
-            },
-        )
+        (snapshot, Cursor::new(sequence, state.epoch))
     }
 
     /// A cursor that yields every change after a revision.
@@ -272,22 +290,37 @@ impl Cache {
         let passed = state
             .window
             .partition_point(|change| change.revision <= revision);
-        Ok(Cursor {
-            sequence: state.first_sequence + passed as u64,
-            epoch: state.epoch,
-        })
+        let sequence = state.first_sequence + passed as u64;
+        Ok(Cursor::new(sequence, state.epoch))
     }
 
     /// Moves a cursor over what has happened, at most `most` changes at a time.
     pub(crate) fn advance(&self, cursor: &mut Cursor, most: usize) -> Step {
         let state = self.state.read();
-        if cursor.epoch != state.epoch || cursor.sequence < state.first_sequence {
+        if cursor.epoch != state.epoch {
+            return Step::Lost;
+        }
+        if let (Some(inbox), true) = (&cursor.inbox, cursor.reads_inbox) {
+            return match inbox.take(most) {
+                Some((changes, true)) => Step::Changes(changes, self.revision(&state)),
+                Some((changes, false)) => {
+                    let last = changes.last().map_or(0, |last| last.revision);
+                    Step::Changes(changes, last.saturating_sub(1))
+                }
+                None => Step::Lost,
+            };
+        }
+        if cursor.sequence < state.first_sequence {
             return Step::Lost;
         }
         let from = (cursor.sequence - state.first_sequence) as usize;
         let changes: Vec<_> = state.window.iter().skip(from).take(most).cloned().collect();
         cursor.sequence += changes.len() as u64;
         let at_end = from + changes.len() >= state.window.len();
+        if let (Some(inbox), true) = (&cursor.inbox, at_end) {
+            inbox.open();
+            cursor.reads_inbox = true;
+        }
         let complete = match changes.last() {
             // Another change of the same revision may follow.
             Some(last) if !at_end => last.revision.saturating_sub(1),

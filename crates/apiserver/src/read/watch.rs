@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::options::ListOptions;
 use crate::body::{Body, BoxError};
 use crate::cache::{
-    Cache, Change, Cursor, Entry, Selection, Step, Told, Wire, write_event, write_value_event,
+    Cache, Change, Cursor, Entry, Selection, Step, Subscription, Told, Wire, write_event,
+    write_value_event,
 };
 use crate::call::Call;
 use crate::metrics::WatchGuard;
@@ -51,12 +52,16 @@ pub(crate) async fn watch(
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_LIFETIME),
         _ => MIN_LIFETIME.mul_f64(1.0 + rand::rng().random::<f64>()),
     };
-    let start = start(&cache, &options).await?;
+    let subscription = Subscription::new(&cache, &options.selection);
+    let mut start = start(&cache, &options).await?;
+    if let Place::Initial(_, cursor, _) | Place::Following(cursor) = &mut start.place {
+        cursor.listen(&subscription);
+    }
     let content_type = shaper.form.media.as_stream();
     let watcher = Watcher {
         deadline: Instant::now() + lifetime,
         bookmarks: options.bookmarks,
-        changed: cache.subscribe(),
+        subscription,
         cache,
         selection: options.selection,
         shaper,
@@ -140,7 +145,7 @@ async fn start(cache: &Cache, options: &ListOptions) -> Result<Start, ApiError> 
 
 struct Watcher {
     cache: Arc<Cache>,
-    changed: tokio::sync::watch::Receiver<u64>,
+    subscription: Subscription,
     selection: Selection,
     shaper: Shaper,
     place: Place,
@@ -205,7 +210,7 @@ impl Watcher {
     }
 
     async fn follow(&mut self, mut cursor: Cursor) -> Option<Bytes> {
-        self.changed.borrow_and_update();
+        self.subscription.changed.borrow_and_update();
         let (changes, complete) = match self.cache.advance(&mut cursor, STEP) {
             Step::Changes(changes, complete) => (changes, complete),
             Step::Lost => {
@@ -243,7 +248,7 @@ impl Watcher {
     async fn wait(&mut self, mut cursor: Cursor) -> Option<Bytes> {
         let (shutdown, closed) = (self.shutdown.clone(), self.closed.clone());
         tokio::select! {
-            changed = self.changed.changed() => {
+            changed = self.subscription.changed.changed() => {
                 if changed.is_ok() {
                     self.place = Place::Following(cursor);
                 }

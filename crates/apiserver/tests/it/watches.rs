@@ -198,3 +198,37 @@ async fn tables_are_watched_too() {
     assert!(lines[1]["object"]["columnDefinitions"].is_null());
     assert_eq!(lines[1]["object"]["rows"][0]["cells"][0], "b");
 }
+
+/// Somebody who watches one name is not lost however much happens to the others.
+#[tokio::test]
+async fn a_watcher_of_one_field_value_has_changes_of_its_own() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    admin.post(MAPS, map("mine", "red")).await.ok();
+    let path = format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dmine");
+    let mut events = admin.watch(&path).await;
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let reader = tokio::spawn(async move {
+        loop {
+            let name = events.next_name().await;
+            let is_last = name.starts_with("DELETED");
+            told.send(name).expect("somebody listens");
+            if is_last {
+                return;
+            }
+        }
+    });
+    assert_eq!(heard.recv().await.as_deref(), Some("ADDED mine"));
+    // More than the cache keeps for those who come back.
+    for i in 0..100 {
+        let mut other = map(&format!("other-{i}"), "red");
+        other["data"] = json!({"k": "v".repeat(100_000)});
+        admin.post(MAPS, other).await.ok();
+    }
+    let path = format!("{MAPS}/mine");
+    admin.put(&path, map("mine", "blue")).await.ok();
+    admin.delete(&path).await.ok();
+    assert_eq!(heard.recv().await.as_deref(), Some("MODIFIED mine"));
+    assert_eq!(heard.recv().await.as_deref(), Some("DELETED mine"));
+    reader.await.expect("an orderly end");
+}
