@@ -422,6 +422,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// The names alone of [`Kind::selectable_fields`].
     const SELECTABLE: &'static [&'static str] = &[];
+    /// What the stored form calls a selectable field, where it has another name there.
+    fn stored_field(_field: &str) -> Option<&'static str> {
+        None
+    }
     /// One row of `get`; `object` is the typed view.
     fn row(object: &Self::Object, tree: &Object, now: Timestamp) -> Row {
         let _ = object;
@@ -537,6 +541,10 @@ pub trait AnyKind: Send + Sync {
     fn selectable_fields(&self, object: &Object) -> Vec<(Cow<'static, str>, String)>;
     /// See [`Kind::SELECTABLE`].
     fn selectable(&self) -> Words<'_>;
+    /// See [`Kind::stored_field`].
+    fn stored_field(&self, _field: &str) -> Option<&'static str> {
+        None
+    }
     /// See [`Kind::row`]; an object without the kind's shape shows its name and age.
     fn row(&self, object: &Object, now: Timestamp) -> Row;
     /// See [`Kind::mark_rows`].

@@ -52,13 +52,16 @@ pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Decoded, DecodeError> 
 /// 413, 415, or 400 when it cannot be read.
 pub(crate) async fn any(call: &Call, body: RequestBody) -> Result<Decoded, ApiError> {
     let media = body_media(&call.headers)?;
-    let bytes = bytes(body).await?;
-    parse(media, &bytes).map_err(|error| match error {
+    parse(media, &bytes(body).await?).map_err(unread)
+}
+
+fn unread(error: DecodeError) -> ApiError {
+    match error {
         DecodeError::TooLarge { limit } => too_large(limit),
         other => ApiError::bad_request(format!(
             "couldn't get version/kind; json parse error: {other}"
         )),
-    })
+    }
 }
 
 /// Reads the body as an object of the resource's kind, strict as the request wants it, and fills its defaults.
@@ -71,16 +74,21 @@ pub(crate) async fn object(
     body: RequestBody,
 ) -> Result<Object, ApiError> {
     // Custom kinds have no protobuf.
-    if resource.kind.may_be_outdated() && body_media(&call.headers)? == Media::Protobuf {
+    let media = body_media(&call.headers)?;
+    let is_custom = resource.kind.may_be_outdated();
+    if is_custom && media == Media::Protobuf {
         let known = ["application/json", "application/yaml"];
         return Err(ApiError::unsupported_media_type(&known));
     }
+    let text = bytes(body).await?;
     let Decoded {
         mut object,
         duplicates,
-    } = any(call, body).await?;
+    } = parse(media, &text).map_err(unread)?;
     check_type(resource, &mut object)?;
-    check_fields(call, resource, &mut object, &duplicates)?;
+    // A custom object is read whole before its kind looks at it: what is there twice comes first.
+    let order = (media == Media::Json && !is_custom).then_some(&*text);
+    check_fields(call, resource, &mut object, &duplicates, order)?;
     default(resource, &mut object)?;
     Ok(object)
 }
@@ -148,7 +156,7 @@ fn check_type(resource: &Resource, object: &mut Object) -> Result<(), ApiError> 
 }
 
 /// Fields of a wrong type are refused. What only a strict reader would object to is refused, told as warnings, or
-/// ignored, as the request wants it.
+/// ignored, as the request wants it, in the order of the JSON `document` where one is given.
 ///
 /// # Errors
 /// 400 with the decoder's words.
@@ -157,24 +165,45 @@ pub(crate) fn check_fields(
     resource: &Resource,
     object: &mut Object,
     duplicates: &[String],
+    document: Option<&[u8]>,
 ) -> Result<(), ApiError> {
-    let mode = field_validation(call)?;
-    let report = resource.kind.check_fields(object, duplicates);
+    let mut report = resource.kind.check_fields(object, duplicates);
+    if let Some(document) = document {
+        machinery::schema::sort_complaints(&mut report.unknown, document);
+    }
     if let Some(why) = report.type_error {
         return Err(wrong_shape(resource, &why));
     }
-    match mode {
+    object_to(call, resource, report.unknown)
+}
+
+/// The same for what a server-side apply sends. Its unknown fields are not looked for: whatever the request wants, the
+/// merge refuses them with words of its own.
+///
+/// # Errors
+/// 400 with the decoder's words.
+pub(crate) fn check_applied_fields(
+    call: &Call,
+    resource: &Resource,
+    applied: &Object,
+    duplicates: &[String],
+) -> Result<(), ApiError> {
+    let report = resource.kind.check_fields(&mut applied.clone(), &[]);
+    if let Some(why) = report.type_error {
+        return Err(wrong_shape(resource, &why));
+    }
+    object_to(call, resource, duplicates.to_vec())
+}
+
+/// Refuses, tells or ignores what only a strict reader objects to.
+fn object_to(call: &Call, resource: &Resource, problems: Vec<String>) -> Result<(), ApiError> {
+    match field_validation(call)? {
         FieldValidation::Ignore => {}
-        FieldValidation::Strict if !report.unknown.is_empty() => {
-            return Err(wrong_shape(
-                resource,
-                &machinery::schema::strict_error(&report.unknown),
-            ));
+        FieldValidation::Strict if !problems.is_empty() => {
+            let why = machinery::schema::strict_error(&problems);
+            return Err(wrong_shape(resource, &why));
         }
-        _ => report
-            .unknown
-            .into_iter()
-            .for_each(|problem| call.warn(problem)),
+        _ => problems.into_iter().for_each(|problem| call.warn(problem)),
     }
     Ok(())
 }

@@ -68,13 +68,14 @@ impl Served {
         };
         let mut json = found.kind.openapi_schema()?;
         if second {
-            simplify(&mut json);
+            simplify_root(&mut json);
         }
-        let mut all = schema::definitions(if is_list {
-            LIST_META_HOLDER
-        } else {
-            META_HOLDER
-        })?;
+        let holder = schema::definitions(META_HOLDER)?;
+        describe_meta(&mut json, holder.get(META_HOLDER));
+        let mut all = match is_list {
+            true => schema::definitions(LIST_META_HOLDER)?,
+            false => holder,
+        };
         all.retain(|name, _| name.contains(".apis.meta.v1."));
         all.insert(own.to_owned(), json);
         if is_list {
@@ -89,25 +90,63 @@ impl Served {
 const META_HOLDER: &str = "io.k8s.api.core.v1.ConfigMap";
 const LIST_META_HOLDER: &str = "io.k8s.api.core.v1.ConfigMapList";
 
+/// The fields that every kind has are told of in the same words, whatever the definition says of them.
+fn describe_meta(schema: &mut Value, of: Option<&Value>) {
+    let own = schema.get_mut("properties").and_then(Value::as_object_mut);
+    let others = of.and_then(|of| of.get("properties"));
+    let (Some(own), Some(others)) = (own, others) else {
+        return;
+    };
+    for field in ["apiVersion", "kind", "metadata"] {
+        let description = others.get(field).and_then(|f| f.get("description"));
+        let schema = own.get_mut(field).and_then(Value::as_object_mut);
+        if let (Some(schema), Some(description)) = (schema, description) {
+            schema.insert("description".to_owned(), description.clone());
+        }
+    }
+}
+
+/// A kind that keeps unknown fields is an object and no more: a client that saw some of its fields would refuse others.
+fn simplify_root(schema: &mut Value) {
+    match keeps_unknown(schema) {
+        true => *schema = json!({"type": "object"}),
+        false => simplify(schema),
+    }
+}
+
+fn keeps_unknown(schema: &Value) -> bool {
+    schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
+}
+
 /// What version 2 cannot say goes; a client that sees less objects to less.
+/// Upstream: apiextensions-apiserver, `pkg/controller/openapi/v2/conversion.go`.
 fn simplify(schema: &mut Value) {
+    let open = keeps_unknown(schema);
     let Value::Object(map) = schema else { return };
     for key in ["anyOf", "oneOf", "allOf", "not"] {
         map.remove(key);
     }
     let nullable = map.remove("nullable") == Some(Value::Bool(true));
-    if nullable || map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+    if nullable || open {
         map.remove("items");
-        let is_object = map.contains_key("properties");
-        let meta = map
-            .get("properties")
-            .and_then(|p| p.get("metadata"))
-            .cloned();
         map.remove("properties");
-        if nullable {
-            map.remove("type");
-        } else if let (true, Some(meta)) = (is_object, meta) {
-            map.insert("properties".to_owned(), json!({"metadata": meta}));
+    }
+    let kind = map.get("type").and_then(Value::as_str).unwrap_or_default();
+    let untyped =
+        nullable || (open && kind == "object") || (kind == "array" && !map.contains_key("items"));
+    if untyped {
+        map.remove("type");
+    }
+    let nullable = |schema: &Value| schema.get("nullable") == Some(&Value::Bool(true));
+    let optional: Vec<String> = (map.get("properties").and_then(Value::as_object).into_iter())
+        .flatten()
+        .filter(|(_, schema)| nullable(schema))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|name| !optional.iter().any(|o| name == o));
+        if required.is_empty() {
+            map.remove("required");
         }
     }
     for key in ["items", "additionalProperties"] {

@@ -137,6 +137,11 @@ impl Kind for Event {
         errors
     }
 
+    fn stored_field(field: &str) -> Option<&'static str> {
+        let found = SELECTORS.iter().find(|(here, _)| *here == field);
+        found.map(|(_, stored)| *stored)
+    }
+
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
         let mut stored = object.clone();
         Self::to_stored(&mut stored);

@@ -143,6 +143,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn selectable(&self) -> Words<'_> {
         Words::Fixed(K::SELECTABLE)
     }
+    fn stored_field(&self, field: &str) -> Option<&'static str> {
+        K::stored_field(field)
+    }
     fn row(&self, object: &Object, now: Timestamp) -> Row {
         match object.view() {
             Ok(view) => K::row(&view, object, now),

@@ -138,12 +138,27 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<Selection, A
     let fields = fields::Selector::parse(call.query.text("fieldSelector"));
     let fields = fields.map_err(ApiError::bad_request)?;
     check_fields(resource, &fields)?;
-    let fields = with_name(call, fields);
+    let fields = as_stored(resource, with_name(call, fields));
     Ok(Selection {
         labels,
         fields,
         ..Selection::namespace(namespace)
     })
+}
+
+/// What is cached has the fields of the stored form; another form's selectors are put in its words.
+fn as_stored(resource: &Resource, selector: fields::Selector) -> fields::Selector {
+    if resource.names().stored_as.is_none() {
+        return selector;
+    }
+    let requirements = selector.requirements().iter().map(|requirement| {
+        let mut requirement = requirement.clone();
+        if let Some(stored) = resource.kind.stored_field(&requirement.field) {
+            requirement.field = stored.to_owned();
+        }
+        requirement
+    });
+    fields::Selector::new(requirements.collect())
 }
 
 /// The name in a path of the old watches (`/api/v1/watch/...`) selects like a field.

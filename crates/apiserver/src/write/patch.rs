@@ -80,9 +80,9 @@ pub(crate) async fn patch(
             return scale::patch(call, resource, &options, &patch).await;
         }
     };
-    if let Patch::Apply(mut applied) = patch {
+    if let Patch::Apply(applied) = patch {
         check_applied(call, resource, &applied)?;
-        decode::check_fields(call, resource, &mut applied, &duplicates)?;
+        decode::check_applied_fields(call, resource, &applied, &duplicates)?;
         let applied = &applied;
         let change = Applied {
             call,
@@ -169,7 +169,13 @@ impl Change for Patched<'_> {
         let mut patched = self
             .patch
             .apply_to(Some(&*self.resource.kind), current.clone())?;
-        decode::check_fields(self.call, self.resource, &mut patched, &self.duplicates)?;
+        decode::check_fields(
+            self.call,
+            self.resource,
+            &mut patched,
+            &self.duplicates,
+            None,
+        )?;
         decode::default(self.resource, &mut patched)?;
         Ok(patched)
     }

@@ -129,6 +129,18 @@ async fn unknown_fields_are_pruned_told_or_refused() {
         Some(r#"299 - "unknown field \"spec.other\"""#)
     );
     assert_eq!(warned.ok()["spec"].get("other"), None);
+    let mut applied = object();
+    applied["apiVersion"] = json!("stable.example.com/v1");
+    applied["kind"] = json!("CronTab");
+    let path = format!("{TABS}/a?fieldManager=me&fieldValidation=Strict");
+    let refused = cluster.admin.patch(&path, "apply", applied).await;
+    assert!(
+        refused
+            .text
+            .contains(".spec.other: field not declared in schema"),
+        "{}",
+        refused.text
+    );
 }
 
 #[tokio::test]
@@ -300,6 +312,27 @@ async fn discovery_and_openapi_follow() {
             ["image"]["type"],
         "string"
     );
+    let version = second["definitions"]["com.example.stable.v1.CronTab"]["properties"]["apiVersion"]
+        ["description"]
+        .as_str();
+    assert!(version.is_some_and(|text| text.starts_with("APIVersion defines")));
+}
+
+#[tokio::test]
+async fn clients_of_the_older_document_see_an_open_kind_as_an_object_alone() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let mut open = crontab();
+    open["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"] =
+        json!(true);
+    established(&cluster, open).await;
+    let second = admin.get("/openapi/v2").await.ok();
+    let schema = &second["definitions"]["com.example.stable.v1.CronTab"];
+    assert_eq!(
+        (&schema["type"], schema.get("properties")),
+        (&json!("object"), None)
+    );
+    assert_eq!(schema.get("x-kubernetes-preserve-unknown-fields"), None);
 }
 
 #[tokio::test]

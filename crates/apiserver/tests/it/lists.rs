@@ -52,6 +52,30 @@ async fn selectors_select() {
 }
 
 #[tokio::test]
+async fn events_are_selected_in_the_words_of_either_form() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let event = json!({
+        "metadata": {"name": "e"}, "regarding": {"namespace": "default", "name": "it"}, "type": "Normal",
+        "eventTime": "2017-09-19T13:49:16.000000Z", "reason": "Test", "action": "Do",
+        "reportingController": "tester", "reportingInstance": "one",
+    });
+    let newer = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let older = "/api/v1/namespaces/default/events";
+    admin.post(newer, event).await.ok();
+    for query in [
+        format!("{newer}?fieldSelector=reportingController%3Dtester"),
+        format!("{newer}?fieldSelector=regarding.name%3Dit"),
+        format!("{older}?fieldSelector=source%3Dtester"),
+        format!("{older}?fieldSelector=involvedObject.name%3Dit"),
+    ] {
+        assert_eq!(names(&admin.get(&query).await.ok()), ["e"], "{query}");
+    }
+    let others = format!("{newer}?fieldSelector=reportingController%21%3Dtester");
+    assert!(names(&admin.get(&others).await.ok()).is_empty());
+}
+
+#[tokio::test]
 async fn pages_show_one_state() {
     let cluster = with_maps(5).await;
     let first = cluster.admin.get(&format!("{MAPS}?limit=2")).await.ok();

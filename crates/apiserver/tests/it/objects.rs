@@ -394,3 +394,20 @@ async fn yaml_is_read_and_written() {
         .await
         .refused(406);
 }
+
+#[tokio::test]
+async fn complaints_of_a_strict_reader_follow_the_document() {
+    let cluster = Cluster::start().await;
+    let text = r#"{"metadata": {"name": "m"}, "other": 1, "data": {"a": "1"}, "data": {"b": "2"}}"#;
+    let path = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict";
+    let json = [("content-type", "application/json")];
+    let refused = cluster
+        .admin
+        .send(http::Method::POST, path, &json, text)
+        .await;
+    assert_eq!(
+        refused.refused(400).message(),
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
+         unknown field \"other\", duplicate field \"data\""
+    );
+}
