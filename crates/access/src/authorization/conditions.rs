@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use machinery::cel::{CALL_LIMIT, Program, Scope, Val, Variable, Wanted};
+use machinery::cel::{CALL_LIMIT, Program, Scope, Type, Val, Variable};
 use machinery::structural::Structural;
 use serde_json::{Value, json};
 
@@ -44,14 +44,12 @@ impl Conditions {
     pub fn add(&mut self, expression: &str) -> Result<(), String> {
         let request = Variable {
             name: "request",
-            schema: Some(&REQUEST),
-            optional: false,
+            ty: Type::of(Some(&REQUEST)),
         };
-        let program = Program::compile(expression, &[request], Wanted::Bool);
-        let program = program.map_err(|why| match why.as_str() {
-            "cel expression must evaluate to a bool" => "must evaluate to bool".to_owned(),
-            _ => why,
-        })?;
+        let (program, found) = Program::compile(expression, &[request])?;
+        if !matches!(found, Type::Bool | Type::Dyn) {
+            return Err("must evaluate to bool".to_owned());
+        }
         self.0.push((expression.to_owned(), program));
         Ok(())
     }
