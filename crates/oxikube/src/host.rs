@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 mod objects;
 pub(crate) mod server;
+mod shared;
 mod token;
 mod unit;
 

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::token::Token;
-use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, unit};
+use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, shared, unit};
 use crate::cluster::{CLUSTER_DOMAIN, POD_CIDR, SERVICE_CIDR, make_private_dir, write_private};
 use crate::component;
 use crate::datastore;
@@ -100,6 +100,7 @@ struct Host {
     flags: Flags,
     facts: ClusterFacts,
     pki: Pki,
+    token: Token,
     name: String,
     address: Ipv4Addr,
     server: Arc<Server>,
@@ -119,16 +120,23 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     };
     facts.check_address(address)?;
     facts.settle(&data.join("cluster.json"))?;
-    let pki_dir = data.join("pki");
-    pki::settle(&pki_dir, (&name, address), facts.service(1), &flags.tls_san)?;
-    let pki = Pki::read(&pki_dir)?;
+    let token = token(flags.token.as_deref(), &data.join("token"))?;
     let store = datastore::open(&flags.datastore, &data.join("store")).await?;
+    let pki_dir = data.join("pki");
+    let make = |dir: &Path| pki::settle(dir, (&name, address), facts.service(1), &flags.tls_san);
+    if flags.datastore.datastore_endpoint.is_some() {
+        let settled = shared::settle(&*store.store(), &token, &facts, &pki_dir, make).await;
+        settled.context("this server cannot join the cluster of its datastore")?;
+    }
+    make(&pki_dir)?;
+    let pki = Pki::read(&pki_dir)?;
     let at = (address, flags.https_listen_port);
     let server = api::serve_at(store.store(), &pki, facts.service_cidr.into(), at).await?;
     let mut host = Host {
         flags,
         facts,
         pki,
+        token,
         name,
         address,
         server: server.clone(),
@@ -152,6 +160,20 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     result
 }
 
+/// The token given, that of the last time, or a new one. The file has it before anything depends on it, and later with
+/// the digest of the authority.
+fn token(given: Option<&str>, file: &Path) -> anyhow::Result<Token> {
+    if let Some(given) = given {
+        return Token::parse(given);
+    }
+    if let Ok(kept) = std::fs::read_to_string(file) {
+        return Token::parse(&kept).with_context(|| format!("{} is damaged", file.display()));
+    }
+    let token = Token::random();
+    write_private(file, format!("{}\n", token.bearer()).as_bytes())?;
+    Ok(token)
+}
+
 impl Host {
     fn client(&self, name: &str) -> Client {
         client(&self.server, identity(name))
@@ -164,10 +186,11 @@ impl Host {
     async fn start(&mut self, data: &Path) -> anyhow::Result<()> {
         self.api().await?;
         let file = data.join("token");
-        let token = self.token(&file)?;
+        let text = self.token.pinned(&self.pki.text("ca.crt")?)?;
+        write_private(&file, format!("{text}\n").as_bytes())?;
         let url = format!("https://{}:{}", self.address, self.flags.https_listen_port);
         let authority = self.pki.text("ca.crt")?;
-        for object in objects::objects(&token, &self.facts, &url, &authority) {
+        for object in objects::objects(&self.token, &self.facts, &url, &authority) {
             let applied = dns::apply(&self.admin(), object).await;
             applied.context("what joining nodes need cannot be set up")?;
         }
@@ -234,21 +257,6 @@ impl Host {
             served.context("the API server ended")
         });
         Ok(())
-    }
-
-    /// The token given, that of the last time, or a new one; the file has it with the digest of the authority.
-    fn token(&self, file: &Path) -> anyhow::Result<Token> {
-        let kept = std::fs::read_to_string(file).ok();
-        let token = match (&self.flags.token, kept) {
-            (Some(given), _) => Token::parse(given)?,
-            (None, Some(kept)) => {
-                Token::parse(&kept).with_context(|| format!("{} is damaged", file.display()))?
-            }
-            (None, None) => Token::random(),
-        };
-        let text = token.pinned(&self.pki.text("ca.crt")?)?;
-        write_private(file, format!("{text}\n").as_bytes())?;
-        Ok(token)
     }
 
     fn kubeconfig(&self) -> anyhow::Result<()> {
