@@ -225,6 +225,8 @@ impl Verb {
     ];
     /// The verbs of a review: asked by `create`, never kept.
     pub const CREATE_ONLY: &'static [Self] = &[Self::Create];
+    /// The verbs of what is found out when somebody asks, and never kept.
+    pub const READ_ONLY: &'static [Self] = &[Self::Get, Self::List];
 
     /// The verb's name on the wire.
     pub fn as_str(self) -> &'static str {
@@ -383,6 +385,8 @@ pub trait Kind: Send + Sync + 'static {
 
     /// DELETE answers with the object that was removed instead of a `Status`.
     const RETURNS_DELETED: bool = false;
+    /// A warning for whoever uses the kind at all.
+    const DEPRECATION: Option<&'static str> = None;
 
     /// Turns an object as it is stored into this kind, for kinds that are stored as another one.
     fn from_stored(_object: &mut Object) {}

@@ -9,6 +9,7 @@ use crate::{
 /// Every kind served as a resource, in discovery order (core first, then groups).
 pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::binding::Binding>::new(),
+    &Erased::<core::componentstatus::ComponentStatus>::new(),
     &Erased::<core::configmap::ConfigMap>::new(),
     &Erased::<core::endpoints::Endpoints>::new(),
     &Erased::<core::event::Event>::new(),

@@ -16,6 +16,7 @@ mod bootstrap;
 mod cache;
 mod call;
 mod charge;
+mod components;
 mod connect;
 mod custom;
 mod decode;
@@ -47,6 +48,7 @@ mod virtuals;
 mod write;
 
 pub use body::{Body, BoxError};
+pub use components::{Alive, Component, Pulse};
 pub use in_process::InProcess;
 pub use listen::TlsSettings;
 pub use policy::Policy;

@@ -17,7 +17,7 @@ use crate::custom::CustomResources;
 #[derive(Clone)]
 pub(crate) struct Resource {
     pub(crate) kind: KindRef,
-    /// Absent for kinds that are asked and never kept.
+    /// Absent for kinds that are never kept.
     storage: Option<Arc<Storage>>,
 }
 
@@ -119,9 +119,9 @@ impl Resources {
     }
 }
 
-/// Whether objects of a kind are stored.
+/// Whether objects of a kind are stored: only those can be watched.
 fn is_kept(kind: &dyn AnyKind) -> bool {
-    kind.verbs().contains(&Verb::Get)
+    kind.verbs().contains(&Verb::Watch)
 }
 
 impl Resource {
@@ -140,6 +140,11 @@ impl Resource {
     pub(crate) fn is(&self, group: &str, version: &str, plural: &str) -> bool {
         let names = self.names();
         (names.group, names.version, names.plural) == (group, version, plural)
+    }
+
+    /// Whether objects are stored.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.storage.is_some()
     }
 
     /// Waits until the cache has been read: that of a custom kind is, soon after the kind came up.

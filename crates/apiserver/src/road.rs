@@ -159,13 +159,15 @@ async fn main_resource(
         _ => return Err(not_allowed()),
     }
     match call.info.verb {
+        "get" if !resource.is_kept() => virtuals::component_status::get(call, resource).await,
+        "list" if !resource.is_kept() => virtuals::component_status::list(call, resource).await,
         "get" => read::get::get(call, resource).await,
         "list" => read::list::list(call, resource).await,
         "watch" => read::watch::watch(call, resource).await,
         "create" if resource.names().plural == "bindings" => {
             write::binding::bind_named(call, body).await
         }
-        "create" if virtuals::is_virtual(resource) => virtuals::answer(call, resource, body).await,
+        "create" if !resource.is_kept() => virtuals::answer(call, resource, body).await,
         "create" => write::create::create(call, resource, body).await,
         "update" => write::update::update(call, resource, Part::Main, body).await,
         "patch" => write::patch::patch(call, resource, write::Target::Part(Part::Main), body).await,

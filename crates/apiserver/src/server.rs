@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::allocate::Books;
 use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
+use crate::components::Component;
 use crate::connect::client::KubeletTls;
 use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
@@ -62,6 +63,8 @@ pub struct Config {
     pub kubelet_client: Option<KubeletClient>,
     /// Who is known beside client certificates and service accounts, what is asked, and what is left out.
     pub policy: Policy,
+    /// Whose health `componentstatuses` tells, beside the store's.
+    pub components: Vec<Component>,
 }
 
 /// Why a server does not start.
@@ -102,6 +105,7 @@ pub struct Server {
     books: Arc<Books>,
     kubelets: Option<KubeletTls>,
     policy: Policy,
+    components: Vec<Component>,
     openapi: Hashes,
     outbound: Outbound,
     shutdown: CancellationToken,
@@ -144,6 +148,7 @@ impl Server {
             books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             policy: config.policy,
+            components: config.components,
             openapi: Hashes::default(),
             outbound: Outbound::default(),
             shutdown,
@@ -242,6 +247,10 @@ impl Server {
 
     pub(crate) fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    pub(crate) fn components(&self) -> &[Component] {
+        &self.components
     }
 
     pub(crate) fn openapi(&self) -> &Hashes {

@@ -109,7 +109,10 @@ impl Shaper {
             Shape::Object => object.into_value(),
             Shape::Partial(version) => partial(&object, version),
             Shape::Table(version) => {
-                let metadata = json!({"resourceVersion": object.resource_version()});
+                let metadata = match object.resource_version() {
+                    "" => json!({}),
+                    version => json!({"resourceVersion": version}),
+                };
                 let rows = self.rows(std::slice::from_ref(&object));
                 self.table(version, metadata, vec![object], rows, true)
             }
@@ -135,9 +138,13 @@ impl Shaper {
             .iter()
             .filter_map(|e| e.decode())
             .map(|o| self.resource.present(o));
+        self.list_of(metadata, objects.collect())
+    }
+
+    /// A list of objects that are no stored ones.
+    pub(crate) fn list_of(&self, metadata: Value, objects: Vec<Object>) -> Value {
         match &self.form.shape {
             Shape::Table(version) => {
-                let objects: Vec<Object> = objects.collect();
                 let mut rows = self.rows(&objects);
                 self.kind().mark_rows(&objects, &mut rows);
                 self.table(version, metadata, objects, rows, true)
@@ -145,11 +152,11 @@ impl Shaper {
             Shape::Partial(version) => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata,
-                "items": objects.map(|o| partial(&o, version)).collect::<Vec<_>>(),
+                "items": objects.iter().map(|o| partial(o, version)).collect::<Vec<_>>(),
             }),
             Shape::Object => {
                 let names = self.kind().names();
-                let items = objects.map(|mut object| {
+                let items = objects.into_iter().map(|mut object| {
                     if !self.types_items() {
                         object.0.remove("kind");
                         object.0.remove("apiVersion");

@@ -72,8 +72,9 @@ async fn serve(
     let store = datastore::open(&flags, &state.join("store")).await?;
     let shutdown = CancellationToken::new();
     let pki = api::Pki::read(&state.join("pki"))?;
-    let server = api::server(&config.cluster, store.store(), &pki).await?;
-    let mut components = Components::new(server.clone(), config, shutdown.clone());
+    let pulses = api::Pulses::default();
+    let server = api::server(&config.cluster, store.store(), &pki, &pulses).await?;
+    let mut components = Components::new(server.clone(), config, pulses, shutdown.clone());
     let tls = pki.serving()?;
     components.serve_api(listener, tls).await?;
     progress.step("the API is up");

@@ -32,6 +32,8 @@ impl Kind for Endpoints {
         columns::AGE,
     ];
     const CREATE_ON_UPDATE: bool = true;
+    const DEPRECATION: Option<&'static str> =
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
 
     fn default(object: &mut Typed) {
         for subset in object.subsets.iter_mut().flatten() {
@@ -56,10 +58,6 @@ impl Kind for Endpoints {
             return ErrorList::new();
         }
         Self::validate_create(context, new)
-    }
-
-    fn warnings(_new: &Typed) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()]
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

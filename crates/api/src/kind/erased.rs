@@ -155,6 +155,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn mark_rows(&self, objects: &[Object], rows: &mut [Row]) {
         K::mark_rows(objects, rows);
     }
+    fn deprecation(&self) -> Option<String> {
+        K::DEPRECATION.map(str::to_owned)
+    }
     fn schema_name(&self) -> String {
         <K::Object as schemars::JsonSchema>::schema_name().into_owned()
     }

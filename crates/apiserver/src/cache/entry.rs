@@ -225,6 +225,13 @@ impl Selection {
         }
     }
 
+    /// Whether the selectors choose an object of cluster scope that is not stored.
+    pub(crate) fn chooses(&self, object: &Object) -> bool {
+        let label = |key: &str| object.labels().find(|(k, _)| *k == key).map(|(_, v)| v);
+        let field = |key: &str| (key == "metadata.name").then(|| object.name());
+        self.labels.matches(label) && self.fields.matches(field)
+    }
+
     /// Whether no selector leaves anything out (the namespace aside).
     pub(crate) fn takes_all(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()

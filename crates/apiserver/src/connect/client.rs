@@ -130,7 +130,7 @@ impl Outgoing<'_> {
         let connected = tokio::time::timeout(CONNECT_DEADLINE, self.connect()).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(dial_error(address, error)),
+            Ok(Err(error)) => return Err(dial_error(address, told(&error))),
             Err(_) => return Err(dial_error(address, "i/o timeout")),
         };
         let failed = |error: hyper::Error| dial_error(address, error);
@@ -166,6 +166,15 @@ impl Outgoing<'_> {
                 Ok(Box::new(connector.connect(name, stream).await?))
             }
         }
+    }
+}
+
+/// An error of the system as Go programs tell it.
+fn told(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error().and(text.split_once(" (os error")) {
+        Some((what, _)) => format!("connect: {}", what.to_lowercase()),
+        None => text,
     }
 }
 

@@ -4,6 +4,7 @@
 //! not agree to ends both connections (security lessons 2018-1002105, 2018-1002102, 2020-8559, 2022-3172).
 
 pub(crate) mod client;
+pub(crate) mod health;
 pub(crate) mod kubelet;
 pub(crate) mod proxy;
 mod target;

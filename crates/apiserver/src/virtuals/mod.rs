@@ -1,9 +1,10 @@
 //! Kinds that are asked and never kept.
 //!
 //! A review goes through the road like a create: it is decoded, defaulted and validated by its kind; then its status is
-//! filled.
+//! filled. The statuses of components are read, and found out anew each time.
 
 mod access_review;
+pub(crate) mod component_status;
 pub(crate) mod token;
 mod who;
 
@@ -36,11 +37,6 @@ async fn fill(
         (AUTHORIZATION, "selfsubjectrulesreviews") => access_review::rules(call, object),
         _ => Err(ApiError::path_not_found()),
     }
-}
-
-/// Whether objects of a resource are not kept.
-pub(crate) fn is_virtual(resource: &Resource) -> bool {
-    !resource.kind.verbs().contains(&api::Verb::Get)
 }
 
 /// Answers POST on a review.

@@ -68,6 +68,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         advertise_port: 6443,
         kubelet_client: None,
         policy: Policy::default(),
+        components: Vec::new(),
     }
 }
 

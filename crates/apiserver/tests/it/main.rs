@@ -2,6 +2,7 @@
 
 mod authorization;
 mod client;
+mod components;
 mod consistency;
 mod customresources;
 mod documents;

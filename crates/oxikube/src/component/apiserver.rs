@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flags::{Common, read};
 use crate::datastore;
+use crate::node::api::Pulses;
 
 /// Serves the API.
 #[derive(Parser)]
@@ -334,6 +335,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         advertise_port: flags.secure_port,
         kubelet_client: flags.kubelet.client()?,
         policy: flags.policy()?,
+        components: Pulses::default().components(false, false),
     })
     .await
     .context("the API server cannot start")?;

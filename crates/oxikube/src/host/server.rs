@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use access::{User, user};
 use anyhow::{Context, anyhow};
-use apiserver::Server;
+use apiserver::{Pulse, Server};
 use clap::Args;
 use client::election::{Election, Ended, lead};
 use controller_manager::{Addresses, Authority, NodeLifecycle, Ranges, Selection, Signing};
@@ -23,7 +23,7 @@ use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, shared, 
 use crate::cluster::{CLUSTER_DOMAIN, POD_CIDR, SERVICE_CIDR, make_private_dir, write_private};
 use crate::component;
 use crate::datastore;
-use crate::node::api::{self, Pki};
+use crate::node::api::{self, Pki, Pulses};
 use crate::node::components::{client, ended, identity};
 use crate::node::dns;
 use crate::worker::{Clients, Serving, Tasks, Worker};
@@ -105,6 +105,7 @@ struct Host {
     address: Ipv4Addr,
     server: Arc<Server>,
     tasks: Tasks,
+    pulses: Pulses,
     shutdown: CancellationToken,
 }
 
@@ -131,7 +132,11 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     make(&pki_dir)?;
     let pki = Pki::read(&pki_dir)?;
     let at = (address, flags.https_listen_port);
-    let server = api::serve_at(store.store(), &pki, facts.service_cidr.into(), at).await?;
+    let pulses = Pulses::default();
+    let (controllers, scheduler) = (!flags.disable_controller_manager, !flags.disable_scheduler);
+    let parts = pulses.components(controllers, scheduler);
+    let services = facts.service_cidr.into();
+    let server = api::serve_at(store.store(), &pki, services, at, parts).await?;
     let mut host = Host {
         flags,
         facts,
@@ -141,6 +146,7 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
         address,
         server: server.clone(),
         tasks: Tasks::new(),
+        pulses,
         shutdown: shutdown.clone(),
     };
     let result = match host.start(&data).await {
@@ -200,11 +206,9 @@ impl Host {
         }
         if !self.flags.disable_scheduler {
             let scheduler = self.client(user::KUBE_SCHEDULER);
-            self.lead(
-                "kube-scheduler",
-                user::KUBE_SCHEDULER,
-                scheduler::run(scheduler),
-            );
+            let pulse = self.pulses.scheduler.clone();
+            let work = scheduler::run(scheduler);
+            self.lead("kube-scheduler", user::KUBE_SCHEDULER, &pulse, work);
         }
         if !self.flags.disable_agent {
             self.node().await?;
@@ -220,31 +224,32 @@ impl Host {
     }
 
     /// Does a work of which there must be one in the cluster: at once when this server is the only one, and otherwise as
-    /// long as it is the leader.
+    /// long as it is the leader. Who waits for its turn is as well as who works.
     fn lead(
         &mut self,
         name: &'static str,
         user: &str,
+        pulse: &Pulse,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         if self.flags.datastore.datastore_endpoint.is_none() {
-            self.tasks.spawn(async move {
+            self.tasks.spawn(pulse.during(async move {
                 work.await;
                 Err(anyhow!("{name} ended"))
-            });
+            }));
             return;
         }
         let client = self.client(user);
         let identity = format!("{}_{}", self.name, uuid::Uuid::new_v4());
         let election = Election::new(name, identity, name);
         let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(pulse.during(async move {
             match lead(client, &election, work, shutdown.cancelled()).await {
                 Ended::Shutdown => Ok(()),
                 Ended::Lost => Err(anyhow!("{name}: leaderelection lost")),
                 Ended::Done(()) => Err(anyhow!("{name} ended")),
             }
-        });
+        }));
     }
 
     async fn api(&mut self) -> anyhow::Result<()> {
@@ -300,7 +305,8 @@ impl Host {
         };
         let work = controller_manager::run(config, self.shutdown.clone().cancelled_owned());
         let name = "kube-controller-manager";
-        self.lead(name, user::KUBE_CONTROLLER_MANAGER, work);
+        let pulse = self.pulses.controllers.clone();
+        self.lead(name, user::KUBE_CONTROLLER_MANAGER, &pulse, work);
         Ok(())
     }
 

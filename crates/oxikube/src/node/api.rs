@@ -1,13 +1,13 @@
 //! The API server's configuration, and its certificates from disk.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access::tokens::{SigningKey, Tokens};
 use anyhow::Context;
-use apiserver::{Identity, KubeletClient, Server, TlsSettings};
+use apiserver::{Alive, Component, Identity, KubeletClient, Pulse, Server, TlsSettings};
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -69,14 +69,56 @@ impl Pki {
     }
 }
 
+/// The parts of the control plane beside the API server, as this process has them.
+#[derive(Default)]
+pub(crate) struct Pulses {
+    /// The controllers.
+    pub(crate) controllers: Pulse,
+    /// The scheduler.
+    pub(crate) scheduler: Pulse,
+}
+
+/// Where a controller manager of its own serves.
+const CONTROLLERS_PORT: u16 = 10257;
+/// Where a scheduler of its own serves.
+const SCHEDULER_PORT: u16 = 10259;
+
+impl Pulses {
+    /// How the API server asks them; those that are not here may be processes of their own on this machine.
+    pub(crate) fn components(
+        &self,
+        controllers_here: bool,
+        scheduler_here: bool,
+    ) -> Vec<Component> {
+        let alive = |here: bool, pulse: &Pulse, port: u16| match here {
+            true => Alive::Here(pulse.clone()),
+            false => Alive::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        };
+        let controllers = alive(controllers_here, &self.controllers, CONTROLLERS_PORT);
+        let scheduler = alive(scheduler_here, &self.scheduler, SCHEDULER_PORT);
+        vec![
+            Component {
+                name: "controller-manager",
+                alive: controllers,
+            },
+            Component {
+                name: "scheduler",
+                alive: scheduler,
+            },
+        ]
+    }
+}
+
 /// The API server, with all that every cluster has in its store.
 pub(crate) async fn server(
     config: &Config,
     store: Arc<dyn Store>,
     pki: &Pki,
+    pulses: &Pulses,
 ) -> anyhow::Result<Arc<Server>> {
-    let address = NodeConfig::first(config).address();
-    serve_at(store, pki, SERVICE_CIDR.parse()?, (address, API_PORT)).await
+    let at = (NodeConfig::first(config).address(), API_PORT);
+    let parts = pulses.components(true, true);
+    serve_at(store, pki, SERVICE_CIDR.parse()?, at, parts).await
 }
 
 /// The same at an address of the host itself.
@@ -85,6 +127,7 @@ pub(crate) async fn serve_at(
     pki: &Pki,
     services: IpNet,
     (address, port): (Ipv4Addr, u16),
+    components: Vec<Component>,
 ) -> anyhow::Result<Arc<Server>> {
     let kubelet_client = KubeletClient {
         identity: pki.identity("apiserver-kubelet-client")?,
@@ -102,6 +145,7 @@ pub(crate) async fn serve_at(
             client_authorities: Some(pki.text("ca.crt")?),
             ..apiserver::Policy::default()
         },
+        components,
     };
     Server::new(config)
         .await

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::api::Pki;
+use super::api::{Pki, Pulses};
 use super::dns;
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
 use crate::member::NodeConfig;
@@ -32,6 +32,7 @@ pub(super) struct Components {
     server: Arc<Server>,
     pub(super) config: NodeConfig,
     pub(super) tasks: Tasks,
+    pulses: Pulses,
     shutdown: CancellationToken,
     /// The rules of all services that existed at the start are in the kernel.
     pub(super) proxy_ready: watch::Receiver<bool>,
@@ -57,6 +58,7 @@ impl Components {
     pub(super) fn new(
         server: Arc<Server>,
         config: NodeConfig,
+        pulses: Pulses,
         shutdown: CancellationToken,
     ) -> Self {
         let (proxy_ready, dns_ready) = (watch::channel(false).1, watch::channel(false).1);
@@ -64,6 +66,7 @@ impl Components {
             server,
             config,
             tasks: Tasks::new(),
+            pulses,
             shutdown,
             proxy_ready,
             dns_ready,
@@ -104,8 +107,9 @@ impl Components {
         let authority = Authority::from_pem(&pki.text("ca.crt")?, &pki.text("ca.key")?)?;
         self.controllers(pki.text("ca.crt")?, Signing::all(authority))?;
         let scheduler = self.client(user::KUBE_SCHEDULER);
+        let work = self.pulses.scheduler.during(scheduler::run(scheduler));
         self.tasks.spawn(async move {
-            scheduler::run(scheduler).await;
+            work.await;
             Err(anyhow!("the scheduler ended"))
         });
         let mut worker = worker(&self.config, pki, Some(host_network))?;
@@ -151,9 +155,11 @@ impl Components {
             },
             load_balancers: Some(Addresses::Pool(vec![self.config.cluster.load_balancers()])),
         };
-        let shutdown = self.shutdown.clone();
+        let shutdown = self.shutdown.clone().cancelled_owned();
+        let work = controller_manager::run(config, shutdown);
+        let work = self.pulses.controllers.during(work);
         self.tasks.spawn(async move {
-            controller_manager::run(config, shutdown.cancelled_owned()).await;
+            work.await;
             Err(anyhow!("the controllers ended"))
         });
         Ok(())
