@@ -3,7 +3,6 @@
 //!
 //! (Upstream: `pkg/kubelet/cm`.) What the numbers are is decided in `pod_lifecycle::resources`.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use cri::v1::LinuxContainerResources;
@@ -83,14 +82,14 @@ impl Cgroups {
     }
 
     /// Removes the groups of pods that are not in `uids`.
-    pub(crate) fn remove_orphans(&self, uids: &HashSet<String>) {
+    pub(crate) fn remove_orphans(&self, known: impl Fn(&str) -> bool) {
         for class in CLASSES {
             let Some(parent) = self.group(&format!("kubepods{class}")) else {
                 return;
             };
             for name in pods_in(&parent.first_dir()) {
                 let uid = name.trim_start_matches("pod");
-                if !uids.contains(uid) {
+                if !known(uid) {
                     remove(&parent.child(&name));
                 }
             }

@@ -1,14 +1,14 @@
 //! What is left of pods that went away while no kubelet was looking.
 
-use std::collections::HashSet;
-
 use cri::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
 
 use crate::context::Context;
 use crate::volumes;
 
-/// Removes sandboxes, containers, volumes and logs of pods that are not in `uids`.
-pub(crate) async fn orphans(context: &Context, uids: &HashSet<String>) {
+/// Removes sandboxes, containers, volumes and logs of pods that this kubelet does not know. A pod may come up meanwhile, so
+/// each is looked for in its turn.
+pub(crate) async fn orphans(context: &Context) {
+    let known = |uid: &str| context.pods.lock().contains_key(uid);
     let request = ListPodSandboxRequest { filter: None };
     let sandboxes = match context.runtime.list_pod_sandbox(request).await {
         Ok(list) => list.items,
@@ -19,7 +19,7 @@ pub(crate) async fn orphans(context: &Context, uids: &HashSet<String>) {
     };
     for sandbox in sandboxes {
         let uid = sandbox.metadata.map(|m| m.uid).unwrap_or_default();
-        if uid.is_empty() || uids.contains(&uid) {
+        if uid.is_empty() || known(&uid) {
             continue;
         }
         tracing::info!(
@@ -29,18 +29,18 @@ pub(crate) async fn orphans(context: &Context, uids: &HashSet<String>) {
         );
         remove_sandbox(context, &sandbox.id).await;
     }
-    context.cgroups.remove_orphans(uids);
+    context.cgroups.remove_orphans(known);
     let directories = std::fs::read_dir(context.root_dir.join("pods"));
     for entry in directories.into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        if uids.contains(&uid) {
+        if known(&uid) {
             continue;
         }
         if let Err(error) = remove_pod_dir(context, &uid).await {
             tracing::warn!(uid, error, "cannot remove the files of an orphaned pod");
         }
     }
-    remove_orphaned_logs(context, uids);
+    remove_orphaned_logs(context, known);
 }
 
 async fn remove_sandbox(context: &Context, id: &str) {
@@ -71,14 +71,14 @@ pub(crate) async fn remove_pod_dir(context: &Context, uid: &str) -> Result<(), S
 }
 
 /// Log directories are named `namespace_name_uid`; UIDs have no underscore.
-fn remove_orphaned_logs(context: &Context, uids: &HashSet<String>) {
+fn remove_orphaned_logs(context: &Context, known: impl Fn(&str) -> bool) {
     let directories = std::fs::read_dir(&context.node.log_root);
     for entry in directories.into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((_, uid)) = name.rsplit_once('_') else {
             continue;
         };
-        if uids.contains(uid) {
+        if known(uid) {
             continue;
         }
         crate::logs::links::remove(&context.node.log_root, &entry.path());

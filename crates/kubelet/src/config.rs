@@ -53,6 +53,8 @@ pub struct Config {
     pub registers: bool,
     /// How often the status is told when nothing changes.
     pub status_every: Duration,
+    /// A directory of files, or one file, with pods that run whatever the API says.
+    pub static_pods: Option<PathBuf>,
     /// Where to answer `/healthz` without asking who calls; only on the loopback interface.
     pub healthz: Option<SocketAddr>,
 }

@@ -18,6 +18,7 @@ use crate::images::Puller;
 use crate::logs::rotate::Rotation;
 use crate::objects::Objects;
 use crate::pods::Mailbox;
+use crate::static_pods::StaticPods;
 
 /// See the module.
 pub(crate) struct Context {
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) node_changed: tokio::sync::Notify,
     /// The pods of this node by UID.
     pub(crate) pods: Mutex<HashMap<String, Arc<Mailbox>>>,
+    /// Those that files name, and their mirrors.
+    pub(crate) static_pods: StaticPods,
 }
 
 impl Context {

@@ -23,6 +23,7 @@ mod operations;
 mod pods;
 mod probes;
 mod server;
+mod static_pods;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -287,7 +287,8 @@ async fn variables(
     container: &Container,
     pod_ips: &[String],
 ) -> Result<Vec<cri::v1::KeyValue>, String> {
-    if !context.services.is_synced() && !context.services.synced().await {
+    let waits = !context.static_pods.is_static(parts::uid(pod)) && !context.services.is_synced();
+    if waits && !context.services.synced().await {
         return Err(
             "services have not yet been read at least once, cannot construct envvars".to_owned(),
         );

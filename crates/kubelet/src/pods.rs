@@ -1,6 +1,7 @@
 //! The kubelet as a whole: sees which pods are this node's and keeps one worker for each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use client::events::Recorder;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
+use crate::static_pods::{self, StaticPods, Watch};
 use crate::{cleanup, node, server, worker};
 
 /// Why a kubelet cannot start.
@@ -191,8 +193,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     if let Some(address) = config.healthz {
         spawn(Box::pin(server::serve_healthz(address).await?));
     }
+    spawn(Box::pin(static_pods::keep_mirrors(Arc::clone(&context))));
     let pods = Pods {
         context,
+        files: config.static_pods.clone(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     };
@@ -242,11 +246,14 @@ fn context(
         rotation: crate::logs::rotate::Rotation::new(),
         node_changed: Notify::new(),
         pods: Mutex::default(),
+        static_pods: StaticPods::default(),
     }
 }
 
 struct Pods {
     context: Arc<Context>,
+    /// Where static pods are.
+    files: Option<PathBuf>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -254,6 +261,10 @@ struct Pods {
 impl Pods {
     /// Follows the pods bound to this node and the events of their containers.
     async fn follow(self) {
+        // They need no API, and are known before anything is cleaned up.
+        if let Some(path) = &self.files {
+            self.read_files(path).await;
+        }
         let selector = format!("spec.nodeName={}", self.context.node_name);
         let config = watcher::Config::default().fields(&selector);
         let (_, changes) = store(Api::<Pod>::all(self.context.client.clone()), config);
@@ -273,7 +284,41 @@ impl Pods {
                 }
             }
         };
-        futures::future::join(pods, containers).await;
+        futures::future::join3(pods, containers, self.follow_files()).await;
+    }
+
+    /// Follows the files that name static pods, if there are any.
+    async fn follow_files(&self) {
+        let Some(path) = &self.files else {
+            return;
+        };
+        let mut watch = Watch::new(path);
+        loop {
+            self.read_files(path).await;
+            tokio::select! {
+                () = watch.changed() => {}
+                () = self.context.static_pods.left() => {}
+            }
+        }
+    }
+
+    async fn read_files(&self, path: &Path) {
+        let changes = self.context.static_pods.read(path, &self.context.node_name);
+        for change in changes {
+            match change {
+                static_pods::Change::Added(pod) => self.run_pod(pod).await,
+                static_pods::Change::Removed(pod) => self.removed(pod),
+            }
+        }
+    }
+
+    /// A mirror is no pod of its own: the one that it shows learns of it.
+    fn mirror(&self, mirror: &Arc<Pod>, gone: bool) {
+        let uid = self.context.static_pods.mirror_seen(mirror, gone);
+        let mailbox = uid.and_then(|uid| self.context.pods.lock().get(&uid).cloned());
+        if let Some(mailbox) = mailbox {
+            mailbox.containers_changed();
+        }
     }
 
     async fn synced(&self, mut pods: Vec<Arc<Pod>>) {
@@ -281,14 +326,21 @@ impl Pods {
             let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|t| t.0);
             created(a).cmp(&created(b))
         });
-        let uids: HashSet<String> = pods.iter().map(|p| parts::uid(p).to_owned()).collect();
         for pod in pods {
             self.applied(pod).await;
         }
-        cleanup::orphans(&self.context, &uids).await;
+        self.context.static_pods.mirrors_known();
+        cleanup::orphans(&self.context).await;
     }
 
     async fn applied(&self, pod: Arc<Pod>) {
+        match static_pods::is_mirror(&pod) {
+            true => self.mirror(&pod, false),
+            false => self.run_pod(pod).await,
+        }
+    }
+
+    async fn run_pod(&self, pod: Arc<Pod>) {
         let uid = parts::uid(&pod).to_owned();
         let known = self.context.pods.lock().get(&uid).cloned();
         if let Some(mailbox) = known {
@@ -314,7 +366,9 @@ impl Pods {
         if parts::is_terminal(pod) || status.is_some_and(|s| s.start_time.is_some()) {
             return None;
         }
-        if !self.context.nodes.synced().await {
+        // A static pod waits for no API.
+        let waits = !self.context.static_pods.is_static(parts::uid(pod));
+        if waits && !self.context.nodes.synced().await {
             return None;
         }
         let node = self.context.nodes.get("", &self.context.node_name)?;
@@ -333,6 +387,13 @@ impl Pods {
     }
 
     fn deleted(&self, pod: Arc<Pod>) {
+        match static_pods::is_mirror(&pod) {
+            true => self.mirror(&pod, true),
+            false => self.removed(pod),
+        }
+    }
+
+    fn removed(&self, pod: Arc<Pod>) {
         let mailbox = self.context.pods.lock().get(parts::uid(&pod)).cloned();
         if let Some(mailbox) = mailbox {
             mailbox.remove(pod);

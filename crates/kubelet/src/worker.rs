@@ -42,6 +42,8 @@ struct Worker {
     status: PodStatus,
     /// The status that the API has.
     published: PodStatus,
+    /// Of a static pod: the UID of the mirror that has it.
+    mirror: Option<String>,
     publishing: bool,
     publish_failures: u32,
     publish_after: Option<Timestamp>,
@@ -87,6 +89,7 @@ pub(crate) async fn run(
         pod,
         uid,
         removed: false,
+        mirror: None,
         sandboxes: Vec::new(),
         containers: Vec::new(),
         stale: true,
@@ -400,16 +403,29 @@ impl Worker {
         if !waits {
             self.publish_after = None;
         }
-        if self.publishing || waits || self.removed || self.status == self.published {
+        let is_static = self.context.static_pods.is_static(&self.uid);
+        let same = self.status == self.published && !is_static;
+        if self.publishing || waits || self.removed || same {
             return;
+        }
+        let mut pod = Arc::clone(&self.pod);
+        if is_static {
+            // Its mirror has the status; as long as there is none nobody is told.
+            let Some(mirror) = self.context.static_pods.mirror_of(&pod) else {
+                return;
+            };
+            if self.mirror != mirror.metadata.uid {
+                self.mirror.clone_from(&mirror.metadata.uid);
+                self.published = mirror.status.clone().unwrap_or_default();
+            }
+            if self.status == self.published {
+                return;
+            }
+            pod = mirror;
         }
         self.publishing = true;
         let client = self.context.client.clone();
-        let (pod, old, new) = (
-            Arc::clone(&self.pod),
-            self.published.clone(),
-            self.status.clone(),
-        );
+        let (old, new) = (self.published.clone(), self.status.clone());
         self.running.push(Box::pin(async move {
             let done = status::publish(client, &pod, &old, &new).await;
             Outcome::Published(Box::new(new), done)
@@ -470,6 +486,7 @@ impl Worker {
         self.context.cgroups.remove(&self.pod);
         self.context.tokens.forget(&self.uid);
         self.context.pods.lock().remove(&self.uid);
+        self.context.static_pods.leave(&self.uid);
     }
 }
 

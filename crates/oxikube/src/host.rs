@@ -49,6 +49,9 @@ pub(crate) struct NodeFlags {
     /// The control group in which those of pods are made.
     #[arg(long, default_value = "oxikube-host")]
     cgroup: String,
+    /// A directory of files, or one file, with pods that run on this node whatever the API says.
+    #[arg(long)]
+    pod_manifest_path: Option<PathBuf>,
     /// Print a systemd unit that runs this very command, instead of running it.
     #[arg(long)]
     print_unit: bool,
@@ -85,6 +88,7 @@ impl NodeFlags {
             kubelet: self.data_dir.join("kubelet"),
             logs: self.data_dir.join("logs"),
             cgroup: self.cgroup.trim_matches('/').to_owned(),
+            manifests: self.pod_manifest_path.clone(),
             shim: vec![std::env::current_exe()?.into(), "shim".into()],
         })
     }

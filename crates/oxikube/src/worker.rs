@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 const PROXY_HEALTH_PORT: u16 = 10256;
 /// Where kubelets keep volumes everywhere.
 pub(crate) const KUBELET_ROOT: &str = "/var/lib/kubelet";
+/// Where kubeadm keeps the files of static pods.
+pub(crate) const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// Where runtimes write logs everywhere.
 pub(crate) const POD_LOGS: &str = "/var/log/pods";
 
@@ -81,6 +83,8 @@ pub(crate) struct Places {
     pub(crate) logs: PathBuf,
     /// The control group in which all pods' groups are made; the empty one is the root.
     pub(crate) cgroup: String,
+    /// Files that name pods which run whatever the API says.
+    pub(crate) manifests: Option<PathBuf>,
     /// The command of the keeper of one pod.
     pub(crate) shim: Vec<OsString>,
 }

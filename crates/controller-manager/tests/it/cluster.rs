@@ -99,6 +99,7 @@ impl Cluster {
             advertise_port: 6443,
             kubelet_client: None,
             policy: apiserver::Policy::default(),
+            components: Vec::new(),
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);

@@ -8,22 +8,22 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe::Receiver;
 
 /// A set of watched directories.
-pub(super) struct Inotify {
+pub(crate) struct Inotify {
     /// Readable like a pipe, which is all that the waiting side has to know.
     events: Receiver,
 }
 
 /// Something happened to a file of a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Touched {
+pub(crate) struct Touched {
     /// The number of the directory.
-    pub(super) watch: i32,
+    pub(crate) watch: i32,
     /// The file; `None`: the directory is no longer watched.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Inotify {
-    pub(super) fn new() -> io::Result<Inotify> {
+    pub(crate) fn new() -> io::Result<Inotify> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Inotify {
             events: Receiver::from_owned_fd_unchecked(fd)?,
@@ -31,13 +31,18 @@ impl Inotify {
     }
 
     /// Watches a directory; answers with its number.
-    pub(super) fn add(&self, dir: &Path) -> io::Result<i32> {
+    pub(crate) fn add(&self, dir: &Path) -> io::Result<i32> {
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        self.add_for(dir, what)
+    }
+
+    /// The same for these events.
+    pub(crate) fn add_for(&self, dir: &Path, what: WatchFlags) -> io::Result<i32> {
         Ok(inotify::add_watch(self.events.as_fd(), dir, what)?)
     }
 
     /// Waits until something happened, and takes all of it.
-    pub(super) async fn changed(&self) -> io::Result<Vec<Touched>> {
+    pub(crate) async fn changed(&self) -> io::Result<Vec<Touched>> {
         let mut buffer = [0; 4096];
         let mut all = Vec::new();
         loop {

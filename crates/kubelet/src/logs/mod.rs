@@ -2,7 +2,7 @@
 //!
 //! The runtime writes them, in the format of the CRI: time, stream, `F` for a whole line or `P` for a part of one, text.
 
-mod inotify;
+pub(crate) mod inotify;
 pub(crate) mod links;
 pub(crate) mod read;
 pub(crate) mod rotate;

@@ -22,6 +22,8 @@ pub(super) struct Api {
     objects: Mutex<BTreeMap<Key, Value>>,
     version: Mutex<u64>,
     changes: broadcast::Sender<(String, Value)>,
+    /// All changes there were, for watches that begin in the past.
+    history: Mutex<Vec<(String, Value)>>,
 }
 
 impl Api {
@@ -30,6 +32,7 @@ impl Api {
             objects: Mutex::default(),
             version: Mutex::new(1),
             changes: broadcast::Sender::new(1024),
+            history: Mutex::default(),
         })
     }
 
@@ -61,7 +64,14 @@ impl Api {
         let known = objects.insert(key, object.clone()).is_some();
         let kind = if known { "MODIFIED" } else { "ADDED" };
         let event = json!({"type": kind, "object": object});
-        drop(self.changes.send((plural.to_owned(), event)));
+        self.tell(plural, event);
+    }
+
+    fn tell(&self, plural: &str, event: Value) {
+        let mut history = self.history.lock();
+        let change = (plural.to_owned(), event);
+        history.push(change.clone());
+        drop(self.changes.send(change));
     }
 
     pub(super) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -86,7 +96,7 @@ impl Api {
         if let Some(mut object) = self.objects.lock().remove(&key) {
             object["metadata"]["resourceVersion"] = self.next_version().into();
             let event = json!({"type": "DELETED", "object": object});
-            drop(self.changes.send((plural.to_owned(), event)));
+            self.tell(plural, event);
         }
     }
 
@@ -228,14 +238,13 @@ impl Api {
             .get("resourceVersion")
             .and_then(|v| v.parse().ok())
             .unwrap_or(0);
-        let changes = BroadcastStream::new(self.changes.subscribe());
-        // What came between list and watch.
-        let missed: Vec<(String, Value)> = {
-            let objects = self.objects.lock();
-            let late = objects
-                .iter()
-                .map(|(k, v)| (k.0.clone(), json!({"type": "ADDED", "object": v})));
-            late.collect()
+        // What came between list and watch, and what comes from now on.
+        let (missed, changes) = {
+            let history = self.history.lock();
+            (
+                history.clone(),
+                BroadcastStream::new(self.changes.subscribe()),
+            )
         };
         let (plural, query) = (plural.to_owned(), query.clone());
         let all = futures::stream::iter(missed).chain(changes.filter_map(|c| async { c.ok() }));

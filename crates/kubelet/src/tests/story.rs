@@ -62,6 +62,7 @@ impl Node {
             cgroup_root: Some(self.cgroup()),
             server: self.server.clone(),
             healthz: None,
+            static_pods: Some(self.dir.path().join("manifests")),
             registers: true,
             status_every: crate::STATUS_EVERY,
         };
@@ -93,9 +94,10 @@ impl Node {
         }
         let pod = self.api.get("pods", "shop", "web");
         panic!(
-            "never: {what}\n{:#?}\n{:#?}\n{pod:#?}",
+            "never: {what}\n{:#?}\n{:#?}\n{pod:#?}\n{:#?}",
             self.runtime.calls(),
-            self.api.events()
+            self.api.events(),
+            self.api.get("pods", "shop", "web-n1"),
         );
     }
 
@@ -395,5 +397,57 @@ async fn what_does_not_fit_is_refused() {
         pod["status"]["message"],
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_in_a_file_runs_has_a_mirror_and_goes_with_its_file() {
+    let mut node = Node::new();
+    node.start().await;
+    let file = node.dir.path().join("manifests/web.yaml");
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {containers: [{name: app, image: 'nginx:1'}]}}";
+    std::fs::write(&file, pod).unwrap();
+    let ready = |node: &Node| {
+        let pod = node.api.get("pods", "shop", "web-n1")?;
+        condition(&pod, "Ready").filter(|s| s == "True")?;
+        Some(pod)
+    };
+    let mirror = node.until("the mirror is ready", ready).await;
+    let annotations = &mirror["metadata"]["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    let hash = &annotations["kubernetes.io/config.hash"];
+    assert_eq!(&annotations["kubernetes.io/config.mirror"], hash);
+    assert_eq!(mirror["metadata"]["ownerReferences"][0]["kind"], "Node");
+    // Whoever deletes the mirror deletes no pod.
+    let uid = mirror["metadata"]["uid"].clone();
+    node.api.delete("pods", "shop", "web-n1");
+    let again = node.until("it is back", |n| {
+        ready(n).filter(|m| m["metadata"]["uid"] != uid)
+    });
+    again.await;
+    let started = |n: &Node| {
+        n.runtime
+            .calls()
+            .iter()
+            .filter(|c| c.starts_with("create app"))
+            .count()
+    };
+    assert_eq!(started(&node), 1);
+    // A kubelet that starts anew finds it running.
+    node.stop().await;
+    node.start().await;
+    // Another content is another pod.
+    std::fs::write(&file, pod.replace("nginx:1", "nginx:2")).unwrap();
+    node.until("the new one runs", |n| {
+        ready(n).filter(|m| m["spec"]["containers"][0]["image"] == "nginx:2")
+    })
+    .await;
+    assert_eq!(started(&node), 2);
+    std::fs::remove_file(&file).unwrap();
+    node.until("all is gone", |n| {
+        let left = std::fs::read_dir(n.dir.path().join("kubelet/pods")).unwrap();
+        (n.api.get("pods", "shop", "web-n1").is_none() && left.count() == 0).then_some(())
+    })
+    .await;
     node.stop().await;
 }

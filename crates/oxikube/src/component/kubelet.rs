@@ -263,12 +263,6 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         None => Configuration::default(),
     };
     let configuration = flags.configuration.over(file)?;
-    if let Some(path) = &configuration.static_pod_path {
-        bail!(
-            "pods from a directory are not there yet: leave out --pod-manifest-path and staticPodPath ({})",
-            path.display()
-        );
-    }
     let name = flags.hostname_override.clone().unwrap_or_else(host_name);
     let address = match flags.node_ip {
         Some(address) if !address.is_unspecified() => address,
@@ -304,6 +298,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             logs: configuration.pod_logs_dir.clone(),
             cgroup: configuration.cgroup_root.trim_matches('/').to_owned(),
             shim: vec![std::env::current_exe()?.into(), "shim".into()],
+            manifests: None,
         },
         serving: Serving {
             certificate: certificate.clone(),
@@ -364,6 +359,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             )
         }),
         registers: configuration.register_node,
+        static_pods: configuration.static_pod_path.clone(),
         status_every: configuration.node_status_update_frequency,
     };
     tokio::select! {

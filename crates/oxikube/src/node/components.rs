@@ -22,7 +22,9 @@ use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CI
 use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
 use crate::storage_class;
-use crate::worker::{Clients, KUBELET_ROOT, Networks, POD_LOGS, Places, Serving, Tasks, Worker};
+use crate::worker::{
+    Clients, KUBELET_ROOT, MANIFESTS, Networks, POD_LOGS, Places, Serving, Tasks, Worker,
+};
 
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
@@ -201,6 +203,7 @@ pub(super) fn worker(
             kubelet: KUBELET_ROOT.into(),
             logs: POD_LOGS.into(),
             cgroup: String::new(),
+            manifests: Some(MANIFESTS.into()),
             shim: vec![PROGRAM.into(), "shim".into()],
         },
         serving: Serving {

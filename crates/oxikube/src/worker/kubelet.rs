@@ -78,6 +78,7 @@ pub(super) fn config(node: &Worker, client: Client, runtime: Arc<Runtime>) -> ::
         }),
         healthz: None,
         registers: true,
+        static_pods: node.places.manifests.clone(),
         status_every: ::kubelet::STATUS_EVERY,
     }
 }
