@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use machinery::ApiError;
+use machinery::codec::decode_json_value;
 use serde::{Deserialize, Serialize};
 use store::{Range, RangeEnd, Revision, StoreError};
 
@@ -18,10 +19,13 @@ use crate::server::{Server, store_error};
 /// Where a list goes on.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Token {
+    #[serde(default)]
     v: String,
     /// The revision of the list; -1 goes on with whatever is there.
+    #[serde(default)]
     pub(super) rv: i64,
-    /// The next key below the resource's prefix, first character a slash.
+    /// The next key below the resource's prefix.
+    #[serde(default)]
     start: String,
 }
 
@@ -45,19 +49,42 @@ impl Token {
     }
 
     pub(super) fn decode(text: &str, selection: &Selection) -> Result<Self, ApiError> {
-        let bad = || ApiError::bad_request("continue key is not valid");
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        const INVALID: &str = "invalid continue token: continue key is not valid";
+        let bad = |why: &str| ApiError::bad_request(format!("{INVALID}: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+            base64::DecodeError::InvalidByte(at, _) => {
+                bad(&format!("illegal base64 data at input byte {at}"))
+            }
+            _ => bad(&format!("illegal base64 data at input byte {}", text.len())),
+        })?;
+        let (token, _) = decode_json_value(&bytes).map_err(|error| bad(&error.to_string()))?;
+        let token: Self = serde_json::from_value(token).map_err(|error| bad(&error.to_string()))?;
         if token.v != "meta.k8s.io/v1" {
-            let why = "continue key is not valid: server does not recognize this encoded version";
-            return Err(ApiError::bad_request(why));
+            let why = "server does not recognize this encoded version";
+            return Err(bad(&format!("{why} {}", token.v)));
+        }
+        if token.rv == 0 {
+            let why = "incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+            return Err(bad(why));
+        }
+        if token.start.is_empty() {
+            return Err(bad("encoded start key empty (version meta.k8s.io/v1)"));
         }
         // A token may not lead out of the range that was authorized.
-        if token.start.is_empty() || !token.start.starts_with(&selection.key_prefix) {
-            return Err(bad());
+        let inside = token.start.trim_start_matches('/');
+        if !inside.starts_with(&selection.key_prefix) || inside.split('/').any(is_climbing) {
+            return Err(bad(&token.start));
         }
-        Ok(token)
+        Ok(Self {
+            start: inside.to_owned(),
+            ..token
+        })
     }
+}
+
+/// What would lead to another place if it were a path.
+fn is_climbing(segment: &str) -> bool {
+    matches!(segment, "" | "." | "..")
 }
 
 /// Why a page cannot be read.

@@ -218,3 +218,43 @@ async fn a_page_of_forgotten_history_goes_on_from_what_is_there() {
     admin.get(&exact).await.refused(410);
     server.shut_down();
 }
+
+/// Tokens that this server never gave, and what a stock server says of them.
+#[tokio::test]
+async fn tokens_that_lead_nowhere_are_refused() {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/configmaps?limit=1&continue=";
+    let said = async |token: &str| {
+        let answer = cluster.admin.get(&format!("{path}{token}")).await;
+        answer.refused(400).message().to_owned()
+    };
+    let start = "invalid continue token: continue key is not valid: ";
+    assert_eq!(
+        said("a!b").await,
+        format!("{start}illegal base64 data at input byte 1")
+    );
+    for (token, why) in [
+        ("{}", "server does not recognize this encoded version "),
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":0,"start":"default/a"}"#,
+            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        ),
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":5}"#,
+            "encoded start key empty (version meta.k8s.io/v1)",
+        ),
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":5,"start":"default/../x"}"#,
+            "default/../x",
+        ),
+        (
+            r#"{"v":"meta.k8s.io/v1","rv":5,"start":"kube-system/x"}"#,
+            "kube-system/x",
+        ),
+    ] {
+        let token = URL_SAFE_NO_PAD.encode(token);
+        assert_eq!(said(&token).await, format!("{start}{why}"));
+    }
+}
