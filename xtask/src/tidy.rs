@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "streaming",
         "cri",
     ],
-    &["api", "images", "volumes", "etcd-store", "etcd-serve"],
+    &["api", "images", "volumes", "etcd-store", "etcd-serve", "store-encryption"],
     // Brains.
     &[
         "access",

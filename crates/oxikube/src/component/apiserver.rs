@@ -5,6 +5,7 @@ mod authorization;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use access::User;
 use access::tokens::{PublicKey, SigningKey, Tokens};
@@ -15,6 +16,8 @@ use clap::builder::ArgAction;
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::Store;
+use store_encryption::{Configuration, Encrypted};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +58,10 @@ pub(super) struct Flags {
     /// Its key.
     #[arg(long, requires = "etcd_certfile")]
     etcd_keyfile: Option<PathBuf>,
+    /// File with an EncryptionConfiguration: which resources are encrypted in the store, by which keys. Values that are
+    /// not encrypted by the first provider are written anew at the start.
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
     /// Address to listen on.
     #[arg(long, default_value = "0.0.0.0")]
     bind_address: IpAddr,
@@ -300,6 +307,22 @@ fn static_tokens(text: &str) -> anyhow::Result<Vec<(String, User)>> {
     Ok(out)
 }
 
+/// The store with its values encrypted as a file says; those that are stale are written anew.
+async fn encrypted(path: &Path, store: Arc<dyn Store>) -> anyhow::Result<Arc<dyn Store>> {
+    let configuration = Configuration::parse(&read(path)?).map_err(anyhow::Error::msg);
+    let configuration = configuration.with_context(|| format!("cannot use {}", path.display()))?;
+    let encrypted = Encrypted::new(store, configuration);
+    let rewritten = encrypted.rewrite_stale().await;
+    let rewritten = rewritten.context("values cannot be encrypted anew")?;
+    if rewritten > 0 {
+        tracing::info!(
+            rewritten,
+            "values were written anew by the first encryption provider"
+        );
+    }
+    Ok(Arc::new(encrypted))
+}
+
 /// Runs until `shutdown`.
 pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
     let datastore = datastore::Flags {
@@ -323,8 +346,12 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         None if !flags.bind_address.is_unspecified() => flags.bind_address,
         None => own_address()?,
     };
+    let kept = match &flags.encryption_provider_config {
+        Some(path) => encrypted(path, store.store()).await?,
+        None => store.store(),
+    };
     let server = Server::new(apiserver::Config {
-        store: store.store(),
+        store: kept,
         tokens: flags.tokens.tokens()?,
         service_cidr: *flags
             .service_cluster_ip_range
