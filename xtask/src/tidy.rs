@@ -23,7 +23,14 @@ const LAYERS: &[&[&str]] = &[
         "streaming",
         "cri",
     ],
-    &["api", "images", "volumes", "etcd-store", "etcd-serve", "store-encryption"],
+    &[
+        "api",
+        "images",
+        "volumes",
+        "etcd-store",
+        "etcd-serve",
+        "store-encryption",
+    ],
     // Brains.
     &[
         "access",

@@ -46,7 +46,8 @@ impl Conditions {
             name: "request",
             ty: Type::of(Some(&REQUEST)),
         };
-        let (program, found) = Program::compile(expression, &[request])?;
+        let compiled = Program::compile(expression, &[request]);
+        let (program, found) = compiled.map_err(|why| format!("compilation failed: {why}"))?;
         if found.name() != Type::Bool.name() && found.name() != Type::Dyn.name() {
             return Err("must evaluate to bool".to_owned());
         }

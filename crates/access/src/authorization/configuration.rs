@@ -265,7 +265,10 @@ impl Settings {
                 .filter(|g| !g.is_empty() && g != "0s")
                 .unwrap_or(unsaid);
             let found = length(errors, &path.child(field), Some(&given), None);
-            keep.unwrap_or(true).then_some(found).unwrap_or_default()
+            match keep {
+                Some(false) => Duration::ZERO,
+                _ => found,
+            }
         };
         let authorized_ttl = ttl(
             "authorizedTTL",

@@ -29,7 +29,7 @@ pub(crate) struct Chain {
 
 enum Step {
     Here(Arc<dyn Authorizer>),
-    Elsewhere(Webhook),
+    Elsewhere(Box<Webhook>),
 }
 
 /// The views that authorizers in this process look at.
@@ -52,7 +52,7 @@ impl Chain {
                 Link::Rbac => Step::Here(views.rbac.clone()),
                 Link::AlwaysAllow => Step::Here(Arc::new(Always::Allow)),
                 Link::AlwaysDeny => Step::Here(Arc::new(Always::Deny)),
-                Link::Webhook(settings) => Step::Elsewhere(Webhook::new(settings)?),
+                Link::Webhook(settings) => Step::Elsewhere(Box::new(Webhook::new(settings)?)),
             });
         }
         let here: Option<Vec<_>> = links

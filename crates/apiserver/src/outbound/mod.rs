@@ -37,7 +37,7 @@ pub(crate) use answer::Answer;
 pub(crate) use callee::Callee;
 use dial::Dialer;
 use place::Candidates;
-pub(crate) use place::{BadUrl, Place};
+pub(crate) use place::Place;
 
 /// Connections to one end that wait for the next request.
 const IDLE_CONNECTIONS: usize = 32;
