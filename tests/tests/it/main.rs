@@ -16,6 +16,7 @@ mod pods;
 mod policy;
 mod resources;
 mod services;
+mod static_pods;
 mod storage;
 mod why;
 mod workloads;
