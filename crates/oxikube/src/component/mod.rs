@@ -137,3 +137,23 @@ pub(crate) fn init_logs(detail: u8, json: bool) {
         false => logs.init(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_two_flags_of_a_component_are_one() {
+        for command in [
+            apiserver::Flags::command(),
+            controller_manager::Flags::command(),
+            scheduler::Flags::command(),
+            proxy::Flags::command(),
+            kubelet::Flags::command(),
+        ] {
+            command.debug_assert();
+        }
+    }
+}

@@ -10,6 +10,7 @@ use crate::component::flags::{duration, read};
 
 /// The flags.
 #[derive(clap::Args)]
+#[group(id = "authorization")]
 pub(super) struct Flags {
     /// Who decides, in order: AlwaysAllow, AlwaysDeny, Webhook, RBAC, Node. AlwaysAllow when neither this nor
     /// --authorization-config is given.
