@@ -3,6 +3,8 @@
 //! Behaviour and wording: `k8s.io/apimachinery/pkg/apis/meta/v1/validation`, `pkg/api/validation` and the common parts of
 //! `k8s.io/kubernetes/pkg/apis/core/validation`.
 
+pub mod webhook;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{

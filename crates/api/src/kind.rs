@@ -134,6 +134,15 @@ impl<'a> Named<'a> {
         }
     }
 
+    /// In the category `api-extensions`.
+    #[must_use]
+    pub const fn in_api_extensions(self) -> Self {
+        Self {
+            categories: Words::Fixed(&["api-extensions"]),
+            ..self
+        }
+    }
+
     /// The kind of lists.
     pub fn list_kind(&self) -> std::borrow::Cow<'a, str> {
         match self.list_kind {

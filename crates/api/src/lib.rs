@@ -5,6 +5,7 @@
 //! from the table. Pure: no I/O, no clock, no randomness; what a decision needs of those arrives in [`kind::Context`].
 //! Start with [`kind::Kind`], then `core/namespace.rs` as the smallest example.
 
+pub mod admissionregistration;
 pub mod apiextensions;
 pub mod apps;
 pub mod authentication;

@@ -2,8 +2,9 @@
 
 use crate::kind::{AnyKind, Erased};
 use crate::{
-    apiextensions, apps, authentication, authorization, autoscaling, batch, certificates,
-    coordination, core, discovery, events, networking, node, policy, rbac, scheduling, storage,
+    admissionregistration, apiextensions, apps, authentication, authorization, autoscaling, batch,
+    certificates, coordination, core, discovery, events, networking, node, policy, rbac,
+    scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -56,6 +57,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<storage::storageclass::StorageClass>::new(),
     &Erased::<storage::volumeattachment::VolumeAttachment>::new(),
     &Erased::<storage::volumeattributesclass::VolumeAttributesClass>::new(),
+    &Erased::<admissionregistration::webhook::mutating::MutatingWebhookConfiguration>::new(),
+    &Erased::<admissionregistration::webhook::validating::ValidatingWebhookConfiguration>::new(),
     &Erased::<coordination::lease::Lease>::new(),
     &Erased::<node::runtimeclass::RuntimeClass>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),

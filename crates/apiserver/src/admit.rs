@@ -6,10 +6,12 @@ use std::time::Duration;
 use access::admission::{self, Request};
 use access::{Authorizer, Privileged};
 use machinery::{ApiError, Object};
+use serde_json::Value;
 
 use crate::authorize::{decide, decide_apart};
 use crate::call::Call;
 use crate::resource::Resource;
+use crate::webhooks::{self, Rounds};
 use crate::write::create::name_suffix;
 
 /// How long a write waits for what a controller is about to make.
@@ -23,6 +25,9 @@ pub(crate) struct Operation<'a> {
     /// The kind of the body, where it is not the resource's own.
     kind: &'a str,
     suffix: String,
+    dry_run: bool,
+    /// The options of the write, as webhooks are told them.
+    options: Value,
 }
 
 impl<'a> Operation<'a> {
@@ -33,6 +38,8 @@ impl<'a> Operation<'a> {
             operation,
             kind: resource.names().kind,
             suffix: name_suffix(),
+            dry_run: false,
+            options: Value::Null,
         }
     }
 
@@ -60,6 +67,46 @@ impl<'a> Operation<'a> {
     #[must_use]
     pub(crate) fn of_kind(self, kind: &'a str) -> Self {
         Self { kind, ..self }
+    }
+
+    /// With these options.
+    #[must_use]
+    pub(crate) fn with_options(self, dry_run: bool, options: Value) -> Self {
+        Self {
+            dry_run,
+            options,
+            ..self
+        }
+    }
+
+    /// The resource that is written.
+    pub(crate) fn resource(&self) -> &'a Resource {
+        self.resource
+    }
+
+    /// What is done.
+    pub(crate) fn kind_of_write(&self) -> admission::Operation {
+        self.operation
+    }
+
+    /// It has no object, only an old one.
+    pub(crate) fn is_delete(&self) -> bool {
+        self.operation == admission::Operation::Delete
+    }
+
+    /// The kind of the body.
+    pub(crate) fn kind(&self) -> &'a str {
+        self.kind
+    }
+
+    /// Nothing will be stored.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// The options of the write.
+    pub(crate) fn options(&self) -> &Value {
+        &self.options
     }
 
     /// The request.
@@ -126,11 +173,31 @@ pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
     let _ = tokio::time::timeout(PATIENCE, wait).await;
 }
 
-/// Lets the plug-ins change the object.
+/// Lets the plug-ins and then the webhooks change the object.
 ///
 /// # Errors
 /// The first refusal.
 pub(crate) async fn mutate(
+    operation: &Operation<'_>,
+    object: &mut Object,
+    old: Option<&Object>,
+) -> Result<(), ApiError> {
+    plug_ins(operation, object, old).await?;
+    let Some(mut rounds) = Rounds::of(operation) else {
+        return Ok(());
+    };
+    if !rounds.run(operation, object, old).await? {
+        return Ok(());
+    }
+    let before = object.clone();
+    plug_ins(operation, object, old).await?;
+    if *object != before {
+        rounds.require_again();
+    }
+    rounds.run(operation, object, old).await.map(drop)
+}
+
+async fn plug_ins(
     operation: &Operation<'_>,
     object: &mut Object,
     old: Option<&Object>,
@@ -148,11 +215,20 @@ pub(crate) async fn mutate(
     Ok(())
 }
 
-/// The last word before the store.
+/// The last word before the store: the plug-ins, then the webhooks.
 ///
 /// # Errors
 /// The first refusal.
 pub(crate) async fn validate(
+    operation: &Operation<'_>,
+    object: &Object,
+    old: Option<&Object>,
+) -> Result<(), ApiError> {
+    refuse(operation, object, old).await?;
+    webhooks::validate(operation, object, old).await
+}
+
+async fn refuse(
     operation: &Operation<'_>,
     object: &Object,
     old: Option<&Object>,

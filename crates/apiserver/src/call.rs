@@ -1,6 +1,7 @@
 //! One request on its way, and what every stage after authentication may ask about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{Attributes, FieldRequirement, User};
 use api::Context;
@@ -133,6 +134,13 @@ impl Call {
                 .and_then(|text| labels::Selector::parse(text).ok()),
             ..Attributes::resource(&self.user, info.verb, &info.group, &info.resource)
         }
+    }
+
+    /// What is left of the time in which a request is answered.
+    pub(crate) fn time_left(&self) -> Duration {
+        let passed = now().duration_since(self.now);
+        let passed = Duration::try_from(passed).unwrap_or_default();
+        crate::road::REQUEST_TIMEOUT.saturating_sub(passed)
     }
 
     /// A header as text, empty when absent.

@@ -31,7 +31,10 @@ mod listen;
 mod metrics;
 mod negotiate;
 mod openapi;
-#[allow(dead_code, reason = "webhooks, aggregation and audit are built on it")]
+#[allow(
+    dead_code,
+    reason = "aggregation and audit are built on the rest of it"
+)]
 mod outbound;
 mod paths;
 mod policy;
@@ -45,6 +48,7 @@ mod schemas;
 mod server;
 mod shape;
 mod virtuals;
+mod webhooks;
 mod write;
 
 pub use body::{Body, BoxError};

@@ -108,6 +108,26 @@ impl Resources {
         self.storages.iter().find(|s| s.is(group, resource))
     }
 
+    /// The same objects under other names that have this sub-resource (empty: the objects themselves).
+    pub(crate) fn equivalents(&self, of: &Resource, subresource: &str) -> Vec<Resource> {
+        let Some(storage) = &of.storage else {
+            return Vec::new();
+        };
+        let own = of.names();
+        let custom = self.custom.all();
+        let others = self.fixed.iter().chain(&custom).filter(|other| {
+            let names = other.names();
+            let same_place = other
+                .storage
+                .as_ref()
+                .is_some_and(|s| Arc::ptr_eq(s, storage));
+            same_place
+                && (names.group, names.version) != (own.group, own.version)
+                && (subresource.is_empty() || other.subresource(subresource).is_some())
+        });
+        others.cloned().collect()
+    }
+
     /// Every place of the program's resources.
     pub(crate) fn storages(&self) -> impl Iterator<Item = &Arc<Storage>> {
         self.storages.iter()

@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::{connect, custom, impersonate, paths, read, respond, virtuals, write};
 
 /// A request that is not open by nature is answered in this time.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers a request.
 pub(crate) async fn answer(

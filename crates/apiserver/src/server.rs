@@ -28,6 +28,7 @@ use crate::openapi::Hashes;
 use crate::outbound::Outbound;
 use crate::policy::Policy;
 use crate::resource::Resources;
+use crate::webhooks;
 
 /// A certificate with its chain, and its key.
 pub struct Identity {
@@ -108,6 +109,7 @@ pub struct Server {
     components: Vec<Component>,
     openapi: Hashes,
     outbound: Outbound,
+    webhooks: Arc<webhooks::Table>,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
 }
@@ -131,8 +133,11 @@ impl Server {
         let shutdown = CancellationToken::new();
         let custom = CustomResources::new(config.store.clone(), shutdown.clone());
         let custom = Arc::new(custom);
+        let webhooks = Arc::new(webhooks::Table::default());
         let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
-            followers(group, resource, &rbac, &nodes, &books, &custom)
+            let mut followers = followers(group, resource, &rbac, &nodes, &books, &custom);
+            followers.extend(follows_webhooks(group, resource, &webhooks));
+            followers
         });
         let views = Views { nodes, rbac };
         let chain = Chain::new(&config.policy.authorization, &views);
@@ -151,6 +156,7 @@ impl Server {
             components: config.components,
             openapi: Hashes::default(),
             outbound: Outbound::default(),
+            webhooks,
             shutdown,
             settings: Settings {
                 advertise_address: config.advertise_address,
@@ -258,9 +264,13 @@ impl Server {
     }
 
     /// The way to webhooks and other servers.
-    #[allow(dead_code, reason = "webhooks, aggregation and audit are built on it")]
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.outbound
+    }
+
+    /// The webhooks of the moment.
+    pub(crate) fn webhooks(&self) -> &webhooks::Table {
+        &self.webhooks
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -341,6 +351,17 @@ fn followers(
         }));
     }
     followers
+}
+
+/// The table of webhooks follows their configurations.
+fn follows_webhooks(group: &str, resource: &str, table: &Arc<webhooks::Table>) -> Option<Follower> {
+    let mutating = match (group, resource) {
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => true,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => false,
+        _ => return None,
+    };
+    let table = table.clone();
+    Some(Box::new(move |change| table.apply(mutating, change)))
 }
 
 fn follow(change: &Change, put: impl FnOnce(&Object), gone: impl FnOnce(&str, &str, &str)) {

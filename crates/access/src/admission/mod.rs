@@ -14,10 +14,13 @@ mod node_restriction;
 mod priority;
 mod request;
 pub mod resource_quota;
+pub mod review;
+pub mod rules;
 mod runtime_class;
 mod service_account;
 mod storage;
 mod taint_nodes_by_condition;
+pub mod webhook;
 
 pub use request::{Operation, Request};
 

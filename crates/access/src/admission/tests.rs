@@ -11,6 +11,8 @@ use super::{Awaited, Operation, Request, admit, awaits, validate};
 use crate::{Lookup, Union, User};
 
 mod limits;
+mod review;
+mod rules;
 
 /// A small cluster: `resource/namespace/name` -> object.
 struct Cluster(BTreeMap<String, Arc<Object>>);

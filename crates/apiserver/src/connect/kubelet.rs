@@ -12,6 +12,7 @@ use machinery::{ApiError, Object};
 use tokio_rustls::TlsConnector;
 
 use super::client::{KubeletTls, Outgoing, join, limited_text, upgrade_headers};
+use super::options::options;
 use super::target;
 use crate::admit::{self, Operation};
 use crate::authorize::authorize;
@@ -182,9 +183,10 @@ pub(crate) async fn stream(
         authorize(&call.server, &attributes).await?;
     }
     let pod = target::pod(call, &call.info.name)?;
-    let operation = Operation::connect(call, resource);
-    admit::mutate(&operation, &mut Object::default(), Some(&pod)).await?;
-    admit::validate(&operation, &Object::default(), Some(&pod)).await?;
+    let (kind, mut options) = options(call, resource, subresource.name());
+    let operation = Operation::connect(call, resource).of_kind(kind);
+    admit::mutate(&operation, &mut options, Some(&pod)).await?;
+    admit::validate(&operation, &options, Some(&pod)).await?;
     let node = pod.str_at(&["spec", "nodeName"]);
     if node.is_empty() {
         let why = format!("pod {} does not have a host assigned", pod.name());

@@ -6,5 +6,6 @@
 pub(crate) mod client;
 pub(crate) mod health;
 pub(crate) mod kubelet;
+mod options;
 pub(crate) mod proxy;
 mod target;

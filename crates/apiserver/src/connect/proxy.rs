@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::client::{
     ANY_CERTIFICATE, Outgoing, check_proxyable, forwarded_headers, join, upgrade_headers,
 };
+use super::options::options;
 use super::target::{self, SchemeNamePort};
 use crate::admit::{self, Operation};
 use crate::body::{Body, RequestBody};
@@ -26,8 +27,10 @@ pub(crate) async fn proxy(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    let operation = Operation::connect(call, resource);
-    admit::mutate(&operation, &mut Object::default(), None).await?;
+    let (kind, mut options) = options(call, resource, "proxy");
+    let operation = Operation::connect(call, resource).of_kind(kind);
+    admit::mutate(&operation, &mut options, None).await?;
+    admit::validate(&operation, &options, None).await?;
     let wanted = SchemeNamePort::parse(&call.info.name)?;
     resource.key(&call.info.namespace, &wanted.name)?;
     let (address, tls) = place(call, resource, &wanted)?;

@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::decode;
 use crate::resource::Resource;
 use crate::respond;
+use crate::write::WriteOptions;
 use crate::write::create::new_uid;
 
 const KIND: &str = "TokenRequest";
@@ -36,7 +37,11 @@ pub(crate) async fn issue(
     let account: Arc<Object> = server
         .get("", resource.names().plural, namespace, name)
         .ok_or_else(|| resource.not_found(name))?;
-    let operation = Operation::create(call, resource).of_kind(KIND);
+    let options = WriteOptions::parse(call)?;
+    let operation = Operation::create(call, resource)
+        .of_kind(KIND)
+        .with_options(options.dry_run, options.told(call, "CreateOptions"));
+    request.set_type("authentication.k8s.io/v1", KIND);
     admit::mutate(&operation, &mut request, None).await?;
     admit::validate(&operation, &request, None).await?;
     let context = RequestContext {

@@ -50,7 +50,9 @@ async fn store(
             "name in URL does not match name in Binding object",
         ));
     }
-    let operation = Operation::create(call, resource).of_kind("Binding");
+    let operation = Operation::create(call, resource)
+        .of_kind("Binding")
+        .with_options(options.dry_run, options.told(call, "CreateOptions"));
     admit::mutate(&operation, &mut binding, None).await?;
     validate(&binding)?;
     admit::validate(&operation, &binding, None).await?;

@@ -90,7 +90,8 @@ async fn try_once(
             why,
         ));
     }
-    let operation = Operation::create(call, resource);
+    let told = options.told(call, "CreateOptions");
+    let operation = Operation::create(call, resource).with_options(options.dry_run, told);
     admit::patience(&operation, &object).await;
     admit::mutate(&operation, &mut object, None).await?;
     decode::default(resource, &mut object)?;

@@ -89,6 +89,29 @@ impl DeleteOptions {
         })
     }
 
+    /// The options as webhooks are told them.
+    fn told(&self) -> Value {
+        let mut told = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            told["dryRun"] = json!(["All"]);
+        }
+        if let Some(seconds) = self.grace_period_seconds {
+            told["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(propagation) = self.propagation {
+            told["propagationPolicy"] = format!("{propagation:?}").into();
+        }
+        for (key, value) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(value) = value {
+                told["preconditions"][key] = value.as_str().into();
+            }
+        }
+        told
+    }
+
     fn from_query(call: &Call) -> Result<Self, ApiError> {
         let query = &call.query;
         let dry: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
@@ -226,15 +249,14 @@ impl Attempt<'_> {
     async fn run(&self, old: Object, options: &DeleteOptions) -> Result<Deleted, CommitError> {
         self.preconditions(&old, options)
             .map_err(CommitError::Failed)?;
-        let operation = Operation::delete(self.call, self.resource);
+        let operation = Operation::delete(self.call, self.resource)
+            .with_options(options.dry_run, options.told());
         let nothing = Object::default();
         let mut scratch = Object::default();
-        admit::mutate(&operation, &mut scratch, Some(&old))
-            .await
-            .map_err(CommitError::Failed)?;
-        admit::validate(&operation, &nothing, Some(&old))
-            .await
-            .map_err(CommitError::Failed)?;
+        let admitted = admit::mutate(&operation, &mut scratch, Some(&old)).await;
+        admitted.map_err(CommitError::Failed)?;
+        let admitted = admit::validate(&operation, &nothing, Some(&old)).await;
+        admitted.map_err(CommitError::Failed)?;
         let mut new = old.clone();
         set_finalizers(&mut new, options.propagation);
         self.resource

@@ -50,7 +50,9 @@ pub(crate) async fn evict(
             "name in URL does not match name in Eviction object",
         ));
     }
-    let operation = Operation::create(call, resource).of_kind("Eviction");
+    let operation = Operation::create(call, resource)
+        .of_kind("Eviction")
+        .with_options(options.dry_run, options.told(call, "CreateOptions"));
     admit::mutate(&operation, &mut eviction, None).await?;
     admit::validate(&operation, &eviction, None).await?;
     let wanted = eviction

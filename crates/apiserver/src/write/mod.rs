@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::Part;
 use http::Response;
 use machinery::{ApiError, ErrorList, Object, Path};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{Compare, Op, Revision, Txn, TxnResult};
 
 use crate::body::Body;
@@ -100,6 +100,22 @@ impl WriteOptions {
             manager,
             force: call.query.flag("force"),
         })
+    }
+}
+
+impl WriteOptions {
+    /// The options as webhooks are told them.
+    pub(crate) fn told(&self, call: &Call, kind: &str) -> Value {
+        let mut told = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            told["dryRun"] = json!(["All"]);
+        }
+        for key in ["fieldManager", "fieldValidation"] {
+            if let Some(text) = call.query.get(key).filter(|text| !text.is_empty()) {
+                told[key] = text.into();
+            }
+        }
+        told
     }
 }
 

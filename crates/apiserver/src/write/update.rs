@@ -252,7 +252,8 @@ impl Attempt<'_> {
         old: &Object,
     ) -> Result<allocate::Claim, ApiError> {
         let (call, resource) = (self.call, self.resource);
-        let operation = Operation::update(call, resource);
+        let told = self.options.told(call, "UpdateOptions");
+        let operation = Operation::update(call, resource).with_options(self.options.dry_run, told);
         if let (Some(part), Ownership::Update) = (self.part, change.ownership()) {
             managed::track(call, resource, self.options, part, Some(old), new);
         }

@@ -17,3 +17,4 @@ mod services;
 mod streams;
 mod tls;
 mod watches;
+mod webhooks;

@@ -1,0 +1,75 @@
+//! MutatingWebhookConfiguration: webhooks that may change what is written.
+
+use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration as Typed,
+};
+use machinery::table::{Column, Row};
+use machinery::{ErrorList, Object};
+
+use super::{COLUMNS, Unset, validate, warnings};
+use crate::kind::{self, Context, Kind, Names, Part, Scope};
+use crate::view::{Items, fill};
+
+/// The kind `MutatingWebhookConfiguration`.
+pub struct MutatingWebhookConfiguration;
+
+impl Kind for MutatingWebhookConfiguration {
+    type Object = Typed;
+    const NAMES: Names = Names::new(
+        "admissionregistration.k8s.io",
+        "v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        "mutatingwebhookconfiguration",
+    )
+    .in_api_extensions();
+    const SCOPE: Scope = Scope::Cluster;
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const HAS_GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn default(object: &mut Typed) {
+        for hook in object.webhooks.iter_mut().flatten() {
+            fill(&mut hook.reinvocation_policy, "Never");
+            let unset = Unset {
+                failure_policy: &mut hook.failure_policy,
+                match_policy: &mut hook.match_policy,
+                namespace_selector: &mut hook.namespace_selector,
+                object_selector: &mut hook.object_selector,
+                timeout_seconds: &mut hook.timeout_seconds,
+                rules: &mut hook.rules,
+                client: &mut hook.client_config,
+            };
+            unset.fill();
+        }
+    }
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        validate(name(new), &hooks(new), None)
+    }
+
+    fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        validate(name(new), &hooks(new), Some(&hooks(old)))
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        warnings(name(new), &hooks(new))
+    }
+
+    fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
+        Row::from(vec![
+            tree.name().into(),
+            object.webhooks.items().len().into(),
+            kind::age(tree, now).into(),
+        ])
+    }
+}
+
+fn name(object: &Typed) -> &str {
+    object.metadata.name.as_deref().unwrap_or("")
+}
+
+fn hooks(object: &Typed) -> Vec<MutatingWebhook> {
+    object.webhooks.clone().unwrap_or_default()
+}

@@ -1,0 +1,174 @@
+//! Admission webhooks: servers elsewhere that are asked about writes.
+//!
+//! Contract: a configuration takes effect when the write that made it is answered. Webhooks that may change an object are
+//! asked one after the other, after the plug-ins; when one changed it, the plug-ins run again, and so do those webhooks
+//! before it that want to see that. Webhooks that may only refuse are asked all at once, after the plug-ins had their last word.
+//! Without webhooks a write costs one look at a pointer.
+//!
+//! What is asked and answered is decided in `access::admission::{webhook, review, rules}`; [`ask`] sends it.
+//! Behaviour: `k8s.io/apiserver/pkg/admission/plugin/webhook`.
+
+mod ask;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use access::admission::webhook::Webhooks;
+use arc_swap::ArcSwap;
+use futures::future::join_all;
+use machinery::{ApiError, Object};
+use parking_lot::Mutex;
+use store::EventKind;
+
+use crate::admit::Operation;
+use crate::cache::Change;
+use ask::{Failure, ask};
+use write::Write;
+
+/// The webhooks of the moment.
+#[derive(Default)]
+pub(crate) struct Table {
+    current: ArcSwap<Webhooks>,
+    changing: Mutex<()>,
+}
+
+impl Table {
+    /// All of them, as they are now.
+    pub(crate) fn load(&self) -> Arc<Webhooks> {
+        self.current.load_full()
+    }
+
+    /// Follows the configurations of one of the two kinds.
+    pub(crate) fn apply(&self, mutating: bool, change: &Change) {
+        let object = match change.kind {
+            EventKind::Put => change.object.decode(),
+            EventKind::Delete => None,
+        };
+        let _changing = self.changing.lock();
+        let mut next = Webhooks::clone(&self.current.load());
+        next.apply(mutating, change.object.name(), object.as_ref());
+        self.current.store(Arc::new(next));
+    }
+}
+
+/// The webhooks that may change one write, and which of them want to look again.
+pub(crate) struct Rounds {
+    webhooks: Arc<Webhooks>,
+    asked_again: BTreeSet<usize>,
+    /// Asked already, and wanting to look at what others do after them.
+    waiting: BTreeSet<usize>,
+    round: usize,
+}
+
+impl Rounds {
+    /// For one write; `None` when no webhook is to be asked about it.
+    pub(crate) fn of(operation: &Operation<'_>) -> Option<Self> {
+        let webhooks = operation.call().server.webhooks().load();
+        let some = !webhooks.mutating().is_empty() && write::is_subject(operation);
+        some.then(|| Self {
+            webhooks,
+            asked_again: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            round: 0,
+        })
+    }
+
+    /// Asks the webhooks of a round one after the other; true when one of them changed the object.
+    ///
+    /// # Errors
+    /// A refusal, or a webhook that cannot be asked and must be.
+    pub(crate) async fn run(
+        &mut self,
+        operation: &Operation<'_>,
+        object: &mut Object,
+        old: Option<&Object>,
+    ) -> Result<bool, ApiError> {
+        let webhooks = self.webhooks.clone();
+        let mut changed_any = false;
+        for (index, webhook) in webhooks.mutating().iter().enumerate() {
+            let write = Write::new(operation, object, old);
+            let Some(name) = write.concerns(webhook)? else {
+                continue;
+            };
+            if self.round > 0 && !self.asked_again.contains(&index) {
+                continue;
+            }
+            let asked = ask(&write, webhook, name, true).await;
+            let changed = match asked {
+                Ok(changed) => changed,
+                Err(failure) => {
+                    tolerate(webhook, failure)?;
+                    None
+                }
+            };
+            if let Some(new) = changed.filter(|new| new != &*object) {
+                *object = new;
+                changed_any = true;
+                self.require_again();
+            }
+            if webhook.wants_again() {
+                self.waiting.insert(index);
+            }
+        }
+        self.round += 1;
+        Ok(changed_any)
+    }
+
+    /// The object has changed: whoever wants to see that looks again.
+    pub(crate) fn require_again(&mut self) {
+        self.asked_again.append(&mut self.waiting);
+    }
+}
+
+/// Asks all webhooks that may refuse a write, at once.
+///
+/// # Errors
+/// The first refusal, in the order of the webhooks.
+pub(crate) async fn validate(
+    operation: &Operation<'_>,
+    object: &Object,
+    old: Option<&Object>,
+) -> Result<(), ApiError> {
+    let webhooks = operation.call().server.webhooks().load();
+    if webhooks.validating().is_empty() || !write::is_subject(operation) {
+        return Ok(());
+    }
+    let write = Write::new(operation, object, old);
+    let mut asking = Vec::new();
+    for webhook in webhooks.validating() {
+        if let Some(name) = write.concerns(webhook)? {
+            let write = &write;
+            asking.push(async move {
+                match ask(write, webhook, name, false).await {
+                    Ok(_) => Ok(()),
+                    Err(failure) => tolerate(webhook, failure),
+                }
+            });
+        }
+    }
+    join_all(asking).await.into_iter().collect()
+}
+
+/// A failure is the client's, unless the webhook's configuration says that it does not matter.
+fn tolerate(
+    webhook: &access::admission::webhook::Webhook,
+    failure: Failure,
+) -> Result<(), ApiError> {
+    let name = &webhook.spec.name;
+    match failure {
+        Failure::Refused(error) => Err(error),
+        Failure::Calling(why) if webhook.ignores_failure() => {
+            tracing::warn!(
+                webhook = name,
+                why,
+                "a webhook could not be asked, and need not be"
+            );
+            Ok(())
+        }
+        Failure::Calling(why) => {
+            let why = format!("failed calling webhook {name:?}: {why}");
+            Err(ApiError::internal(why))
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A write, as webhooks are told of it: under all names that its resource has, in the form of each.
+
+use std::sync::Arc;
+
+use access::Lookup as _;
+use access::admission::rules::{Name, Subject, is_exempt};
+use access::admission::webhook::Webhook;
+use api::admissionregistration::webhook::EXCLUDED;
+use machinery::{ApiError, Object};
+
+use crate::admit::Operation;
+use crate::resource::Resource;
+
+/// Whether webhooks are asked about such a write at all.
+pub(super) fn is_subject(operation: &Operation<'_>) -> bool {
+    let names = operation.resource().names();
+    // An eviction has been asked about as such; the pod goes without further questions, as upstream.
+    let within = operation.is_delete() && !operation.call().info.subresource.is_empty();
+    !within
+        && !is_exempt(names.group, names.kind)
+        && !EXCLUDED.contains(&(names.group, names.plural))
+}
+
+/// A write on its way.
+pub(super) struct Write<'a> {
+    pub(super) operation: &'a Operation<'a>,
+    /// Absent for a delete.
+    pub(super) object: Option<&'a Object>,
+    pub(super) old: Option<&'a Object>,
+    /// The resource under all its names; the first is what the client used.
+    pub(super) resources: Vec<Resource>,
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn new(
+        operation: &'a Operation<'a>,
+        object: &'a Object,
+        old: Option<&'a Object>,
+    ) -> Self {
+        let resource = operation.resource();
+        let mut resources = vec![resource.clone()];
+        let known = operation.call().server.resources();
+        resources.extend(known.equivalents(resource, &operation.call().info.subresource));
+        Self {
+            operation,
+            object: (!operation.is_delete()).then_some(object),
+            // What a connection leads to is no former state of it.
+            old: old.filter(|_| operation.kind_of_write() != access::admission::Operation::Connect),
+            resources,
+        }
+    }
+
+    /// The name under which a webhook wants to hear of the write, if it does.
+    pub(super) fn concerns(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
+        let criteria = webhook.criteria.as_ref().map_err(ApiError::internal)?;
+        let names: Vec<Name<'_>> = self.resources.iter().map(name).collect();
+        let server = &self.operation.call().server;
+        let find_namespace = |name: &str| -> Result<Arc<Object>, ApiError> {
+            let found = server.get("", "namespaces", "", name);
+            found.ok_or_else(|| ApiError::not_found("", "namespaces", name))
+        };
+        criteria.matches(&Subject {
+            operation: self.operation.kind_of_write(),
+            names: &names,
+            subresource: &self.operation.call().info.subresource,
+            namespace: self.namespace(),
+            object: self.object,
+            old: self.old,
+            find_namespace: &find_namespace,
+        })
+    }
+
+    /// The namespace; for one itself its own name.
+    pub(super) fn namespace(&self) -> &str {
+        let names = self.resources[0].names();
+        if names.group.is_empty() && names.plural == "namespaces" {
+            return self.name();
+        }
+        &self.operation.call().info.namespace
+    }
+
+    /// The name of the object, empty while it has none.
+    pub(super) fn name(&self) -> &str {
+        let named = self.operation.call().info.name.as_str();
+        if !named.is_empty() {
+            return named;
+        }
+        self.object.or(self.old).map_or("", Object::name)
+    }
+
+    /// An object of the client's version, in the form that it has under another name.
+    pub(super) fn in_form(&self, object: &Object, place: usize) -> Object {
+        self.convert(object, &self.resources[0], &self.resources[place])
+    }
+
+    /// The way back.
+    pub(super) fn from_form(&self, object: &Object, place: usize) -> Object {
+        self.convert(object, &self.resources[place], &self.resources[0])
+    }
+
+    fn convert(&self, object: &Object, from: &Resource, to: &Resource) -> Object {
+        let (own, other) = (from.names(), to.names());
+        let same = (own.group, own.version) == (other.group, other.version);
+        // A body of a kind of its own is the same under every name.
+        if same || object.kind() != own.kind {
+            return object.clone();
+        }
+        let mut object = object.clone();
+        if from.is_converted() {
+            from.kind.to_stored(&mut object);
+        }
+        let mut object = to.present(object);
+        object.set_type(&other.api_version(), other.kind);
+        object
+    }
+
+    /// Group, version and name of the kind of what is written, under a name of the resource.
+    pub(super) fn kind(&self, place: usize) -> (String, String, String) {
+        let names = self.resources[place].names();
+        let kind = self.operation.kind();
+        if kind == names.kind {
+            return (names.group.into(), names.version.into(), kind.into());
+        }
+        let version = self.object.or(self.old).map_or("v1", Object::api_version);
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let version = if version.is_empty() { "v1" } else { version };
+        (group.into(), version.into(), kind.into())
+    }
+}
+
+/// How a resource is called.
+pub(super) fn name(resource: &Resource) -> Name<'_> {
+    let names = resource.names();
+    Name {
+        group: names.group,
+        version: names.version,
+        resource: names.plural,
+    }
+}

@@ -1,0 +1,554 @@
+//! Admission webhooks: a server of the test's own is asked about writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+use rustls_pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+
+type Behaviour = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
+
+/// A webhook: what it was asked, and where it is.
+pub(crate) struct Hook {
+    pub(crate) url: String,
+    pub(crate) bundle: String,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Hook {
+    /// A server that answers as the function says: given path and body, it gives the body of the answer. At `/never` it is silent.
+    pub(crate) async fn start(
+        behaviour: impl Fn(&str, &Value) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&key).expect("a certificate").pem();
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        let leaf = params.signed_by(&key, &issuer).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::from(key))
+            .expect("a configuration");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (log, behaviour): (_, Behaviour) = (asked.clone(), Arc::new(behaviour));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let (log, behaviour) = (log.clone(), behaviour.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(|request| answer(request, &log, &behaviour));
+                    let builder =
+                        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    // The client goes away at some time.
+                    let _ = builder
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self {
+            url,
+            bundle: STANDARD.encode(authority),
+            asked,
+        }
+    }
+
+    /// The reviews that were asked since the last look.
+    pub(crate) fn take(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut *self.asked.lock())
+    }
+
+    /// A webhook of a configuration that asks this server at a path about new and changed config maps.
+    fn spec(&self, path: &str, more: Value) -> Value {
+        let mut spec = json!({
+            "name": format!("{}.example.com", path.trim_matches('/').replace('/', ".")),
+            "clientConfig": {"url": format!("{}{path}", self.url), "caBundle": self.bundle},
+            "rules": [{
+                "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"],
+            }],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        spec
+    }
+}
+
+async fn answer(
+    request: Request<hyper::body::Incoming>,
+    log: &Mutex<Vec<(String, Value)>>,
+    behaviour: &Behaviour,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await?.to_bytes();
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    log.lock().push((path.clone(), body.clone()));
+    if path.starts_with("/never") {
+        std::future::pending::<()>().await;
+    }
+    let answer = behaviour(&path, &body);
+    Ok(Response::new(Full::new(answer.to_string().into())))
+}
+
+/// An answer to a review.
+fn reviewed(asked: &Value, response: Value) -> Value {
+    let mut response = response;
+    response["uid"] = asked["request"]["uid"].clone();
+    json!({"apiVersion": asked["apiVersion"], "kind": "AdmissionReview", "response": response})
+}
+
+fn patch(operations: Value) -> Value {
+    let patch = STANDARD.encode(operations.to_string());
+    json!({"allowed": true, "patchType": "JSONPatch", "patch": patch})
+}
+
+/// What most tests need: the path says what is answered.
+fn usual(path: &str, asked: &Value) -> Value {
+    let data = &asked["request"]["object"]["data"];
+    let response = match path {
+        "/deny" => {
+            json!({"allowed": false, "status": {"message": "I said no", "reason": "Forbidden", "code": 403}})
+        }
+        "/warn" => json!({"allowed": true, "warnings": ["mind the gap"]}),
+        "/first/adds" => match data["second"].is_null() {
+            true => patch(json!([{"op": "add", "path": "/data", "value": {"first": "1"}}])),
+            false => patch(json!([{"op": "add", "path": "/data/again", "value": "1"}])),
+        },
+        "/second/adds" => patch(json!([{"op": "add", "path": "/data/second", "value": "2"}])),
+        "/wrong/uid" => {
+            return json!({
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "response": {"uid": "other", "allowed": true},
+            });
+        }
+        _ => json!({"allowed": true}),
+    };
+    reviewed(asked, response)
+}
+
+async fn configure(cluster: &Cluster, kind: &str, name: &str, hooks: Value) {
+    let plural = format!("{}webhookconfigurations", kind.to_lowercase());
+    let configuration = json!({"metadata": {"name": name}, "webhooks": hooks});
+    cluster
+        .admin
+        .post(&format!("{GROUP}/{plural}"), configuration)
+        .await
+        .ok();
+}
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}})
+}
+
+#[tokio::test]
+async fn a_webhook_may_refuse() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    configure(
+        &cluster,
+        "Validating",
+        "a",
+        json!([hook.spec("/deny", json!({}))]),
+    )
+    .await;
+    // It takes effect with the answer.
+    let refused = cluster.admin.post(MAPS, map("a")).await.refused(403);
+    let why = r#"admission webhook "deny.example.com" denied the request: I said no"#;
+    assert_eq!(
+        (refused.message(), &refused.body["reason"]),
+        (why, &json!("Forbidden"))
+    );
+    let asked = hook.take();
+    let request = &asked[0].1["request"];
+    assert_eq!(request["operation"], "CREATE");
+    assert_eq!(request["userInfo"]["username"], "admin");
+    assert_eq!(request["object"]["kind"], "ConfigMap");
+    assert_eq!(request["oldObject"], Value::Null);
+    assert_eq!(request["options"]["kind"], "CreateOptions");
+    assert_eq!(request["namespace"], "default");
+    // Other resources are none of its business, and neither is its own configuration.
+    cluster
+        .admin
+        .post("/api/v1/namespaces/default/secrets", map("a"))
+        .await
+        .ok();
+    let path = format!("{GROUP}/validatingwebhookconfigurations/a");
+    cluster.admin.delete(&path).await.ok();
+    cluster.admin.post(MAPS, map("a")).await.ok();
+    assert!(hook.take().is_empty());
+}
+
+/// Security lesson 2021-25735.
+#[tokio::test]
+async fn lesson_2021_25735_the_old_object_is_the_stored_one() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let mut first = map("a");
+    first["data"] = json!({"k": "stored"});
+    cluster.admin.post(MAPS, first).await.ok();
+    configure(
+        &cluster,
+        "Validating",
+        "a",
+        json!([hook.spec("/ok", json!({}))]),
+    )
+    .await;
+    let one = format!("{MAPS}/a");
+    let mut second = map("a");
+    second["data"] = json!({"k": "new"});
+    cluster.admin.put(&one, second).await.ok();
+    cluster
+        .admin
+        .patch(&one, "merge", json!({"data": {"k": "patched"}}))
+        .await
+        .ok();
+    cluster.admin.delete(&one).await.ok();
+    let told: Vec<(Value, Value, Value)> = hook
+        .take()
+        .into_iter()
+        .map(|(_, review)| {
+            let request = &review["request"];
+            let data = |key: &str| request[key]["data"]["k"].clone();
+            (
+                request["operation"].clone(),
+                data("oldObject"),
+                data("object"),
+            )
+        })
+        .collect();
+    let wanted = [
+        (json!("UPDATE"), json!("stored"), json!("new")),
+        (json!("UPDATE"), json!("new"), json!("patched")),
+        (json!("DELETE"), json!("patched"), Value::Null),
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[tokio::test]
+async fn webhooks_change_objects_in_order_and_look_again() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    configure(
+        &cluster,
+        "Mutating",
+        "b",
+        json!([hook.spec("/second/adds", json!({}))]),
+    )
+    .await;
+    configure(
+        &cluster,
+        "Mutating",
+        "a",
+        json!([hook.spec("/first/adds", again)]),
+    )
+    .await;
+    let made = cluster.admin.post(MAPS, map("a")).await.ok();
+    assert_eq!(
+        made["data"],
+        json!({"first": "1", "second": "2", "again": "1"})
+    );
+    let paths: Vec<String> = hook.take().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/first/adds", "/second/adds", "/first/adds"]);
+}
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_asked_stops_the_write_unless_it_need_not_be() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let short = json!({"timeoutSeconds": 1});
+    configure(
+        &cluster,
+        "Validating",
+        "a",
+        json!([hook.spec("/never/mind", short)]),
+    )
+    .await;
+    let refused = cluster.admin.post(MAPS, map("a")).await.refused(500);
+    let why = format!(
+        r#"Internal error occurred: failed calling webhook "never.mind.example.com": failed to call webhook: Post "{}/never/mind?timeout=1s": context deadline exceeded"#,
+        hook.url
+    );
+    assert_eq!(refused.message(), why);
+    let ignored = json!({"timeoutSeconds": 1, "failurePolicy": "Ignore"});
+    let path = format!("{GROUP}/validatingwebhookconfigurations/a");
+    let patch = json!({"webhooks": [hook.spec("/never/mind", ignored)]});
+    cluster.admin.patch(&path, "merge", patch).await.ok();
+    cluster.admin.post(MAPS, map("a")).await.ok();
+    let patch = json!({"webhooks": [hook.spec("/wrong/uid", json!({}))]});
+    cluster.admin.patch(&path, "merge", patch).await.ok();
+    let refused = cluster.admin.post(MAPS, map("b")).await.refused(500);
+    assert!(
+        refused
+            .message()
+            .contains("received invalid webhook response: expected response.uid="),
+        "{}",
+        refused.message()
+    );
+    let gone = json!({"clientConfig": {"service": {"namespace": "default", "name": "gone", "path": "/x"}}});
+    let patch = json!({"webhooks": [hook.spec("/gone/now", gone)]});
+    cluster.admin.patch(&path, "merge", patch).await.ok();
+    let refused = cluster.admin.post(MAPS, map("b")).await.refused(500);
+    let why = r#"Internal error occurred: failed calling webhook "gone.now.example.com": failed to call webhook: Post "https://gone.default.svc:443/x?timeout=10s": service "gone" not found"#;
+    assert_eq!(refused.message(), why);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_refused_by_who_has_side_effects_and_told_to_others() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    configure(
+        &cluster,
+        "Validating",
+        "a",
+        json!([hook.spec("/warn", json!({}))]),
+    )
+    .await;
+    let path = format!("{MAPS}?dryRun=All");
+    let made = cluster.admin.post(&path, map("a")).await;
+    assert_eq!(made.headers["warning"], r#"299 - "mind the gap""#);
+    made.ok();
+    let asked = hook.take();
+    let request = &asked[0].1["request"];
+    assert_eq!(
+        (&request["dryRun"], &request["options"]["dryRun"]),
+        (&json!(true), &json!(["All"]))
+    );
+}
+
+#[tokio::test]
+async fn selectors_and_equivalent_resources_decide_who_is_asked() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let rules = json!([{
+        "operations": ["CREATE"], "apiGroups": ["autoscaling"], "apiVersions": ["v1"],
+        "resources": ["horizontalpodautoscalers"],
+    }]);
+    let selected = json!({"objectSelector": {"matchLabels": {"look": "here"}}});
+    let elsewhere = json!({"namespaceSelector": {"matchLabels": {"other": "place"}}});
+    let hooks = json!([
+        hook.spec("/equivalent/one", json!({"rules": rules})),
+        hook.spec(
+            "/exact/one",
+            json!({"rules": rules, "matchPolicy": "Exact"})
+        ),
+        hook.spec("/selected/one", selected),
+        hook.spec("/elsewhere/one", elsewhere),
+    ]);
+    configure(&cluster, "Validating", "a", hooks).await;
+    let scaler = json!({"metadata": {"name": "a"}, "spec": {
+        "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a"},
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}],
+    }});
+    let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    cluster.admin.post(path, scaler).await.ok();
+    let asked = hook.take();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let request = &asked[0].1["request"];
+    assert_eq!(asked[0].0, "/equivalent/one");
+    assert_eq!(
+        (
+            &request["kind"]["version"],
+            &request["requestKind"]["version"]
+        ),
+        (&json!("v1"), &json!("v2"))
+    );
+    assert_eq!(
+        request["object"]["spec"]["targetCPUUtilizationPercentage"],
+        50
+    );
+    cluster.admin.post(MAPS, map("a")).await.ok();
+    let mut labelled = map("b");
+    labelled["metadata"]["labels"] = json!({"look": "here"});
+    cluster.admin.post(MAPS, labelled).await.ok();
+    let paths: Vec<String> = hook.take().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/selected/one"]);
+}
+
+#[tokio::test]
+async fn subresources_have_kinds_of_their_own() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(|path, asked| {
+        let operation = &asked["request"]["operation"];
+        let response = match operation == "CONNECT" {
+            true => json!({"allowed": false, "status": {"message": "no connections"}}),
+            false => json!({"allowed": true}),
+        };
+        assert_eq!(path, "/all");
+        reviewed(asked, response)
+    })
+    .await;
+    let rules = json!([{
+        "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/*", "serviceaccounts/token"],
+    }]);
+    let spec = hook.spec("/all", json!({"rules": rules, "name": "all.example.com"}));
+    configure(&cluster, "Validating", "a", json!([spec])).await;
+    let account = "/api/v1/namespaces/default/serviceaccounts";
+    cluster.admin.post(account, map("a")).await.ok();
+    let pod = json!({"metadata": {"name": "a"}, "spec": {
+        "serviceAccountName": "a", "containers": [{"name": "c", "image": "i"}],
+    }});
+    cluster
+        .admin
+        .post("/api/v1/namespaces/default/pods", pod)
+        .await
+        .ok();
+    let pod = "/api/v1/namespaces/default/pods/a";
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"name": "n"}});
+    cluster
+        .admin
+        .post(&format!("{pod}/binding"), binding)
+        .await
+        .ok();
+    let path = format!("{pod}/attach?stdin=true&container=c");
+    let refused = cluster
+        .admin
+        .send(Method::POST, &path, &[], "")
+        .await
+        .refused(400);
+    assert!(
+        refused
+            .message()
+            .ends_with("denied the request: no connections")
+    );
+    let token =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    cluster
+        .admin
+        .post(&format!("{account}/a/token"), token)
+        .await
+        .ok();
+    let evicted = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    cluster
+        .admin
+        .post(&format!("{pod}/eviction"), evicted)
+        .await
+        .ok();
+    let told: Vec<String> = hook
+        .take()
+        .into_iter()
+        .map(|(_, review)| {
+            let request = &review["request"];
+            let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+            format!(
+                "{} {} {}",
+                text(&request["operation"]),
+                text(&request["subResource"]),
+                text(&request["kind"]["kind"])
+            )
+        })
+        .collect();
+    let wanted = [
+        "CREATE binding Binding",
+        "CONNECT attach PodAttachOptions",
+        "CREATE token TokenRequest",
+        "CREATE eviction Eviction",
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[tokio::test]
+async fn a_custom_object_is_pruned_after_a_webhook_and_its_definition_may_be_refused() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(|path, asked| {
+        let response = match path {
+            "/crd" => json!({"allowed": asked["request"]["object"]["metadata"]["labels"]["bad"].is_null()}),
+            _ => patch(json!([
+                {"op": "add", "path": "/data/known", "value": "yes"},
+                {"op": "add", "path": "/data/unknown", "value": "yes"},
+            ])),
+        };
+        reviewed(asked, response)
+    })
+    .await;
+    let rule = |group: &str, resource: &str| {
+        json!({"rules": [{
+            "operations": ["CREATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource],
+        }], "name": format!("{resource}.example.com")})
+    };
+    let crds = rule("apiextensions.k8s.io", "customresourcedefinitions");
+    configure(
+        &cluster,
+        "Validating",
+        "a",
+        json!([hook.spec("/crd", crds)]),
+    )
+    .await;
+    let things = rule("example.com", "things");
+    configure(
+        &cluster,
+        "Mutating",
+        "b",
+        json!([hook.spec("/thing", things)]),
+    )
+    .await;
+    let text = json!({"type": "string"});
+    let data = json!({"type": "object", "properties": {"known": text, "own": text}});
+    let mut definition = json!({
+        "metadata": {"name": "things.example.com", "labels": {"bad": "yes"}},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"data": data}}}}],
+        },
+    });
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let refused = cluster
+        .admin
+        .post(path, definition.clone())
+        .await
+        .refused(400);
+    assert!(
+        refused
+            .message()
+            .ends_with("denied the request without explanation")
+    );
+    definition["metadata"]["labels"] = json!({});
+    cluster.admin.post(path, definition).await.ok();
+    let mut watch = cluster.admin.watch(&format!("{path}?watch=true")).await;
+    let established = async {
+        while let Some(event) = watch.next().await {
+            let conditions = event["object"]["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.into_iter().flatten();
+            if conditions.any(|c| c["type"] == "Established" && c["status"] == "True") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), established)
+        .await
+        .expect("a kind");
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}, "data": {"own": "1"}});
+    let path = "/apis/example.com/v1/namespaces/default/things";
+    let made = cluster.admin.post(path, thing).await.ok();
+    assert_eq!(made["data"], json!({"own": "1", "known": "yes"}));
+}
