@@ -3,7 +3,7 @@
 //! What it wants to hear of stands in its [`Criteria`]; how its questions and answers look in [`super::review`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::admissionregistration::webhook::as_mutating;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -11,6 +11,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use machinery::Object;
 
+use super::expression::conditions::Condition;
+use super::expression::{Environment, Options, Type};
 use super::rules::Criteria;
 
 /// A webhook.
@@ -21,6 +23,8 @@ pub struct Webhook {
     pub spec: MutatingWebhook,
     /// What it wants to hear of, or what is wrong with that.
     pub criteria: Result<Criteria, String>,
+    /// What must hold besides.
+    pub conditions: Vec<Condition>,
 }
 
 impl Webhook {
@@ -31,7 +35,19 @@ impl Webhook {
             spec.object_selector.as_ref(),
             spec.match_policy.as_deref(),
         );
+        let environment = LazyLock::new(|| {
+            Environment::admission(Options {
+                authorizer: true,
+                ..Options::default()
+            })
+        });
+        let conditions = spec.match_conditions.iter().flatten();
+        let conditions = conditions.map(|condition| Condition {
+            name: condition.name.clone(),
+            expression: environment.compile(condition.expression.trim(), &[Type::Bool]),
+        });
         Arc::new(Self {
+            conditions: conditions.collect(),
             configuration: configuration.to_owned(),
             spec,
             criteria,

@@ -85,7 +85,8 @@ fn rules_of_webhooks_are_looked_at() {
     );
     check(
         &hook(
-            "matchConditions: [{name: '', expression: ' '}, {name: a, expression: 'true'}, {name: a, expression: 'true'}]",
+            "matchConditions: [{name: '', expression: ' '}, {name: a, expression: 'true'}, {name: a, expression: 'true'},
+               {name: b, expression: 'object.x == '}, {name: c, expression: '1'}, {name: d, expression: 'params.x'}]",
         ),
         expect![[r#"
             webhooks[0].matchConditions[0].expression: Required value
@@ -106,9 +107,14 @@ fn what_was_wrong_before_may_stay() {
         )
     };
     check_update(Part::Main, &with("Some"), &with("Unknown"), expect![[""]]);
-    check_update(Part::Main, &with("None"), &with("Unknown"), expect![[r#"
+    check_update(
+        Part::Main,
+        &with("None"),
+        &with("Unknown"),
+        expect![[r#"
         webhooks[0].sideEffects: Unsupported value: "Unknown": supported values: "None", "NoneOnDryRun"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Rounds {
         let mut changed_any = false;
         for (index, webhook) in webhooks.mutating().iter().enumerate() {
             let write = Write::new(operation, object, old);
-            let Some(name) = write.concerns(webhook)? else {
+            let Some(name) = write.concerns(webhook).await? else {
                 continue;
             };
             if self.round > 0 && !self.asked_again.contains(&index) {
@@ -137,7 +137,7 @@ pub(crate) async fn validate(
     let write = Write::new(operation, object, old);
     let mut asking = Vec::new();
     for webhook in webhooks.validating() {
-        if let Some(name) = write.concerns(webhook)? {
+        if let Some(name) = write.concerns(webhook).await? {
             let write = &write;
             asking.push(async move {
                 match ask(write, webhook, name, false).await {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use access::Lookup as _;
+use access::admission::expression::conditions::{self, Matched};
+use access::admission::expression::{self, Asker, Facts};
 use access::admission::rules::{Name, Subject, is_exempt};
 use access::admission::webhook::Webhook;
 use api::admissionregistration::webhook::EXCLUDED;
 use machinery::{ApiError, Object};
+use serde_json::Value;
 
 use crate::admit::Operation;
+use crate::authorize::decide;
 use crate::resource::Resource;
 
 /// Whether webhooks are asked about such a write at all.
@@ -50,8 +54,15 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// The name under which a webhook wants to hear of the write, if it does.
-    pub(super) fn concerns(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
+    /// The name under which a webhook is to be asked about the write, if it is.
+    pub(super) async fn concerns(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
+        let Some(place) = self.matches(webhook)? else {
+            return Ok(None);
+        };
+        Ok(self.meets(webhook, place).await?.then_some(place))
+    }
+
+    fn matches(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
         let criteria = webhook.criteria.as_ref().map_err(ApiError::internal)?;
         let names: Vec<Name<'_>> = self.resources.iter().map(name).collect();
         let server = &self.operation.call().server;
@@ -68,6 +79,50 @@ impl<'a> Write<'a> {
             old: self.old,
             find_namespace: &find_namespace,
         })
+    }
+
+    /// Whether the conditions of a webhook hold, under one of the resource's names.
+    async fn meets(&self, webhook: &Webhook, place: usize) -> Result<bool, ApiError> {
+        if webhook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let tree = |object: Option<&Object>| {
+            object.map(|object| Value::Object(self.in_form(object, place).0))
+        };
+        let (object, old) = (tree(self.object), tree(self.old));
+        let (operation, call) = (self.operation, self.operation.call());
+        let (kind, asked_kind) = (self.kind(place), self.kind(0));
+        let request = expression::request(
+            shape(&self.resources[0], &asked_kind.2, operation),
+            shape(&self.resources[place], &kind.2, operation),
+            self.namespace(),
+            self.name(),
+            operation.kind_of_write(),
+            &call.user,
+            operation.is_dry_run(),
+            operation.options().clone(),
+        );
+        let server = &*call.server;
+        let matched = decide(server, |authorizer| {
+            let facts = Facts::admission(&request, object.as_ref(), old.as_ref(), None);
+            let asker = Asker::new(&call.user, authorizer);
+            let facts = facts.with_authorizer(asker, &request);
+            Ok::<_, ApiError>(conditions::check(&webhook.conditions, &facts))
+        });
+        match matched.await? {
+            Matched::Yes => Ok(true),
+            Matched::No(_) => Ok(false),
+            Matched::Unknown(_) if webhook.ignores_failure() => Ok(false),
+            Matched::Unknown(why) => {
+                let names = self.resources[0].names();
+                Err(ApiError::forbidden(
+                    names.group,
+                    names.plural,
+                    self.name(),
+                    why,
+                ))
+            }
+        }
     }
 
     /// The namespace; for one itself its own name.
@@ -125,6 +180,22 @@ impl<'a> Write<'a> {
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let version = if version.is_empty() { "v1" } else { version };
         (group.into(), version.into(), kind.into())
+    }
+}
+
+/// How a resource is called in the facts of conditions.
+fn shape<'a>(
+    resource: &'a Resource,
+    kind: &'a str,
+    operation: &'a Operation<'_>,
+) -> expression::Names<'a> {
+    let names = resource.names();
+    expression::Names {
+        group: names.group,
+        version: names.version,
+        resource: names.plural,
+        kind,
+        subresource: &operation.call().info.subresource,
     }
 }
 

@@ -63,7 +63,8 @@ impl Hook {
                 };
                 let (log, behaviour) = (log.clone(), behaviour.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(|request| answer(request, &log, &behaviour));
+                    let service =
+                        service_fn(move |request| answer(request, log.clone(), behaviour.clone()));
                     let builder =
                         hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     // The client goes away at some time.
@@ -105,8 +106,8 @@ impl Hook {
 
 async fn answer(
     request: Request<hyper::body::Incoming>,
-    log: &Mutex<Vec<(String, Value)>>,
-    behaviour: &Behaviour,
+    log: Arc<Mutex<Vec<(String, Value)>>>,
+    behaviour: Behaviour,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await?.to_bytes();
@@ -551,4 +552,40 @@ async fn a_custom_object_is_pruned_after_a_webhook_and_its_definition_may_be_ref
     let path = "/apis/example.com/v1/namespaces/default/things";
     let made = cluster.admin.post(path, thing).await.ok();
     assert_eq!(made["data"], json!({"own": "1", "known": "yes"}));
+}
+
+#[tokio::test]
+async fn conditions_decide_who_is_asked() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let condition = |text: &str| json!({"matchConditions": [{"name": "c", "expression": text}]});
+    let hooks = json!([
+        hook.spec(
+            "/holds/here",
+            condition("object.metadata.name.startsWith('a') && request.operation == 'CREATE'")
+        ),
+        hook.spec(
+            "/may/not",
+            condition("authorizer.group('').resource('pods').check('create').allowed() == false")
+        ),
+    ]);
+    configure(&cluster, "Validating", "a", hooks).await;
+    cluster.admin.post(MAPS, map("a")).await.ok();
+    cluster.admin.post(MAPS, map("b")).await.ok();
+    let paths: Vec<String> = hook.take().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["/holds/here"]);
+    let fails = hook.spec("/fails/here", condition("object.data.missing == 'x'"));
+    configure(&cluster, "Validating", "b", json!([fails])).await;
+    let refused = cluster.admin.post(MAPS, map("c")).await.refused(403);
+    let why = r#"configmaps "c" is forbidden: "#;
+    assert!(refused.message().starts_with(why), "{}", refused.message());
+    let wrong = hook.spec("/wrong/here", condition("object.x ==="));
+    let path = format!("{GROUP}/validatingwebhookconfigurations");
+    let configuration = json!({"metadata": {"name": "c"}, "webhooks": [wrong]});
+    let refused = cluster.admin.post(&path, configuration).await.refused(422);
+    assert!(
+        refused.message().contains("compilation failed"),
+        "{}",
+        refused.message()
+    );
 }

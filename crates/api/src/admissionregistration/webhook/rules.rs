@@ -1,8 +1,11 @@
 //! Which requests a webhook is asked about: rules and conditions.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperations};
+use machinery::cel::Type;
+use machinery::cel::environment::{Environment, Options};
 use machinery::{ErrorList, Path, names};
 
 use super::EXCLUDED;
@@ -89,10 +92,21 @@ pub(super) fn conditions(errors: &mut ErrorList, path: &Path, conditions: &[Matc
     if conditions.len() > MAX_CONDITIONS {
         errors.too_many(path, conditions.len(), MAX_CONDITIONS);
     }
+    let environment = LazyLock::new(|| {
+        Environment::admission(Options {
+            authorizer: true,
+            ..Options::default()
+        })
+    });
     let mut seen = BTreeSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
-        errors.required_text(&path.child("expression"), condition.expression.trim(), "");
+        let (text, at) = (condition.expression.trim(), path.child("expression"));
+        if errors.required_text(&at, text, "")
+            && let Err(why) = environment.compile(text, &[Type::Bool])
+        {
+            errors.invalid(&at, text, why);
+        }
         let (name, at) = (&condition.name, path.child("name"));
         if errors.required_text(&at, name, "") {
             errors.invalid_each(&at, name, names::qualified_name(name));
