@@ -16,6 +16,11 @@ use crate::negotiate::Form;
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
 
+/// Warnings may be that long together, as upstream's.
+const WARNING_LETTERS: usize = 4 * 1024;
+/// And each of them that long once they are longer.
+const WARNING_LETTERS_EACH: usize = 256;
+
 /// One request on its way.
 pub(crate) struct Call {
     pub(crate) server: Arc<Server>,
@@ -89,9 +94,23 @@ impl Call {
         }
     }
 
-    /// What is to be told, once.
+    /// What is to be told, once. When it is more than headers should hold, each text is cut, and the last ones go.
     pub(crate) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock())
+        let mut warnings = std::mem::take(&mut *self.warnings.lock());
+        let letters = |text: &String| text.chars().count();
+        if warnings.iter().map(letters).sum::<usize>() <= WARNING_LETTERS {
+            return warnings;
+        }
+        let mut told = 0;
+        warnings.retain_mut(|text| {
+            if told >= WARNING_LETTERS {
+                return false;
+            }
+            *text = text.chars().take(WARNING_LETTERS_EACH).collect();
+            told += letters(text);
+            true
+        });
+        warnings
     }
 
     /// What the kinds' decisions may know.

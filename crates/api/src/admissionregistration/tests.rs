@@ -92,6 +92,13 @@ fn rules_of_webhooks_are_looked_at() {
             webhooks[0].matchConditions[0].expression: Required value
             webhooks[0].matchConditions[0].name: Required value
             webhooks[0].matchConditions[2].name: Duplicate value: "a"
+            webhooks[0].matchConditions[3].expression: Invalid value: "object.x ==": compilation failed: ERROR: <input>:1:12: Syntax error: unexpected input '<EOF>'
+             | object.x ==
+             | ...........^
+            webhooks[0].matchConditions[4].expression: Invalid value: "1": must evaluate to bool but got int
+            webhooks[0].matchConditions[5].expression: Invalid value: "params.x": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')
+             | params.x
+             | ^
         "#]],
     );
 }

@@ -367,7 +367,7 @@ async fn selectors_and_equivalent_resources_decide_who_is_asked() {
     ]);
     configure(&cluster, "Validating", "a", hooks).await;
     let scaler = json!({"metadata": {"name": "a"}, "spec": {
-        "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "a"},
+        "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"},
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}],
     }});
     let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
@@ -469,6 +469,7 @@ async fn subresources_have_kinds_of_their_own() {
         })
         .collect();
     let wanted = [
+        "CREATE  Pod",
         "CREATE binding Binding",
         "CONNECT attach PodAttachOptions",
         "CREATE token TokenRequest",
