@@ -194,5 +194,5 @@ fn patched(
         }
         decode::default(resource, &mut object).map_err(Failure::Refused)?;
     }
-    Ok(Some(write.from_form(&object, place)))
+    Ok(Some(write.out_of_form(&object, place)))
 }

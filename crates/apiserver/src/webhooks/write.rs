@@ -149,7 +149,7 @@ impl<'a> Write<'a> {
     }
 
     /// The way back.
-    pub(super) fn from_form(&self, object: &Object, place: usize) -> Object {
+    pub(super) fn out_of_form(&self, object: &Object, place: usize) -> Object {
         self.convert(object, &self.resources[place], &self.resources[0])
     }
 
