@@ -344,8 +344,34 @@ pub struct Requester {
     pub extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
+/// What else the requester would have to be allowed, for a decision that depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// What stands before the verb of the request, as `arbitrary-node:`.
+    pub verb_prefix: &'a str,
+    /// A sub-resource of the resource of the request; it need not exist.
+    pub subresource: &'a str,
+    /// In the namespace of the request; otherwise in all of them.
+    pub namespaced: bool,
+    /// The object's name; empty: all.
+    pub name: &'a str,
+}
+
+/// What a decision about an object may ask of the server. Answers come from memory.
+pub trait Surroundings: Send + Sync {
+    /// The verb of the request.
+    fn verb(&self) -> &str;
+    /// A label of a namespace.
+    fn namespace_label(&self, namespace: &str, label: &str) -> Option<String>;
+    /// Whether the requester may do something else as well.
+    ///
+    /// # Errors
+    /// The words of the refusal.
+    fn may(&self, ask: Ask<'_>) -> Result<(), String>;
+}
+
 /// What a decision about an object may know beyond the object.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context {
     /// The time of the request.
     pub now: Timestamp,
@@ -353,6 +379,8 @@ pub struct Context {
     pub user: String,
     /// What else is known of who asks.
     pub requester: Requester,
+    /// The server around the decision.
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 /// A kind of the API.
@@ -625,6 +653,23 @@ pub fn keep_other_part(part: Part, new: &mut Object, old: &Object) {
             set_or_remove(new, "metadata", metadata);
         }
         _ => set_or_remove(new, "status", old.0.get("status").cloned()),
+    }
+}
+
+/// Puts the metadata of clients back, for writes to `status` that change nothing of it.
+pub fn keep_metadata(new: &mut Object, old: &Object) {
+    let own = [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+    ];
+    for key in own {
+        let value = old.metadata().and_then(|m| m.get(key)).cloned();
+        set_at(new, &["metadata"], key, value);
     }
 }
 

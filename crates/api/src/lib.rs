@@ -29,6 +29,7 @@ pub mod policy;
 pub mod quota;
 pub mod rbac;
 mod registry;
+pub mod resource;
 pub mod scheduling;
 pub mod schema;
 pub mod storage;

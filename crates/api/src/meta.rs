@@ -184,6 +184,22 @@ fn common(errors: &mut ErrorList, metadata: &ObjectMeta, path: &Path) {
     );
 }
 
+/// The metadata of what is made from a template: labels and annotations, nothing else.
+pub fn template(errors: &mut ErrorList, path: &Path, metadata: &ObjectMeta) {
+    let at = path.child("annotations");
+    annotations(errors, &at, metadata.annotations.as_ref());
+    check::labels(errors, &path.child("labels"), metadata.labels.as_ref());
+    let serde_json::Value::Object(fields) = check::json(metadata) else {
+        return;
+    };
+    for key in fields
+        .keys()
+        .filter(|k| !matches!(k.as_str(), "annotations" | "labels"))
+    {
+        errors.forbidden(&path.child(key), "cannot be set");
+    }
+}
+
 /// Annotation keys, and the size of all annotations together.
 pub fn annotations(
     errors: &mut ErrorList,

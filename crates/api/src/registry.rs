@@ -3,7 +3,7 @@
 use crate::kind::{AnyKind, Erased};
 use crate::{
     admissionregistration, apiextensions, apps, authentication, authorization, autoscaling, batch,
-    certificates, coordination, core, discovery, events, networking, node, policy, rbac,
+    certificates, coordination, core, discovery, events, networking, node, policy, rbac, resource,
     scheduling, storage,
 };
 
@@ -63,6 +63,11 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<node::runtimeclass::RuntimeClass>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),
     &Erased::<scheduling::priorityclass::PriorityClass>::new(),
+    &Erased::<resource::deviceclass::DeviceClass>::new(),
+    &Erased::<resource::devicetaintrule::DeviceTaintRule>::new(),
+    &Erased::<resource::resourceclaim::ResourceClaim>::new(),
+    &Erased::<resource::resourceclaimtemplate::ResourceClaimTemplate>::new(),
+    &Erased::<resource::resourceslice::ResourceSlice>::new(),
     &Erased::<apiextensions::customresourcedefinition::CustomResourceDefinition>::new(),
 ];
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use machinery::Object;
 use machinery::codec::decode_yaml_documents;
 
-use crate::kind::{AnyKind, Context, Part};
+use crate::kind::{AnyKind, Ask, Context, Part, Surroundings};
 use crate::{by_kind, meta};
 
 /// The time at which every test happens.
@@ -20,6 +20,32 @@ pub(crate) fn context() -> Context {
         now: now(),
         user: "jane".into(),
         requester: crate::kind::Requester::default(),
+        surroundings: std::sync::Arc::new(Village),
+    }
+}
+
+/// A server on which one may do what ordinary users may: nothing to devices of other nodes.
+struct Village;
+
+impl Surroundings for Village {
+    fn verb(&self) -> &str {
+        "update"
+    }
+
+    fn namespace_label(&self, namespace: &str, label: &str) -> Option<String> {
+        let known = namespace == "admins" && label == "resource.kubernetes.io/admin-access";
+        known.then(|| "true".to_owned())
+    }
+
+    fn may(&self, ask: Ask<'_>) -> Result<(), String> {
+        match (ask.subresource, ask.name) {
+            ("binding", _) | ("driver", "dra.example.com") => Ok(()),
+            (subresource, name) => Err(format!(
+                "no {}{} of {subresource} {name}",
+                ask.verb_prefix,
+                self.verb()
+            )),
+        }
     }
 }
 

@@ -243,6 +243,10 @@ fn names_and_verbs_are_those_of_a_stock_server() {
             .iter()
             .map(|r| (r["name"].as_str().unwrap(), r))
             .collect();
+        // New in v1.37.
+        if names.plural == "devicetaintrules" {
+            continue;
+        }
         assert_eq!(
             described(*kind),
             expected(resources[names.plural]),

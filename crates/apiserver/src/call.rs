@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Attributes, FieldRequirement, User};
+use access::{Attributes, FieldRequirement, Lookup, User};
 use api::Context;
-use api::kind::Requester;
+use api::kind::{Ask, Requester, Surroundings};
 use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
@@ -123,6 +123,10 @@ impl Call {
                 groups: self.user.groups.clone(),
                 extra: self.user.extra.clone(),
             },
+            surroundings: Arc::new(Around {
+                server: Arc::clone(&self.server),
+                attributes: self.attributes(),
+            }),
         }
     }
 
@@ -168,6 +172,44 @@ impl Call {
             .get(name)
             .and_then(|v| v.to_str().ok())
             .unwrap_or("")
+    }
+}
+
+/// The server around a decision about an object.
+struct Around {
+    server: Arc<Server>,
+    attributes: Attributes,
+}
+
+impl Surroundings for Around {
+    fn verb(&self) -> &str {
+        &self.attributes.verb
+    }
+
+    fn namespace_label(&self, namespace: &str, label: &str) -> Option<String> {
+        let namespace = self.server.get("", "namespaces", "", namespace)?;
+        let value = namespace.at(&["metadata", "labels", label])?;
+        value.as_str().map(str::to_owned)
+    }
+
+    fn may(&self, ask: Ask<'_>) -> Result<(), String> {
+        let own = &self.attributes;
+        let attributes = Attributes {
+            verb: format!("{}{}", ask.verb_prefix, own.verb),
+            subresource: ask.subresource.to_owned(),
+            namespace: match ask.namespaced {
+                true => own.namespace.clone(),
+                false => String::new(),
+            },
+            name: ask.name.to_owned(),
+            ..own.clone()
+        };
+        // Asked of the authorizers in this process: decisions about objects wait for nobody.
+        let verdict = self.server.authorizers().decide_here(&attributes);
+        match verdict.is_allowed() {
+            true => Ok(()),
+            false => Err(attributes.forbidden(&verdict.reason).message),
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use access::authorization::{Asked, Configuration, Link};
 use access::authorizer::Opinions;
 use access::node::Graph;
 use access::rbac::Index;
-use access::{Always, Attributes, Authorizer, Privileged, Rules, Shared, Union, User, Verdict};
+use access::{
+    Always, Attributes, Authorizer, Decision, Privileged, Rules, Shared, Union, User, Verdict,
+};
 use machinery::ApiError;
 
 use crate::server::Server;
@@ -64,6 +66,21 @@ impl Chain {
             .collect();
         let local = here.map(Union);
         Ok(Self { links, local })
+    }
+
+    /// The decision of those in this process that come before any elsewhere, for whoever cannot wait.
+    pub(crate) fn decide_here(&self, attributes: &Attributes) -> Verdict {
+        if let Some(local) = &self.local {
+            return local.authorize(attributes);
+        }
+        for link in &self.links {
+            let Step::Here(authorizer) = link else { break };
+            let verdict = authorizer.authorize(attributes);
+            if verdict.decision != Decision::NoOpinion {
+                return verdict;
+            }
+        }
+        Verdict::no_opinion("an authorizer elsewhere cannot be asked about this")
     }
 
     /// The decision on a request.

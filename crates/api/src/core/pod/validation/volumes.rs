@@ -237,21 +237,7 @@ fn ephemeral(errors: &mut ErrorList, path: &Path, source: &EphemeralVolumeSource
         return errors.required(&path, "");
     };
     if let Some(metadata) = &template.metadata {
-        let path = path.child("metadata");
-        meta::annotations(
-            errors,
-            &path.child("annotations"),
-            metadata.annotations.as_ref(),
-        );
-        check::labels(errors, &path.child("labels"), metadata.labels.as_ref());
-        if let serde_json::Value::Object(fields) = check::json(metadata) {
-            for key in fields
-                .keys()
-                .filter(|k| !matches!(k.as_str(), "annotations" | "labels"))
-            {
-                errors.forbidden(&path.child(key), "cannot be set");
-            }
-        }
+        meta::template(errors, &path.child("metadata"), metadata);
     }
     persistentvolumeclaim::spec(errors, &path.child("spec"), &template.spec);
 }

@@ -1,0 +1,99 @@
+//! DeviceTaintRule: adds a taint to all devices that it selects.
+//!
+//! Upstream: `pkg/registry/resource/devicetaintrule`, `ValidateDeviceTaintRule`.
+
+use k8s_openapi::api::resource::v1::{DeviceTaintRule as Typed, DeviceTaintRuleSpec};
+use machinery::{ErrorList, Object, Path};
+use serde_json::Value;
+
+use super::parts;
+use crate::check;
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::view::Items;
+
+const CONDITIONS_MAX: usize = 8;
+
+/// The kind `DeviceTaintRule`.
+pub struct DeviceTaintRule;
+
+impl Kind for DeviceTaintRule {
+    type Object = Typed;
+    const NAMES: Names = Names::new(
+        super::GROUP,
+        "v1",
+        "DeviceTaintRule",
+        "devicetaintrules",
+        "devicetaintrule",
+    );
+    const SCOPE: Scope = Scope::Cluster;
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const HAS_GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn prepare_create(context: &Context, new: &mut Object) {
+        new.0.remove("status");
+        if let Some(taint) = taint(new) {
+            parts::default_time_added(taint, context.now);
+        }
+    }
+
+    fn prepare_update(context: &Context, part: Part, new: &mut Object, old: &Object) {
+        kind::keep_other_part(part, new, old);
+        if part == Part::Status {
+            return kind::keep_metadata(new, old);
+        }
+        let Some(taint) = taint(new) else { return };
+        let before = |key: &str| old.at(&["spec", "taint", key]).cloned().unwrap_or_default();
+        // The time is that of the effect, unless the writer knows better.
+        let changed = taint["effect"] != before("effect");
+        if changed && taint["timeAdded"] == before("timeAdded") {
+            taint["timeAdded"] = Value::Null;
+        }
+        parts::default_time_added(taint, context.now);
+    }
+
+    fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
+        validate(&new.spec, None)
+    }
+
+    fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        if part != Part::Status {
+            return validate(&new.spec, Some(&old.spec));
+        }
+        let mut errors = ErrorList::new();
+        let conditions = new
+            .status
+            .as_ref()
+            .map_or(&[][..], |s| s.conditions.items());
+        let path = Path::new("status").child("conditions");
+        check::conditions(&mut errors, &path, conditions);
+        if conditions.len() > CONDITIONS_MAX {
+            errors.too_many(&path, conditions.len(), CONDITIONS_MAX);
+        }
+        errors
+    }
+}
+
+fn taint(object: &mut Object) -> Option<&mut Value> {
+    object.0.get_mut("spec")?.get_mut("taint")
+}
+
+fn validate(new: &DeviceTaintRuleSpec, old: Option<&DeviceTaintRuleSpec>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("spec");
+    if let Some(selector) = &new.device_selector {
+        let at = path.child("deviceSelector");
+        if let Some(driver) = &selector.driver {
+            parts::driver_name(&mut errors, &at.child("driver"), driver);
+        }
+        if let Some(pool) = &selector.pool {
+            parts::pool_name(&mut errors, &at.child("pool"), pool);
+        }
+        if let Some(device) = &selector.device {
+            parts::label(&mut errors, &at.child("device"), device);
+        }
+    }
+    let old = old.map(|old| &old.taint);
+    parts::taint(&mut errors, &path.child("taint"), &new.taint, old);
+    errors
+}
