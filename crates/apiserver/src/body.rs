@@ -34,6 +34,14 @@ impl Body {
         Self(Inner::Whole(None))
     }
 
+    /// All the bytes, where they are all there.
+    pub(crate) fn whole(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Inner::Whole(bytes) => Some(bytes.as_deref().unwrap_or_default()),
+            _ => None,
+        }
+    }
+
     /// Chunks as they come.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Self {
         Self(Inner::Stream(Box::pin(chunks)))

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use machinery::{fields, labels};
 use parking_lot::Mutex;
 
+use crate::audit::Trail;
 use crate::negotiate::Form;
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
@@ -29,6 +30,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     /// The query as it was sent.
     pub(crate) raw_query: String,
+    /// The path as it was sent.
+    pub(crate) raw_path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) user: User,
     /// The form of errors and of answers with one shape.
@@ -36,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) now: Timestamp,
     /// The way to the bare connection, for upgrades.
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
+    /// What is written down of it.
+    pub(crate) trail: Arc<Trail>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -48,17 +53,20 @@ impl Call {
         let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
         let form = Form::lenient(request.headers(), &query);
         let headers = std::mem::take(request.headers_mut());
+        let trail = Arc::new(Trail::new(server.audit(), &headers));
         Self {
             server,
             method: request.method().clone(),
             info,
             query,
             raw_query,
+            raw_path: request.uri().path().to_owned(),
             headers,
             user: User::default(),
             form,
             now: now(),
             upgrade: Mutex::new(upgrade),
+            trail,
             warnings: Mutex::default(),
         }
     }
@@ -76,11 +84,13 @@ impl Call {
             },
             query: self.query.clone(),
             raw_query: self.raw_query.clone(),
+            raw_path: self.raw_path.clone(),
             headers: self.headers.clone(),
             user: self.user.clone(),
             form: self.form.clone(),
             now: self.now,
             upgrade: Mutex::default(),
+            trail: self.trail.clone(),
             warnings: Mutex::default(),
         }
     }
@@ -92,6 +102,12 @@ impl Call {
         if !warnings.contains(&text) {
             warnings.push(text);
         }
+    }
+
+    /// Adds to what is written down of the request; nothing when nothing is. The first to say something under a key is
+    /// heard.
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        self.trail.annotate(key, value);
     }
 
     /// What is to be told, once. When it is more than headers should hold, each text is cut, and the last ones go.

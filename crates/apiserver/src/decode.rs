@@ -52,7 +52,9 @@ pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Decoded, DecodeError> 
 /// 413, 415, or 400 when it cannot be read.
 pub(crate) async fn any(call: &Call, body: RequestBody) -> Result<Decoded, ApiError> {
     let media = body_media(&call.headers)?;
-    parse(media, &bytes(body).await?).map_err(unread)
+    let decoded = parse(media, &bytes(body).await?).map_err(unread)?;
+    call.trail.request_body(&decoded.object);
+    Ok(decoded)
 }
 
 fn unread(error: DecodeError) -> ApiError {

@@ -60,6 +60,7 @@ pub(crate) async fn impersonate(call: &mut Call) -> Result<(), ApiError> {
         groups,
         extra: wanted.extra,
     };
+    call.trail.impersonated(&call.user);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The API server: the one road that every request takes, over every kind of the table.
 //!
-//! What it is: connection, authentication, impersonation, flow control, authorization, decoding and defaults,
+//! What it is: connection, authentication, audit, impersonation, flow control, authorization, decoding and defaults,
 //! admission, preparation, validation, store transaction, answer; lists and watches from a cache per resource. What it is not: it
 //! has no handler for any kind; what is special about one stands in `api`, what is allowed in `access`.
 //!
@@ -9,6 +9,7 @@
 
 mod admit;
 mod allocate;
+mod audit;
 mod authenticate;
 mod authorize;
 mod body;
@@ -51,6 +52,7 @@ mod virtuals;
 mod webhooks;
 mod write;
 
+pub use audit::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions};
 pub use body::{Body, BoxError};
 pub use components::{Alive, Component, Pulse};
 pub use in_process::InProcess;

@@ -16,6 +16,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::audit::PeerAddress;
 use crate::authenticate::PeerCertificate;
 use crate::road;
 use crate::server::{Identity, Server, StartError};
@@ -86,6 +87,9 @@ impl Server {
             // Whoever does not come to an end is cut off.
             let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
         }
+        if let Some(audit) = self.audit() {
+            audit.flush().await;
+        }
         Ok(())
     }
 
@@ -102,10 +106,11 @@ impl Server {
                 () = shutdown.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let watcher = graceful.watcher();
                     let (server, acceptor) = (self.clone(), acceptor.clone());
-                    tokio::spawn(server.connection(stream, acceptor, watcher));
+                    let peer = PeerAddress(peer.ip());
+                    tokio::spawn(server.connection(stream, peer, acceptor, watcher));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely; a moment later there may be some.
@@ -119,6 +124,7 @@ impl Server {
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        peer: PeerAddress,
         acceptor: TlsAcceptor,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
@@ -141,6 +147,7 @@ impl Server {
         let certificate = certificate.map(|c| PeerCertificate(Arc::new(c.clone().into_owned())));
         let service = service_fn(move |mut request: Request<Incoming>| {
             let server = self.clone();
+            request.extensions_mut().insert(peer);
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }

@@ -93,7 +93,7 @@ impl Metrics {
         }
     }
 
-    /// The page at `/metrics`.
+    /// The page at `/metrics`, as far as requests go.
     pub(crate) fn render(&self) -> String {
         let state = self.state.lock();
         let mut out = String::new();
@@ -101,6 +101,7 @@ impl Metrics {
             &mut out,
             "apiserver_request_total",
             "counter",
+            "STABLE",
             "Counter of apiserver requests broken out for each verb, dry run value, group, \
              version, resource, scope, component, and HTTP response code.",
         );
@@ -118,6 +119,7 @@ impl Metrics {
             &mut out,
             "apiserver_request_duration_seconds",
             "histogram",
+            "STABLE",
             "Response latency distribution in seconds for each verb, dry run value, group, \
              version, resource, subresource, scope and component.",
         );
@@ -128,6 +130,7 @@ impl Metrics {
             &mut out,
             "apiserver_longrunning_requests",
             "gauge",
+            "STABLE",
             "Gauge of all active long-running apiserver requests broken out by verb, group, \
              version, resource, scope and component. Not all requests are tracked this way.",
         );
@@ -142,6 +145,7 @@ impl Metrics {
             &mut out,
             "apiserver_current_inflight_requests",
             "gauge",
+            "STABLE",
             "Maximal number of currently used inflight request limit of this apiserver per \
              request kind in last second.",
         );
@@ -235,11 +239,11 @@ fn names([group, version, resource, subresource, scope, verb]: &Labels) -> Strin
 }
 
 // Writing into a String has no way to fail.
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, level: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} [{level}] {help}\n# TYPE {name} {kind}");
 }
 
-fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
     let _ = writeln!(out, "{name}{{{labels}}} {value}");
 }
 

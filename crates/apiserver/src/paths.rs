@@ -179,7 +179,10 @@ async fn one_check(call: &Call, name: &str) -> Response<Body> {
 }
 
 fn metrics(call: &Call) -> Response<Body> {
-    let text = call.server.metrics().render();
+    let mut text = call.server.metrics().render();
+    if let Some(audit) = call.server.audit() {
+        audit.counts().render(&mut text);
+    }
     respond::whole(
         200,
         &call.form,

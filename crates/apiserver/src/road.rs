@@ -1,15 +1,17 @@
-//! The road that every request takes, stage by stage: authentication, impersonation, flow control, authorization, and
+//! The road that every request takes, stage by stage: authentication, audit, impersonation, flow control, authorization, and
 //! then the verb. One function, so that the order can be read.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Part, Subresource, Verb};
+use futures::FutureExt;
 use http::{Extensions, Method, Request, Response};
 use machinery::ApiError;
 
 use crate::authenticate::authenticate;
-use crate::authorize::authorize;
+use crate::authorize::outcome;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::resource::Resource;
@@ -32,7 +34,7 @@ pub(crate) async fn answer(
     let in_flight = server.metrics().begin(&call);
     let result = match prepared {
         Ok(permit) => {
-            let result = deadline(&call, dispatch(&call, body)).await;
+            let result = unless_panic(&call, deadline(&call, dispatch(&call, body))).await;
             drop(permit);
             result
         }
@@ -49,7 +51,9 @@ pub(crate) async fn answer(
         respond::warn(&mut response, &text);
     }
     in_flight.end(&call, response.status().as_u16(), started.elapsed());
-    response
+    call.trail
+        .finish(call.info.is_long_running(), response)
+        .await
 }
 
 /// The stages that know nothing of resources.
@@ -57,11 +61,48 @@ async fn prepare(
     call: &mut Call,
     extensions: &Extensions,
 ) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, ApiError> {
-    call.user = authenticate(call, extensions)?;
+    match authenticate(call, extensions) {
+        Ok(user) => call.user = user,
+        Err(error) => {
+            call.trail.refused(call, extensions, &error).await;
+            return Err(error);
+        }
+    }
+    call.trail.begin(call, extensions).await?;
+    if call.trail.reads_answers() {
+        // What only the client can read cannot be written down.
+        call.headers.remove(http::header::ACCEPT_ENCODING);
+        call.form.gzip = false;
+    }
     impersonate::impersonate(call).await?;
     let permit = call.server.flow().enter(call)?;
-    authorize(&call.server, &call.attributes()).await?;
+    let attributes = call.attributes();
+    let verdict = call.server.authorizers().decide(&call.server, &attributes).await;
+    let decision = match verdict.is_allowed() {
+        true => "allow",
+        false => "forbid",
+    };
+    call.annotate("authorization.k8s.io/decision", decision);
+    call.annotate("authorization.k8s.io/reason", &verdict.reason);
+    outcome(&attributes, &verdict)?;
     Ok(permit)
+}
+
+/// The work on a request that panics takes nothing else with it.
+async fn unless_panic(
+    call: &Call,
+    work: impl Future<Output = Result<Response<Body>, ApiError>>,
+) -> Result<Response<Body>, ApiError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            call.trail.panicked(text.unwrap_or("unknown")).await;
+            let why = "This request caused apiserver to panic. Look in the logs for details.";
+            Err(ApiError::new(500, "InternalError", why))
+        }
+    }
 }
 
 async fn deadline(

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::Books;
+use crate::audit::{Audit, AuditOptions};
 use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
 use crate::components::Component;
@@ -66,6 +67,8 @@ pub struct Config {
     pub policy: Policy,
     /// Whose health `componentstatuses` tells, beside the store's.
     pub components: Vec<Component>,
+    /// What is written down of requests.
+    pub audit: AuditOptions,
 }
 
 /// Why a server does not start.
@@ -83,6 +86,9 @@ pub enum StartError {
     /// An authorizer elsewhere cannot be used as it is described.
     #[error("authorization is not usable: {0}")]
     Authorization(String),
+    /// What is to be written down has no place.
+    #[error("the audit log cannot be opened")]
+    Audit(#[source] std::io::Error),
     /// An object that every cluster has cannot be made.
     #[error("{what} cannot be made")]
     Bootstrap {
@@ -107,6 +113,7 @@ pub struct Server {
     kubelets: Option<KubeletTls>,
     policy: Policy,
     components: Vec<Component>,
+    audit: Option<Arc<Audit>>,
     openapi: Hashes,
     outbound: Outbound,
     webhooks: Arc<webhooks::Table>,
@@ -154,6 +161,9 @@ impl Server {
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             policy: config.policy,
             components: config.components,
+            audit: Audit::open(config.audit)
+                .map_err(StartError::Audit)?
+                .map(Arc::new),
             openapi: Hashes::default(),
             outbound: Outbound::default(),
             webhooks,
@@ -257,6 +267,11 @@ impl Server {
 
     pub(crate) fn components(&self) -> &[Component] {
         &self.components
+    }
+
+    /// What is written down, if anything is.
+    pub(crate) fn audit(&self) -> Option<&Arc<Audit>> {
+        self.audit.as_ref()
     }
 
     pub(crate) fn openapi(&self) -> &Hashes {

@@ -122,6 +122,14 @@ impl Chain {
 /// 403; 500 when it cannot be decided.
 pub(crate) async fn authorize(server: &Server, attributes: &Attributes) -> Result<(), ApiError> {
     let verdict = server.authorizers().decide(server, attributes).await;
+    outcome(attributes, &verdict)
+}
+
+/// What a verdict means for the request.
+///
+/// # Errors
+/// As [`authorize`].
+pub(crate) fn outcome(attributes: &Attributes, verdict: &Verdict) -> Result<(), ApiError> {
     if verdict.is_allowed() {
         return Ok(());
     }

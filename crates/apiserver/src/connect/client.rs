@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::audit::Ending;
 use crate::body::{Body, RequestBody};
 use crate::server::{KubeletClient, StartError};
 
@@ -224,6 +225,7 @@ pub(super) fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
 pub(super) async fn join(
     answer: Response<Incoming>,
     near: Option<OnUpgrade>,
+    ending: Ending,
 ) -> Result<Response<Body>, ApiError> {
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused(answer).await);
@@ -243,6 +245,7 @@ pub(super) async fn join(
             }
             Err(error) => tracing::debug!(%error, "an upgrade did not happen"),
         }
+        drop(ending);
     });
     Ok(response)
 }

@@ -207,7 +207,7 @@ pub(crate) async fn stream(
         path,
         headers: upgrade_headers(&call.headers),
     };
-    join(outgoing.send(nothing()).await?, near).await
+    join(outgoing.send(nothing()).await?, near, call.trail.ending()).await
 }
 
 fn stream_path(call: &Call, pod: &Object, subresource: Subresource) -> Result<String, ApiError> {

@@ -55,7 +55,7 @@ pub(crate) async fn proxy(
     };
     let answer = outgoing.send(body).await?;
     if upgrades {
-        return join(answer, near).await;
+        return join(answer, near, call.trail.ending()).await;
     }
     let (mut parts, body) = answer.into_parts();
     for name in [

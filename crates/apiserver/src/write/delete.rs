@@ -55,6 +55,7 @@ impl DeleteOptions {
         let media = body_media(&call.headers)?;
         let bad = |error: machinery::codec::DecodeError| ApiError::bad_request(error.to_string());
         let body = decode::parse(media, &bytes).map_err(bad)?.object;
+        call.trail.request_body(&body);
         Self::from_object(&body)
     }
 

@@ -114,6 +114,7 @@ async fn read(call: &Call, body: RequestBody) -> Result<(Patch, Vec<String>), Ap
     if media == TYPES[3] {
         let Decoded { object, duplicates } = codec::decode_yaml(&bytes)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        call.trail.request_patch(|| Value::Object(object.0.clone()));
         return Ok((Patch::Apply(object), duplicates));
     }
     if media == APPLY_CBOR {
@@ -122,6 +123,7 @@ async fn read(call: &Call, body: RequestBody) -> Result<(Patch, Vec<String>), Ap
         return Ok((Patch::Apply(object), duplicates));
     }
     let (value, duplicates) = codec::decode_json_value(&bytes).map_err(bad)?;
+    call.trail.request_patch(|| value.clone());
     let patch = match media.as_str() {
         "application/json-patch+json" => Patch::Json(value),
         "application/merge-patch+json" => Patch::Merge(value),

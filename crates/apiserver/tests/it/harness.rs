@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use access::User;
 use access::tokens::{SigningKey, Tokens};
-use apiserver::{Body, Config, InProcess, Policy, Server};
+use apiserver::{AuditOptions, Body, Config, InProcess, Policy, Server};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -69,6 +69,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         kubelet_client: None,
         policy: Policy::default(),
         components: Vec::new(),
+        audit: AuditOptions::default(),
     }
 }
 

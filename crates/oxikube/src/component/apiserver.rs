@@ -21,6 +21,7 @@ use store_encryption::{Configuration, Encrypted};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::AuditFlags;
 use super::flags::{Common, read};
 use crate::datastore;
 use crate::node::api::Pulses;
@@ -41,6 +42,8 @@ pub(super) struct Flags {
     authorization: authorization::Flags,
     #[command(flatten)]
     kubelet: KubeletFlags,
+    #[command(flatten)]
+    audit: AuditFlags,
     #[command(flatten)]
     unused: Unused,
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
@@ -363,6 +366,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         kubelet_client: flags.kubelet.client()?,
         policy: flags.policy()?,
         components: Pulses::default().components(false, false),
+        audit: flags.audit.options()?,
     })
     .await
     .context("the API server cannot start")?;

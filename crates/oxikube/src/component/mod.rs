@@ -5,6 +5,7 @@
 //! one file here: its flags, and what they mean to the crate that does the work.
 
 mod apiserver;
+pub(crate) mod audit;
 mod controller_manager;
 mod credentials;
 mod elect;

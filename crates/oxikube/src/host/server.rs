@@ -64,6 +64,8 @@ pub(crate) struct Flags {
     #[arg(long, env = "OXIKUBE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
+    audit: component::audit::AuditFlags,
+    #[command(flatten)]
     datastore: datastore::Flags,
     /// Where the administrator's kubeconfig is written.
     #[arg(long, default_value = KUBECONFIG)]
@@ -122,6 +124,7 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     facts.check_address(address)?;
     facts.settle(&data.join("cluster.json"))?;
     let token = token(flags.token.as_deref(), &data.join("token"))?;
+    let audit = flags.audit.options()?;
     let store = datastore::open(&flags.datastore, &data.join("store")).await?;
     let pki_dir = data.join("pki");
     let make = |dir: &Path| pki::settle(dir, (&name, address), facts.service(1), &flags.tls_san);
@@ -136,7 +139,7 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     let (controllers, scheduler) = (!flags.disable_controller_manager, !flags.disable_scheduler);
     let parts = pulses.components(controllers, scheduler);
     let services = facts.service_cidr.into();
-    let server = api::serve_at(store.store(), &pki, services, at, parts).await?;
+    let server = api::serve_at(store.store(), &pki, services, at, parts, audit).await?;
     let mut host = Host {
         flags,
         facts,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use access::tokens::{SigningKey, Tokens};
 use anyhow::Context;
-use apiserver::{Alive, Component, Identity, KubeletClient, Pulse, Server, TlsSettings};
+use apiserver::{Alive, AuditOptions, Component, Identity, KubeletClient, Pulse, Server, TlsSettings};
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -118,7 +118,8 @@ pub(crate) async fn server(
 ) -> anyhow::Result<Arc<Server>> {
     let at = (NodeConfig::first(config).address(), API_PORT);
     let parts = pulses.components(true, true);
-    serve_at(store, pki, SERVICE_CIDR.parse()?, at, parts).await
+    let audit = AuditOptions::default();
+    serve_at(store, pki, SERVICE_CIDR.parse()?, at, parts, audit).await
 }
 
 /// The same at an address of the host itself.
@@ -128,6 +129,7 @@ pub(crate) async fn serve_at(
     services: IpNet,
     (address, port): (Ipv4Addr, u16),
     components: Vec<Component>,
+    audit: AuditOptions,
 ) -> anyhow::Result<Arc<Server>> {
     let kubelet_client = KubeletClient {
         identity: pki.identity("apiserver-kubelet-client")?,
@@ -146,6 +148,7 @@ pub(crate) async fn serve_at(
             ..apiserver::Policy::default()
         },
         components,
+        audit,
     };
     Server::new(config)
         .await

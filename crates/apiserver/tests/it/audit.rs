@@ -1,0 +1,176 @@
+//! What is written down of requests.
+
+use std::path::Path;
+use std::time::Duration;
+
+use access::User;
+use apiserver::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+rules:
+- {level: None, users: [system:apiserver]}
+- {level: Metadata, resources: [{resources: [secrets]}]}
+- {level: RequestResponse, resources: [{resources: [configmaps]}], omitManagedFields: true}
+- {level: Metadata, omitStages: [RequestReceived]}
+";
+
+fn options(path: &Path) -> AuditOptions {
+    AuditOptions {
+        policy: Some(access::audit::Policy::parse(POLICY.as_bytes()).expect("a policy")),
+        log: Some(LogOptions {
+            path: Some(path.to_owned()),
+            json: true,
+            max_bytes: 100 << 20,
+            max_age_days: 366,
+            max_backups: 100,
+            compress: false,
+            delivery: Delivery {
+                mode: DeliveryMode::Blocking,
+                batch: Batch {
+                    buffer: 10_000,
+                    max_size: 1,
+                    max_wait: Duration::ZERO,
+                    throttle: None,
+                },
+                max_event_bytes: None,
+            },
+        }),
+    }
+}
+
+fn events(path: &Path, id: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).expect("a log");
+    let all = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    all.filter(|event: &Value| event["auditID"] == id).collect()
+}
+
+#[tokio::test]
+async fn requests_and_answers_are_written_down_as_the_policy_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.log");
+    let cluster = Cluster::with(|config| config.audit = options(&path)).await;
+    let admin = &cluster.admin;
+    let configmaps = "/api/v1/namespaces/default/configmaps";
+    let body = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    let headers = [
+        ("audit-id", "one"),
+        ("user-agent", "test/1"),
+        ("x-forwarded-for", "192.0.2.9"),
+    ];
+    let answer = admin
+        .send(Method::POST, configmaps, &headers, body.to_string())
+        .await;
+    assert_eq!(answer.headers["audit-id"], "one");
+    answer.ok();
+    let found = events(&path, "one");
+    let [first, last] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(
+        (&first["stage"], &last["stage"]),
+        (&json!("RequestReceived"), &json!("ResponseComplete"))
+    );
+    assert_eq!(first["sourceIPs"], json!(["192.0.2.9", "127.0.0.1"]));
+    assert_eq!(
+        (&last["userAgent"], &last["verb"]),
+        (&json!("test/1"), &json!("create"))
+    );
+    assert_eq!(
+        last["objectRef"],
+        json!({"resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1"})
+    );
+    assert_eq!(last["requestObject"]["data"], json!({"k": "v"}));
+    assert_eq!(last["responseObject"]["metadata"]["name"], "a");
+    assert_eq!(
+        last["responseObject"]["metadata"]["managedFields"],
+        Value::Null
+    );
+    assert_eq!(last["responseStatus"], json!({"metadata": {}, "code": 201}));
+    assert_eq!(
+        last["annotations"]["authorization.k8s.io/decision"],
+        "allow"
+    );
+    assert_eq!(last["user"]["username"], "admin");
+
+    // A secret's contents are nobody's affair.
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "hunter2"}});
+    let secrets = "/api/v1/namespaces/default/secrets";
+    admin
+        .send(
+            Method::POST,
+            secrets,
+            &[("audit-id", "two")],
+            secret.to_string(),
+        )
+        .await
+        .ok();
+    let found = events(&path, "two");
+    assert_eq!(found.len(), 2);
+    assert!(
+        !std::fs::read_to_string(&path)
+            .expect("a log")
+            .contains("hunter2")
+    );
+
+    // Somebody acts as somebody else and may not.
+    let as_other = [("audit-id", "three"), ("impersonate-user", "jane")];
+    admin
+        .send(Method::GET, "/api/v1/nodes", &as_other, "")
+        .await
+        .refused(403);
+    let found = events(&path, "three");
+    let [event] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(event["impersonatedUser"]["username"], "jane");
+    assert_eq!(
+        event["annotations"]["authorization.k8s.io/decision"],
+        "forbid"
+    );
+    assert_eq!(event["responseStatus"]["reason"], "Forbidden");
+    assert_eq!(event["responseStatus"]["code"], 403);
+}
+
+#[tokio::test]
+async fn a_watch_is_written_down_when_it_starts_and_when_it_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.log");
+    let cluster = Cluster::with(|config| config.audit = options(&path)).await;
+    let stranger = cluster.as_user(User::new("jane", &["system:masters"]));
+    let watch = "/api/v1/namespaces/default/secrets?watch=1";
+    let open = stranger
+        .open(Method::GET, watch, &[("audit-id", "w")], "")
+        .await;
+    let stages = || -> Vec<Value> {
+        events(&path, "w")
+            .iter()
+            .map(|e| e["stage"].clone())
+            .collect()
+    };
+    assert_eq!(stages(), ["RequestReceived", "ResponseStarted"]);
+    drop(open);
+    while stages().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stages()[2], "ResponseComplete");
+}
+
+#[tokio::test]
+async fn every_answer_has_a_number() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (
+        cluster.admin.get("/version").await,
+        cluster.admin.get("/version").await,
+    );
+    let id = |answer: &crate::harness::Answer| answer.headers["audit-id"].clone();
+    assert_eq!(id(&one).len(), 36);
+    assert_ne!(id(&one), id(&two));
+}
