@@ -7,6 +7,7 @@
 
 pub mod admissionregistration;
 pub mod apiextensions;
+pub mod apiregistration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
@@ -20,6 +21,7 @@ pub mod core;
 mod diff;
 pub mod discovery;
 pub mod events;
+pub mod flowcontrol;
 pub mod kind;
 pub mod meta;
 pub mod networking;

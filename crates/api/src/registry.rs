@@ -2,9 +2,9 @@
 
 use crate::kind::{AnyKind, Erased};
 use crate::{
-    admissionregistration, apiextensions, apps, authentication, authorization, autoscaling, batch,
-    certificates, coordination, core, discovery, events, networking, node, policy, rbac, resource,
-    scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apps, authentication, authorization,
+    autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol,
+    networking, node, policy, rbac, resource, scheduling, storage,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -26,6 +26,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<core::secret::Secret>::new(),
     &Erased::<core::service::Service>::new(),
     &Erased::<core::serviceaccount::ServiceAccount>::new(),
+    &Erased::<apiregistration::apiservice::ApiService>::new(),
     &Erased::<events::event::Event>::new(),
     &Erased::<authentication::SelfSubjectReview>::new(),
     &Erased::<authentication::TokenReview>::new(),
@@ -62,6 +63,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<coordination::lease::Lease>::new(),
     &Erased::<node::runtimeclass::RuntimeClass>::new(),
     &Erased::<discovery::endpointslice::EndpointSlice>::new(),
+    &Erased::<flowcontrol::flowschema::FlowSchema>::new(),
+    &Erased::<flowcontrol::prioritylevelconfiguration::PriorityLevelConfiguration>::new(),
     &Erased::<scheduling::priorityclass::PriorityClass>::new(),
     &Erased::<resource::deviceclass::DeviceClass>::new(),
     &Erased::<resource::devicetaintrule::DeviceTaintRule>::new(),

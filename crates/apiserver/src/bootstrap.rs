@@ -26,6 +26,8 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     let namespaces = bootstrap::namespaces();
     let mut rest = bootstrap::priority_classes();
     rest.extend(bootstrap::policy());
+    rest.extend(bootstrap::flow_control());
+    rest.extend(crate::standing::local_services(server));
     // Side by side: the store then writes many of them to disk at once.
     own.settle_all(&namespaces).await?;
     own.settle_all(&rest).await?;
@@ -34,6 +36,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
     tokio::spawn(crate::custom::settle::keep(Arc::downgrade(server)));
+    tokio::spawn(crate::standing::keep(Arc::downgrade(server)));
     Ok(())
 }
 

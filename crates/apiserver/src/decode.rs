@@ -92,6 +92,7 @@ pub(crate) async fn object(
     let order = (media == Media::Json && !is_custom).then_some(&*text);
     check_fields(call, resource, &mut object, &duplicates, order)?;
     default(resource, &mut object)?;
+    call.trail.request_body(&object);
     Ok(object)
 }
 

@@ -48,6 +48,7 @@ mod road;
 mod schemas;
 mod server;
 mod shape;
+mod standing;
 mod virtuals;
 mod webhooks;
 mod write;

@@ -77,7 +77,11 @@ async fn prepare(
     impersonate::impersonate(call).await?;
     let permit = call.server.flow().enter(call)?;
     let attributes = call.attributes();
-    let verdict = call.server.authorizers().decide(&call.server, &attributes).await;
+    let verdict = call
+        .server
+        .authorizers()
+        .decide(&call.server, &attributes)
+        .await;
     let decision = match verdict.is_allowed() {
         true => "allow",
         false => "forbid",

@@ -4,10 +4,13 @@
 //! `pkg/apis/scheduling/v1/helpers.go`. The server asks [`reconcile()`] at every start what to write.
 
 mod controllers;
+mod flow;
+mod local;
 mod reconcile;
 mod roles;
 mod rows;
 
+pub use local::{AUTOMANAGED, api_service, custom_api_service};
 pub use reconcile::{Write, reconcile};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -25,6 +28,11 @@ pub fn namespaces() -> Vec<Object> {
     let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
     let namespace = |name: &str| object("v1", "Namespace", json!({"name": name}), json!({}));
     names.into_iter().map(namespace).collect()
+}
+
+/// The flow schemas and priority levels that every cluster has.
+pub fn flow_control() -> Vec<Object> {
+    flow::objects()
 }
 
 /// The system priority classes.

@@ -319,7 +319,7 @@ fn trimmed(omit_managed_fields: bool, mut body: Value) -> Value {
 fn media_of(headers: &HeaderMap) -> Option<Media> {
     let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let plain = text.split(';').next()?.trim();
-    [Media::Json, Media::Yaml, Media::Protobuf]
+    [Media::Json, Media::Yaml, Media::Protobuf, Media::Cbor]
         .into_iter()
         .find(|media| media.as_str() == plain)
 }

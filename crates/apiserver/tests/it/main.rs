@@ -15,6 +15,7 @@ mod lists;
 mod objects;
 mod security;
 mod services;
+mod standing;
 mod streams;
 mod tls;
 mod watches;
