@@ -71,6 +71,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<resource::resourceclaim::ResourceClaim>::new(),
     &Erased::<resource::resourceclaimtemplate::ResourceClaimTemplate>::new(),
     &Erased::<resource::resourceslice::ResourceSlice>::new(),
+    &Erased::<admissionregistration::validatingadmissionpolicy::ValidatingAdmissionPolicy>::new(),
+    &Erased::<admissionregistration::binding::ValidatingAdmissionPolicyBinding>::new(),
     &Erased::<apiextensions::customresourcedefinition::CustomResourceDefinition>::new(),
 ];
 

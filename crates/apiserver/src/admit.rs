@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use access::admission::policies::Write;
 use access::admission::{self, Request};
 use access::{Authorizer, Privileged};
 use machinery::{ApiError, Object};
@@ -249,7 +250,15 @@ async fn refuse(
     }
     decide(server, |authorizer| {
         operation.asking(object, old, authorizer, |request| {
-            admission::validate(request, object, server)
+            admission::validate(request, object, server)?;
+            let write = Write {
+                version: &operation.call.info.version,
+                dry_run: operation.call.query.get("dryRun").is_some(),
+            };
+            let policies = server.admission_policies();
+            let warnings = policies.validate(request, write, object, server)?;
+            warnings.into_iter().for_each(|w| operation.call.warn(w));
+            Ok(())
         })
     })
     .await

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use access::admission::policies::Policies;
 use access::node::Graph;
 use access::rbac::Index;
 use access::tokens::Tokens;
@@ -114,6 +115,7 @@ pub struct Server {
     policy: Policy,
     components: Vec<Component>,
     audit: Option<Arc<Audit>>,
+    admission_policies: Policies,
     openapi: Hashes,
     outbound: Outbound,
     webhooks: Arc<webhooks::Table>,
@@ -164,6 +166,7 @@ impl Server {
             audit: Audit::open(config.audit)
                 .map_err(StartError::Audit)?
                 .map(Arc::new),
+            admission_policies: Policies::default(),
             openapi: Hashes::default(),
             outbound: Outbound::default(),
             webhooks,
@@ -259,6 +262,11 @@ impl Server {
     /// How kubelets are spoken to, if they are.
     pub(crate) fn kubelets(&self) -> Option<&KubeletTls> {
         self.kubelets.as_ref()
+    }
+
+    /// The validating admission policies that were asked, compiled.
+    pub(crate) fn admission_policies(&self) -> &Policies {
+        &self.admission_policies
     }
 
     pub(crate) fn policy(&self) -> &Policy {

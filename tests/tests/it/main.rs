@@ -1,5 +1,6 @@
 //! Whole-cluster tests: the walk-throughs that users follow, done with unmodified clients.
 
+mod admissionpolicies;
 mod clients;
 mod commands;
 mod components;

@@ -11,6 +11,7 @@ pub mod expression;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+pub mod policies;
 mod priority;
 mod request;
 pub mod resource_quota;

@@ -6,6 +6,8 @@
 
 pub mod mutating;
 mod rules;
+#[cfg(test)]
+mod tests;
 pub mod validating;
 
 use std::collections::BTreeSet;
