@@ -370,6 +370,24 @@ pub trait Surroundings: Send + Sync {
     fn may(&self, ask: Ask<'_>) -> Result<(), String>;
 }
 
+/// No server around: objects that are looked at outside of one, such as pods that a kubelet reads from files.
+#[derive(Clone, Copy, Debug)]
+pub struct NoServer;
+
+impl Surroundings for NoServer {
+    fn verb(&self) -> &str {
+        "create"
+    }
+
+    fn namespace_label(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+
+    fn may(&self, _: Ask<'_>) -> Result<(), String> {
+        Err("there is no API server to ask".to_owned())
+    }
+}
+
 /// What a decision about an object may know beyond the object.
 #[derive(Clone)]
 pub struct Context {

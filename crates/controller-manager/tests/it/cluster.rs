@@ -100,6 +100,7 @@ impl Cluster {
             kubelet_client: None,
             policy: apiserver::Policy::default(),
             components: Vec::new(),
+            audit: apiserver::AuditOptions::default(),
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);

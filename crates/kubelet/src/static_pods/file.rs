@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use api::kind::{Context, Requester};
+use api::kind::{Context, NoServer, Requester};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use machinery::Object;
@@ -85,6 +85,7 @@ fn of_node(mut object: Object, file: &Path, node: &str) -> Result<Static, String
         now: Timestamp::now(),
         user: String::new(),
         requester: Requester::default(),
+        surroundings: Arc::new(NoServer),
     };
     let errors = kind.validate_create(&context, &object);
     let errors = errors.map_err(|e| invalid(&e))?;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use access::tokens::{SigningKey, Tokens};
 use anyhow::Context;
-use apiserver::{Alive, AuditOptions, Component, Identity, KubeletClient, Pulse, Server, TlsSettings};
+use apiserver::{
+    Alive, AuditOptions, Component, Identity, KubeletClient, Pulse, Server, TlsSettings,
+};
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
