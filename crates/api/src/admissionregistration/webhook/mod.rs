@@ -5,7 +5,6 @@
 //! `pkg/apis/admissionregistration/{v1/defaults.go,validation}`.
 
 pub mod mutating;
-mod rules;
 #[cfg(test)]
 mod tests;
 pub mod validating;
@@ -19,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::table::Column;
 use machinery::{ErrorList, Path, names};
 
+use super::{expressions, matching};
 use crate::check::{self, ErrorListExt, json, webhook};
 use crate::columns;
 use crate::view::{Items, fill, fill_with};
@@ -170,7 +170,7 @@ fn static_text() -> String {
 fn validate_hook(errors: &mut ErrorList, at: &Path, hook: &MutatingWebhook, leniency: &Leniency) {
     qualified(errors, &at.child("name"), &hook.name);
     for (index, rule) in hook.rules.items().iter().enumerate() {
-        rules::validate(errors, &at.child("rules").index(index), rule);
+        matching::rule(errors, &at.child("rules").index(index), rule);
     }
     let mut one_of = |field: &str, value: Option<&String>, known: &[&str]| {
         if let Some(value) = value {
@@ -209,7 +209,7 @@ fn validate_hook(errors: &mut ErrorList, at: &Path, hook: &MutatingWebhook, leni
     client(errors, &at.child("clientConfig"), &hook.client_config);
     if !leniency.conditions {
         let conditions = hook.match_conditions.items();
-        rules::conditions(errors, &at.child("matchConditions"), conditions);
+        expressions::match_conditions(errors, &at.child("matchConditions"), conditions, false);
     }
 }
 
@@ -275,7 +275,7 @@ fn warnings(name: &str, hooks: &[MutatingWebhook]) -> Vec<String> {
                 .index(index)
                 .child("rules")
                 .index(number);
-            for named in rules::excluded(rule) {
+            for named in excluded(rule) {
                 warnings.push(format!(
                     "{at}: {named} is excluded from admission webhooks; this rule will have no effect"
                 ));
@@ -283,4 +283,22 @@ fn warnings(name: &str, hooks: &[MutatingWebhook]) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// The resources that a rule names although no webhook is asked about them.
+fn excluded(rule: &RuleWithOperations) -> Vec<String> {
+    let (groups, resources) = (rule.api_groups.items(), rule.resources.items());
+    if groups.iter().chain(resources).any(|word| word == "*") {
+        return Vec::new();
+    }
+    let mut found: Vec<String> = Vec::new();
+    for group in groups {
+        for resource in resources {
+            let named = format!("{resource}.{group}");
+            if EXCLUDED.contains(&(group, resource)) && !found.contains(&named) {
+                found.push(named);
+            }
+        }
+    }
+    found
 }
