@@ -62,7 +62,8 @@ struct Inode {
 #[derive(Clone, Debug)]
 enum NameChange {
     Create(String, usize),
-    Rename(String, String),
+    /// Of the file itself, whatever else had the first name before.
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -221,11 +222,12 @@ fn apply_name(names: &mut BTreeMap<String, usize>, change: NameChange) {
         NameChange::Create(name, inode) => {
             names.insert(name, inode);
         }
-        NameChange::Rename(from, to) => {
-            // The creation before it may be what was lost.
-            if let Some(inode) = names.remove(&from) {
-                names.insert(to, inode);
+        NameChange::Rename(from, to, inode) => {
+            // A creation or a removal before it may be what was lost.
+            if names.get(&from) == Some(&inode) {
+                names.remove(&from);
             }
+            names.insert(to, inode);
         }
         NameChange::Remove(name) => {
             names.remove(&name);
@@ -373,8 +375,8 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.inode(from)?;
-        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned()))
+        let inode = state.inode(from)?;
+        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -26,6 +26,19 @@ fn what_was_acknowledged_survives_everything_a_disk_does() {
     }
 }
 
+/// Lives that once went wrong.
+#[test]
+fn seeds_that_were_broken() {
+    // A rename survived a power cut, what came before it in the same directory did not.
+    let renames = [506_978, 1_000_401];
+    // A bit rotted in the last acknowledged frame, and an unfinished write stood behind it.
+    let rotten = [6_601, 406_939, 2_001_377, 90_010_953];
+    for seed in renames.into_iter().chain(rotten) {
+        sim::run(seed..seed + 1, |_| {})
+            .unwrap_or_else(|broken| panic!("STORE_SEED={}: {}", broken.seed, broken.what));
+    }
+}
+
 /// Nothing can be published that the log does not vouch for.
 #[test]
 #[should_panic(expected = "published before it is durable")]

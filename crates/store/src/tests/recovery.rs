@@ -150,6 +150,44 @@ fn every_bit_of_the_log_counts() {
     }
 }
 
+/// Two faults at once: an unfinished write does not pass the rot before it off as its own.
+#[test]
+fn every_bit_before_an_unfinished_write_counts() {
+    const LOG: &str = "wal-0000000000000001.log";
+    let options = || Options {
+        segment_bytes: 100_000,
+        ..unbounded()
+    };
+    let large = "y".repeat(2000);
+    let (before, acknowledged) = {
+        let disk = SimDisk::new(1);
+        drop(fill(&disk, options(), 3));
+        let before = disk.len_of(LOG).unwrap();
+        drop(fill(&disk, options(), 1));
+        (before, disk.len_of(LOG).unwrap())
+    };
+    let mut torn = 0;
+    for seed in 0..40 {
+        for offset in (before..before + 14).chain(acknowledged - 3..acknowledged) {
+            let disk = SimDisk::new(seed);
+            drop(fill(&disk, options(), 3));
+            let mut writer = fill(&disk, options(), 1);
+            disk.cut_power_after(1);
+            let results = writer.commit(vec![txn([put("large", &large)])], 0);
+            assert!(results[0].is_err());
+            disk.restart();
+            torn += usize::from(disk.len_of(LOG).unwrap() > acknowledged);
+            assert!(disk.damage(LOG, offset));
+            match Writer::open(Arc::new(disk), options()) {
+                Err(OpenError::Damaged { .. }) => {}
+                Err(error) => panic!("seed {seed}, {offset}: {error}"),
+                Ok(_) => panic!("seed {seed}: opened with damage at {offset}"),
+            }
+        }
+    }
+    assert!(torn > 100, "{torn} writes left something behind");
+}
+
 #[test]
 fn a_damaged_checkpoint_is_an_error() {
     let disk = SimDisk::new(1);
