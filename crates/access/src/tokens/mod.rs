@@ -3,10 +3,11 @@
 //! A token is bound to the UID of its service account and, if asked, of a pod, node or secret; it dies with them.
 //! Behaviour: `pkg/serviceaccount`, `pkg/registry/core/serviceaccount/storage/token.go`. Start with [`Tokens`].
 //!
-//! Signing draws on the system's random source inside `ring` (a signature by ECDSA needs it); no decision depends on it.
+//! Signing draws on the system's random source inside `ring` (a signature needs it); no decision depends on it.
 
 pub mod bootstrap;
 mod claims;
+mod der;
 mod keys;
 mod request;
 mod verify;
@@ -15,6 +16,8 @@ pub use claims::{Bindings, Claims, Ref};
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use request::RequestContext;
 pub use verify::{Authenticated, TokenError};
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -63,12 +66,14 @@ impl Tokens {
 
     /// The document at `/.well-known/openid-configuration`; `jwks_url` is where [`Tokens::jwks`] is served.
     pub fn openid_configuration(&self, jwks_url: &str) -> Value {
+        let keys = self.accepted.iter().map(PublicKey::algorithm);
+        let algorithms: BTreeSet<&str> = keys.collect();
         json!({
             "issuer": self.issuer,
             "jwks_uri": jwks_url,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": algorithms,
         })
     }
 

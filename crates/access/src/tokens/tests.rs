@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use machinery::Object;
 use serde_json::{Value, json};
 
-use super::{RequestContext, SigningKey, TokenError, Tokens};
+use super::{PublicKey, RequestContext, SigningKey, TokenError, Tokens};
 use crate::Lookup;
 
 #[derive(Default)]
@@ -218,4 +218,49 @@ fn a_key_survives_pem() {
     let (a, b) = (SigningKey::from_pem(&pem), SigningKey::from_pkcs8(&der));
     assert_eq!(a.expect("PEM").public(), b.expect("DER").public());
     assert!(SigningKey::from_pem("nothing").is_err());
+}
+
+/// Keys as openssl and kubeadm write them; made for these tests.
+const KEY_FILES: [(&str, &str); 3] = [
+    ("RS256", include_str!("testdata/rsa.key")),
+    ("ES256", include_str!("testdata/p256.key")),
+    ("ES384", include_str!("testdata/p384.key")),
+];
+
+#[test]
+fn keys_of_every_kind_sign_and_verify() {
+    let objects = objects();
+    for (algorithm, file) in KEY_FILES {
+        let key = SigningKey::from_pem(file).expect("a key");
+        assert_eq!(key.public().algorithm(), algorithm);
+        let signing = Tokens::new(ISSUER, Vec::new(), key, Vec::new());
+        let token = token_of(&issue(&signing, &objects, json!({})).expect("a token"));
+        // Another server of the same issuer, which signs with a key of its own, accepts the first one's.
+        let accepted = PublicKey::all_from_pem(file).expect("a key");
+        let key = SigningKey::generate_pkcs8().expect("a key");
+        let key = SigningKey::from_pkcs8(&key).expect("P-256");
+        let other = Tokens::new(ISSUER, Vec::new(), key, accepted);
+        let known = other.verify(&token, now(), &[], &objects).expect("good");
+        assert_eq!(known.user.name, "system:serviceaccount:ns:sa");
+        let document = other.openid_configuration("");
+        let algorithms = document["id_token_signing_alg_values_supported"].to_string();
+        assert!(algorithms.contains(algorithm), "{algorithms}");
+        // A third one does not know the key.
+        let refused = tokens().verify(&token, now(), &[], &objects);
+        assert_eq!(
+            refused.expect_err("refused").to_string(),
+            "invalid signature, no keys found"
+        );
+    }
+}
+
+#[test]
+fn a_public_key_has_the_id_that_its_private_one_signs_with() {
+    let private = SigningKey::from_pem(KEY_FILES[0].1).expect("a key");
+    let public = PublicKey::all_from_pem(include_str!("testdata/rsa.pub")).expect("a key");
+    assert_eq!(public, [private.public().clone()]);
+    let jwk = public[0].jwk();
+    assert_eq!((&jwk["kty"], &jwk["e"]), (&json!("RSA"), &json!("AQAB")));
+    let both = format!("{}{}", KEY_FILES[1].1, KEY_FILES[2].1);
+    assert_eq!(PublicKey::all_from_pem(&both).expect("keys").len(), 2);
 }

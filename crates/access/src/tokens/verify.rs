@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use machinery::Object;
 use serde::Deserialize;
 
-use super::{Claims, Ref, Tokens};
+use super::{Claims, PublicKey, Ref, Tokens};
 use crate::quote::quote_all;
 use crate::{Lookup, User, user};
 
@@ -50,7 +50,8 @@ impl Tokens {
     /// Signs claims under this issuer; `None` when the system gives no random numbers.
     pub fn sign(&self, mut claims: Claims) -> Option<String> {
         claims.iss.clone_from(&self.issuer);
-        let header = serde_json::json!({"alg": "ES256", "kid": self.signing.public().id()});
+        let key = self.signing.public();
+        let header = serde_json::json!({"alg": key.algorithm(), "kid": key.id()});
         let payload = serde_json::to_vec(&claims).expect("claims encode");
         let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
@@ -132,8 +133,11 @@ impl Tokens {
             return Err(invalid("invalid signature, no keys found"));
         }
         // The algorithm is fixed by the key, never chosen by the token.
-        let good = header.alg == "ES256" && keys.any(|k| k.verifies(signed.as_bytes(), &signature));
-        good.then_some(claims)
+        let good = |k: &PublicKey| {
+            k.algorithm() == header.alg && k.verifies(signed.as_bytes(), &signature)
+        };
+        keys.any(good)
+            .then_some(claims)
             .ok_or_else(|| invalid("invalid signature"))
     }
 }

@@ -209,9 +209,8 @@ impl TokenFlags {
         let mut accepted = Vec::new();
         for path in &self.service_account_key_file {
             let text = read(path)?;
-            let key = PublicKey::from_pem(&text)
-                .or_else(|_| SigningKey::from_pem(&text).map(|key| key.public().clone()));
-            accepted.push(key.with_context(|| format!("cannot use {}", path.display()))?);
+            let keys = PublicKey::all_from_pem(&text);
+            accepted.extend(keys.with_context(|| format!("cannot use {}", path.display()))?);
         }
         Ok(Tokens::new(
             issuer,
