@@ -618,9 +618,10 @@ pub trait AnyKind: Send + Sync {
     fn refuses_create(&self) -> Option<&'static str> {
         None
     }
-    /// Why objects cannot be shown in this version, if so.
-    fn unserved(&self) -> Option<String> {
-        None
+    /// Whether somebody else has to be asked to bring objects to other versions. [`AnyKind::from_stored`] then leaves them in
+    /// the version that they were stored in.
+    fn converts_elsewhere(&self) -> bool {
+        false
     }
     /// A warning for whoever asks for this version.
     fn deprecation(&self) -> Option<String> {

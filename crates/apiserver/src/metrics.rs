@@ -1,5 +1,7 @@
 //! Counters and histograms of the server, under upstream's names, in the text format of Prometheus.
 
+pub(crate) mod webhooks;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub(crate) struct Metrics {
     state: Mutex<State>,
     reading: AtomicI64,
     writing: AtomicI64,
+    pub(crate) webhooks: webhooks::Webhooks,
 }
 
 /// A request that is counted as being in flight until it ends.
@@ -158,6 +161,7 @@ impl Metrics {
                 gauge.load(Ordering::Relaxed),
             );
         }
+        self.webhooks.render(&mut out);
         out
     }
 }

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Follower};
 use crate::custom::CustomResources;
+use crate::custom::convert::Converter;
+use crate::server::Server;
 
 /// One resource.
 #[derive(Clone)]
@@ -33,6 +35,8 @@ pub(crate) struct Storage {
     pub(crate) loaded: watch::Sender<bool>,
     /// Cancelled when nothing is kept here any more: the custom kind is another one now.
     pub(crate) closed: CancellationToken,
+    /// Who brings objects to other versions, where that takes more than a change of names.
+    pub(crate) converter: Option<Converter>,
 }
 
 /// All resources: those of the program, and custom ones, which come and go.
@@ -251,12 +255,60 @@ impl Resource {
         ApiError::conflict(self.names().group, self.names().plural, name, why)
     }
 
-    /// The object as this resource shows it.
-    pub(crate) fn present(&self, mut object: Object) -> Object {
+    /// Who brings objects to the version of this resource, where somebody has to be asked.
+    pub(crate) fn converter(&self) -> Option<&Converter> {
+        self.storage.as_ref()?.converter.as_ref()
+    }
+
+    /// A stored object as this resource shows it, as far as that can be said without asking anybody.
+    pub(crate) fn in_own_form(&self, mut object: Object) -> Object {
         if self.is_converted() || self.kind.may_be_outdated() {
             self.kind.from_stored(&mut object);
         }
         object
+    }
+
+    /// A stored object as this resource shows it.
+    ///
+    /// # Errors
+    /// It is not converted.
+    pub(crate) async fn present(
+        &self,
+        server: &Server,
+        object: Object,
+    ) -> Result<Object, ApiError> {
+        let object = self.in_own_form(object);
+        match self.converter() {
+            None => Ok(object),
+            Some(converter) => {
+                let shown = converter.convert(server, vec![object], &self.kind).await?;
+                Ok(shown.into_iter().next().unwrap_or_default())
+            }
+        }
+    }
+
+    /// An object of this resource as it is stored.
+    ///
+    /// # Errors
+    /// It is not converted.
+    pub(crate) async fn as_stored(
+        &self,
+        server: &Server,
+        mut object: Object,
+    ) -> Result<Object, ApiError> {
+        let Some(storage) = self.storage.as_ref().filter(|_| self.is_converted()) else {
+            return Ok(object);
+        };
+        if let Some(converter) = &storage.converter {
+            let stored = converter
+                .convert(server, vec![object], &storage.kind)
+                .await?;
+            return Ok(stored.into_iter().next().unwrap_or_default());
+        }
+        self.kind.to_stored(&mut object);
+        let names = storage.kind.names();
+        object.set_type(&names.api_version(), names.kind);
+        Ok(object)
     }
 }
 
@@ -281,6 +333,7 @@ impl Storage {
             cache,
             loaded: watch::Sender::new(false),
             closed: CancellationToken::new(),
+            converter: None,
         }
     }
 

@@ -135,9 +135,6 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
     };
     check_scope(call, &resource)?;
     resource.ready().await;
-    if let Some(why) = resource.kind.unserved() {
-        return Err(ApiError::internal(why));
-    }
     resource
         .kind
         .deprecation()

@@ -1,14 +1,12 @@
 //! Objects in the shape a client asked for: as they are, as a table, or their metadata alone.
 
-use std::sync::Arc;
-
 use api::AnyKind;
 use jiff::Timestamp;
 use machinery::table::Row;
 use machinery::{ApiError, Object};
 use serde_json::{Map, Value, json};
 
-use crate::cache::{Entry, Wire};
+use crate::cache::Wire;
 use crate::call::Call;
 use crate::negotiate::{Form, Media, Shape};
 use crate::protobuf;
@@ -102,9 +100,8 @@ impl Shaper {
         &*self.resource.kind
     }
 
-    /// One object, as a stored tree, in shape.
-    pub(crate) fn one(&self, stored: Object) -> Value {
-        let object = self.resource.present(stored);
+    /// One object, as the resource shows it, in shape.
+    pub(crate) fn one(&self, object: Object) -> Value {
         match &self.form.shape {
             Shape::Object => object.into_value(),
             Shape::Partial(version) => partial(&object, version),
@@ -120,29 +117,19 @@ impl Shaper {
     }
 
     /// One object of a watch; tables define their columns in the first event only.
-    pub(crate) fn event(&self, stored: Object, first: bool) -> Value {
+    pub(crate) fn event(&self, object: Object, first: bool) -> Value {
         match &self.form.shape {
             Shape::Table(version) => {
-                let object = self.resource.present(stored);
                 let metadata = json!({"resourceVersion": object.resource_version()});
                 let rows = self.rows(std::slice::from_ref(&object));
                 self.table(version, metadata, vec![object], rows, first)
             }
-            _ => self.one(stored),
+            _ => self.one(object),
         }
     }
 
-    /// A list in shape.
-    pub(crate) fn list(&self, metadata: Value, entries: &[Arc<Entry>]) -> Value {
-        let objects = entries
-            .iter()
-            .filter_map(|e| e.decode())
-            .map(|o| self.resource.present(o));
-        self.list_of(metadata, objects.collect())
-    }
-
-    /// A list of objects that are no stored ones.
-    pub(crate) fn list_of(&self, metadata: Value, objects: Vec<Object>) -> Value {
+    /// A list of objects, as the resource shows them, in shape.
+    pub(crate) fn list(&self, metadata: Value, objects: Vec<Object>) -> Value {
         match &self.form.shape {
             Shape::Table(version) => {
                 let mut rows = self.rows(&objects);

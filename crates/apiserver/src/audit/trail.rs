@@ -108,6 +108,13 @@ impl Trail {
         }
     }
 
+    /// Adds what shows a part of a body: only where bodies are written down.
+    pub(crate) fn annotate_bodies(&self, key: &str, value: impl FnOnce() -> String) {
+        if self.level() >= Level::Request {
+            self.annotate(key, &value());
+        }
+    }
+
     /// Somebody is known to ask: the policy decides, and the arrival is written down.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     /// Just behind `"metadata":{` in `raw`.
     splice_at: usize,
     selectable: Arc<Selectable>,
+    /// In another version than the cache's kind.
+    foreign: bool,
     tree: OnceLock<Option<Arc<Object>>>,
     /// The object in protobuf, see [`super::Cache::protobuf`].
     pub(super) protobuf: ArcSwapOption<Bytes>,
@@ -99,8 +101,14 @@ impl Entry {
             }
         }
         let splice_at = splice_point(&raw).ok_or_else(malformed)?;
+        let foreign =
+            kind.converts_elsewhere() && object.api_version() != kind.names().api_version();
         let boxed = |(k, v): (&str, &str)| (k.into(), v.into());
-        let fields = kind.selectable_fields(&object);
+        let fields = match kind.converts_elsewhere() {
+            // Each version has its own; see `Selection::shown`.
+            true => Vec::new(),
+            false => kind.selectable_fields(&object),
+        };
         let selectable = Selectable {
             labels: object.labels().map(boxed).collect(),
             fields: fields.into_iter().map(|(k, v)| (k, v.into())).collect(),
@@ -111,6 +119,7 @@ impl Entry {
             raw,
             splice_at,
             selectable: Arc::new(selectable),
+            foreign,
             tree: OnceLock::new(),
             protobuf: ArcSwapOption::empty(),
         })
@@ -124,6 +133,7 @@ impl Entry {
             raw: self.raw.clone(),
             splice_at: self.splice_at,
             selectable: self.selectable.clone(),
+            foreign: self.foreign,
             tree: OnceLock::new(),
             protobuf: ArcSwapOption::empty(),
         }
@@ -139,6 +149,11 @@ impl Entry {
     /// `metadata.name`.
     pub(crate) fn name(&self) -> &str {
         self.key.split_once('/').map_or(&self.key, |(_, name)| name)
+    }
+
+    /// Whether the object is in another version than the cache's kind.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The length of the encoded object, nearly.
@@ -204,6 +219,8 @@ pub(crate) struct Selection {
     pub(crate) key_prefix: String,
     pub(crate) labels: labels::Selector,
     pub(crate) fields: fields::Selector,
+    /// Fields that have their values in the version that is shown only.
+    pub(crate) shown: fields::Selector,
 }
 
 impl Selection {
@@ -221,6 +238,7 @@ impl Selection {
         Self {
             key_prefix,
             labels,
+            shown: fields::Selector::everything(),
             fields,
         }
     }
@@ -232,8 +250,20 @@ impl Selection {
         self.labels.matches(label) && self.fields.matches(field)
     }
 
+    /// Whether an object is selected as the version shows it in which it was asked for.
+    pub(crate) fn chooses_shown(&self, kind: &dyn AnyKind, shown: &Object) -> bool {
+        if self.shown.is_everything() {
+            return true;
+        }
+        let fields = kind.selectable_fields(shown);
+        self.shown.matches(|field| {
+            let found = fields.iter().find(|(name, _)| *name == field);
+            found.map(|(_, value)| value.as_str())
+        })
+    }
+
     /// Whether no selector leaves anything out (the namespace aside).
     pub(crate) fn takes_all(&self) -> bool {
-        self.labels.is_everything() && self.fields.is_everything()
+        self.labels.is_everything() && self.fields.is_everything() && self.shown.is_everything()
     }
 }

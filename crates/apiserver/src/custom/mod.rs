@@ -5,6 +5,7 @@
 //! The table is swapped as a whole; a reader takes no lock. [`settle`] decides names and conditions and empties what is
 //! deleted.
 
+pub(crate) mod convert;
 pub(crate) mod settle;
 
 use std::collections::HashMap;
@@ -73,11 +74,13 @@ impl CustomResources {
         served.cloned().collect()
     }
 
-    /// The place where objects of a definition are kept, and how to reach them: any served version.
+    /// The place where objects of a definition are kept, and how to reach them: a served version, best the stored one.
     pub(crate) fn of_definition(&self, name: &str) -> Option<(Arc<Storage>, Option<Resource>)> {
         let entries = self.entries.load();
         let entry = entries.get(name)?;
-        Some((entry.storage.clone(), entry.served.first().cloned()))
+        let stored = entry.served.iter().find(|r| !r.is_converted());
+        let found = stored.or(entry.served.first()).cloned();
+        Some((entry.storage.clone(), found))
     }
 
     /// What tells whether the documents of a group version are still those of before; none when it has nothing custom.
@@ -122,7 +125,10 @@ impl CustomResources {
     }
 
     fn entry(&self, definition: &Arc<Definition>, source: Box<str>) -> Entry {
-        let storage = Storage::new(definition.stored(), &self.store, Vec::new());
+        let storage = Storage {
+            converter: convert::Converter::of(definition),
+            ..Storage::new(definition.stored(), &self.store, Vec::new())
+        };
         let storage = Arc::new(storage);
         self.feed(storage.clone());
         let served = definition.served().into_iter();

@@ -122,6 +122,44 @@ impl Destination {
     }
 }
 
+/// How a configuration says where a webhook is.
+pub(crate) struct Hook<'a> {
+    pub(crate) url: Option<&'a str>,
+    /// Namespace, name and port of a service.
+    pub(crate) service: Option<(&'a str, &'a str, Option<i32>)>,
+    /// What is asked for at the service.
+    pub(crate) path: Option<&'a str>,
+    /// Whose certificates are believed: PEM, or nothing.
+    pub(crate) authorities: &'a [u8],
+}
+
+impl Hook<'_> {
+    /// The place, and what is asked for there.
+    ///
+    /// # Errors
+    /// There is no such place.
+    pub(crate) fn destination(&self) -> Result<(Destination, String), String> {
+        let (place, path) = match (self.service, self.url) {
+            (Some((namespace, name, port)), _) => {
+                let port = port.unwrap_or(443);
+                let port = u16::try_from(port).map_err(|_| format!("invalid port {port}"))?;
+                let path = self.path.unwrap_or("").to_owned();
+                (Place::service(namespace, name, port), path)
+            }
+            (None, Some(url)) => Place::of_url(url).map_err(|e| e.to_string())?,
+            (None, None) => {
+                return Err("webhook configuration must have either service or URL".into());
+            }
+        };
+        let path = match path.starts_with('/') {
+            true => path,
+            false => format!("/{path}"),
+        };
+        let trust = Trust::bundle(self.authorities.trim_ascii());
+        Ok((Destination::new(place, trust), path))
+    }
+}
+
 /// A request whose body is at hand.
 pub(crate) struct Message {
     pub(crate) method: Method,

@@ -46,6 +46,7 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
         ));
     }
     let object = decode_stored(&found.value, found.mod_revision).ok_or_else(malformed)?;
+    let object = resource.present(&call.server, object).await?;
     Ok(respond::value(200, &shaper.form, &shaper.one(object)))
 }
 

@@ -4,15 +4,17 @@
 //! reached the store, `0` takes what is there, `n` waits for `n`. Pages after the first, and exact revisions, come from
 //! the store's history.
 
+use std::sync::Arc;
+
 use http::Response;
-use machinery::ApiError;
+use machinery::{ApiError, Object};
 use serde_json::{Map, Value, json};
 
 use super::options::ListOptions;
 use super::page::{self, PageError, Token};
 use super::stream;
 use crate::body::Body;
-use crate::cache::{Selection, Snapshot};
+use crate::cache::{Entry, Selection, Snapshot};
 use crate::call::Call;
 use crate::resource::{Resource, Storage};
 use crate::respond;
@@ -41,14 +43,14 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
             selection,
             None,
             revision,
-            options.limit,
+            options.page(),
         )
         .await;
         let (snapshot, more) = found.map_err(|error| match error {
             PageError::Compacted => ApiError::expired(EXPIRED),
             PageError::Other(error) => error,
         })?;
-        return answer(storage, &shaper, selection, snapshot, more).await;
+        return answer(call, &shaper, selection, snapshot, more).await;
     }
     match revision {
         None => storage.cache.wait_fresh().await?,
@@ -59,11 +61,11 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
     let limit = if revision == Some(0) {
         0
     } else {
-        options.limit
+        options.page()
     };
     let snapshot = storage.cache.snapshot(selection, limit);
     let more = snapshot.remaining > 0;
-    answer(storage, &shaper, selection, snapshot, more).await
+    answer(call, &shaper, selection, snapshot, more).await
 }
 
 async fn next_page(
@@ -85,11 +87,11 @@ async fn next_page(
         selection,
         Some(&token),
         revision,
-        options.limit,
+        options.page(),
     )
     .await;
     match found {
-        Ok((snapshot, more)) => answer(storage, shaper, selection, snapshot, more).await,
+        Ok((snapshot, more)) => answer(call, shaper, selection, snapshot, more).await,
         Err(PageError::Other(error)) => Err(error),
         Err(PageError::Compacted) => {
             let mut status = ApiError::expired(CONTINUE_EXPIRED).to_status();
@@ -100,7 +102,7 @@ async fn next_page(
 }
 
 async fn answer(
-    storage: &Storage,
+    call: &Call,
     shaper: &Shaper,
     selection: &Selection,
     snapshot: Snapshot,
@@ -122,9 +124,31 @@ async fn answer(
         }
     }
     let metadata = Value::Object(metadata);
-    let Some(wire) = shaper.wire() else {
-        let list = shaper.list(metadata, &snapshot.entries);
+    let entries = &snapshot.entries;
+    let as_stored = selection.shown.is_everything() && !entries.iter().any(|e| e.is_foreign());
+    let Some(wire) = shaper.wire().filter(|_| as_stored) else {
+        let objects = shown(call, &shaper.resource, selection, entries).await?;
+        let list = shaper.list(metadata, objects);
         return Ok(respond::value(200, &shaper.form, &list));
     };
+    let storage = shaper.resource.storage("list")?;
     stream::answer(storage, shaper, wire, &metadata, snapshot.entries).await
+}
+
+/// What entries look like in the version of a resource: those that are selected there.
+pub(crate) async fn shown(
+    call: &Call,
+    resource: &Resource,
+    selection: &Selection,
+    entries: &[Arc<Entry>],
+) -> Result<Vec<Object>, ApiError> {
+    let Some(converter) = resource.converter() else {
+        let objects = entries.iter().filter_map(|entry| entry.decode());
+        return Ok(objects.map(|object| resource.in_own_form(object)).collect());
+    };
+    let mut objects = converter
+        .show(&call.server, entries, resource, false)
+        .await?;
+    objects.retain(|object| selection.chooses_shown(&*resource.kind, object));
+    Ok(objects)
 }

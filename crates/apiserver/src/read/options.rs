@@ -97,6 +97,15 @@ impl ListOptions {
         errors
     }
 
+    /// How many objects are taken from the cache or the store at once; 0: all. What is chosen only when it is shown cannot be
+    /// counted before.
+    pub(crate) fn page(&self) -> usize {
+        match self.selection.shown.is_everything() {
+            true => self.limit,
+            false => 0,
+        }
+    }
+
     /// The revision that was given.
     ///
     /// # Errors
@@ -139,11 +148,23 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<Selection, A
     let fields = fields.map_err(ApiError::bad_request)?;
     check_fields(resource, &fields)?;
     let fields = as_stored(resource, with_name(call, fields));
+    let (fields, shown) = match resource.converter() {
+        None => (fields, fields::Selector::everything()),
+        Some(_) => apart(&fields),
+    };
     Ok(Selection {
         labels,
         fields,
+        shown,
         ..Selection::namespace(namespace)
     })
+}
+
+/// What every version has, and what each has for itself.
+fn apart(selector: &fields::Selector) -> (fields::Selector, fields::Selector) {
+    let requirements = selector.requirements().iter().cloned();
+    let (common, own) = requirements.partition(|r| r.field.starts_with("metadata."));
+    (fields::Selector::new(common), fields::Selector::new(own))
 }
 
 /// What is cached has the fields of the stored form; another form's selectors are put in its words.

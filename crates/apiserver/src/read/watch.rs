@@ -14,12 +14,13 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use machinery::ApiError;
+use machinery::{ApiError, Object};
 use rand::RngExt;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::converted::Converting;
 use super::options::ListOptions;
 use crate::body::{Body, BoxError};
 use crate::cache::{
@@ -72,6 +73,7 @@ pub(crate) async fn watch(
         shutdown: call.server.shutdown_token(),
         closed: storage.closed.clone(),
         _counted: call.server.metrics().watch(&resource.names()),
+        converting: Converting::of(&call.server, resource),
         place: start.place,
     };
     let frames = futures::stream::unfold(watcher, |mut watcher| async move {
@@ -162,6 +164,8 @@ struct Watcher {
     /// The kind has become another one.
     closed: CancellationToken,
     _counted: WatchGuard,
+    /// Where objects come to this version by asking somebody.
+    converting: Option<Converting>,
 }
 
 impl Watcher {
@@ -172,7 +176,7 @@ impl Watcher {
                 Place::Over => return None,
                 Place::Failed(error) => return Some(self.error_frame(&error)),
                 Place::Initial(entries, cursor, ends) => {
-                    if let Some(bytes) = self.initial(entries, cursor, ends) {
+                    if let Some(bytes) = self.initial(entries, cursor, ends).await {
                         return Some(bytes);
                     }
                 }
@@ -185,14 +189,25 @@ impl Watcher {
         }
     }
 
-    fn initial(
+    async fn initial(
         &mut self,
         mut entries: VecDeque<Arc<Entry>>,
         cursor: Cursor,
         ends: bool,
     ) -> Option<Bytes> {
         let mut out = Vec::new();
-        while out.len() < CHUNK_BYTES {
+        if let Some(converting) = self.converting_entries(&entries) {
+            let batch: Vec<_> = entries.drain(..entries.len().min(STEP)).collect();
+            let shown = converting.initial(&self.selection, &batch);
+            match self.unless_over(shown).await {
+                Ok(shown) => self.write_shown(&mut out, shown),
+                Err(place) => {
+                    self.place = place;
+                    return None;
+                }
+            }
+        }
+        while self.converting_entries(&entries).is_none() && out.len() < CHUNK_BYTES {
             let Some(entry) = entries.pop_front() else {
                 break;
             };
@@ -220,7 +235,19 @@ impl Watcher {
             }
         };
         let idle = changes.is_empty();
-        let out = self.tell(&changes);
+        let told = match &self.converting {
+            Some(converting) if converting.is_needed(&self.selection, &changes) => {
+                self.tell_converted(&changes).await
+            }
+            _ => Ok(self.tell(&changes)),
+        };
+        let out = match told {
+            Ok(out) => out,
+            Err(place) => {
+                self.place = place;
+                return None;
+            }
+        };
         // A client may have named a revision that is still to come.
         self.revision = self.revision.max(complete);
         if let Some(out) = out {
@@ -298,8 +325,53 @@ impl Watcher {
             return write_event(out, &self.cache, wire, told, entry);
         }
         let Some(object) = entry.decode() else { return };
+        let object = self.shaper.resource.in_own_form(object);
         let object = self.shaper.event(object, std::mem::take(&mut self.first));
         write_value_event(out, self.shaper.form.media, told.as_str(), object);
+    }
+
+    /// Who converts the next objects that the watch begins with, if they are to be.
+    fn converting_entries(&self, entries: &VecDeque<Arc<Entry>>) -> Option<&Converting> {
+        let converting = self.converting.as_ref()?;
+        let (next, _) = entries.as_slices();
+        let next = &next[..next.len().min(STEP)];
+        converting
+            .is_needed_for(&self.selection, next)
+            .then_some(converting)
+    }
+
+    async fn tell_converted(&mut self, changes: &[Arc<Change>]) -> Result<Option<Bytes>, Place> {
+        let Some(converting) = &self.converting else {
+            return Ok(None);
+        };
+        let news: Vec<&Arc<Change>> = changes
+            .iter()
+            .filter(|c| c.revision > self.revision)
+            .collect();
+        let shown = converting.changes(&self.selection, &news);
+        let shown = self.unless_over(shown).await?;
+        let mut out = Vec::new();
+        self.write_shown(&mut out, shown);
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// Waits for objects; the watch may be over before they are there.
+    async fn unless_over<T>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, Place> {
+        tokio::select! {
+            done = work => done.map_err(Place::Failed),
+            () = self.shutdown.cancelled() => Err(Place::Over),
+            () = self.closed.cancelled() => Err(Place::Over),
+        }
+    }
+
+    fn write_shown(&mut self, out: &mut Vec<u8>, shown: Vec<(Told, Object)>) {
+        for (told, object) in shown {
+            let object = self.shaper.event(object, std::mem::take(&mut self.first));
+            write_value_event(out, self.shaper.form.media, told.as_str(), object);
+        }
     }
 
     fn error_frame(&self, error: &ApiError) -> Bytes {

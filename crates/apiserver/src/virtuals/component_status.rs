@@ -41,7 +41,7 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
     all.push(status(STORE, store));
     all.retain(|object| selection.chooses(object));
     all.sort_by(|a, b| a.name().cmp(b.name()));
-    let shown = shaper.list_of(json!({}), all);
+    let shown = shaper.list(json!({}), all);
     Ok(respond::value(200, &shaper.form, &shown))
 }
 

@@ -14,16 +14,17 @@ mod write;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use access::admission::webhook::Webhooks;
+use access::admission::webhook::{Webhook, Webhooks};
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 use machinery::{ApiError, Object};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use store::EventKind;
 
 use crate::admit::Operation;
 use crate::cache::Change;
-use ask::{Failure, ask};
+use ask::{Asked, Failure, ask};
 use write::Write;
 
 /// The webhooks of the moment.
@@ -88,21 +89,33 @@ impl Rounds {
         let mut changed_any = false;
         for (index, webhook) in webhooks.mutating().iter().enumerate() {
             let write = Write::new(operation, object, old);
-            let Some(name) = write.concerns(webhook).await? else {
+            let Some(name) = write.concerns(webhook, true).await? else {
                 continue;
             };
             if self.round > 0 && !self.asked_again.contains(&index) {
                 continue;
             }
-            let asked = ask(&write, webhook, name, true).await;
-            let changed = match asked {
-                Ok(changed) => changed,
+            let mark = Mark {
+                operation,
+                webhook,
+                round: self.round,
+                index,
+            };
+            let asked = match ask(&write, webhook, name, true).await {
+                Ok(asked) => asked,
                 Err(failure) => {
+                    mark.mutation(false);
                     tolerate(webhook, failure)?;
-                    None
+                    mark.failed_open("mutation");
+                    Asked::default()
                 }
             };
-            if let Some(new) = changed.filter(|new| new != &*object) {
+            if let Some(patch) = &asked.patch {
+                mark.patch(patch);
+            }
+            let changed = asked.object.filter(|new| new != &*object);
+            mark.mutation(changed.is_some());
+            if let Some(new) = changed {
                 *object = new;
                 changed_any = true;
                 self.require_again();
@@ -137,28 +150,81 @@ pub(crate) async fn validate(
     let write = Write::new(operation, object, old);
     let mut asking = Vec::new();
     for webhook in webhooks.validating() {
-        if let Some(name) = write.concerns(webhook).await? {
+        if let Some(name) = write.concerns(webhook, false).await? {
             let write = &write;
+            let mark = Mark {
+                operation,
+                webhook,
+                round: 0,
+                index: asking.len(),
+            };
             asking.push(async move {
-                match ask(write, webhook, name, false).await {
-                    Ok(_) => Ok(()),
-                    Err(failure) => tolerate(webhook, failure),
-                }
+                let Err(failure) = ask(write, webhook, name, false).await else {
+                    return Ok(());
+                };
+                tolerate(webhook, failure)?;
+                mark.failed_open("validating");
+                Ok(())
             });
         }
     }
     join_all(asking).await.into_iter().collect()
 }
 
+/// What the audit log is told of one webhook and one write.
+struct Mark<'a> {
+    operation: &'a Operation<'a>,
+    webhook: &'a Webhook,
+    round: usize,
+    index: usize,
+}
+
+impl Mark<'_> {
+    fn key(&self, prefix: &str) -> String {
+        let Self { round, index, .. } = self;
+        format!("{prefix}.webhook.admission.k8s.io/round_{round}_index_{index}")
+    }
+
+    /// Whether the webhook changed the object.
+    fn mutation(&self, mutated: bool) {
+        let (configuration, webhook) = (&self.webhook.configuration, &self.webhook.spec.name);
+        let told = format!(
+            "{{\"configuration\":{},\"webhook\":{},\"mutated\":{mutated}}}",
+            json!(configuration),
+            json!(webhook)
+        );
+        self.operation.call().annotate(&self.key("mutation"), &told);
+    }
+
+    /// How the webhook changed the object; only where bodies are written down.
+    fn patch(&self, patch: &Value) {
+        let (configuration, webhook) = (&self.webhook.configuration, &self.webhook.spec.name);
+        let told = || {
+            format!(
+                "{{\"configuration\":{},\"webhook\":{},\"patch\":{patch},\"patchType\":\"JSONPatch\"}}",
+                json!(configuration),
+                json!(webhook)
+            )
+        };
+        let trail = &self.operation.call().trail;
+        trail.annotate_bodies(&self.key("patch"), told);
+    }
+
+    /// The webhook could not be asked, and the write went on.
+    fn failed_open(&self, what: &str) {
+        let key = self.key(&format!("failed-open.{what}"));
+        self.operation
+            .call()
+            .annotate(&key, &self.webhook.spec.name);
+    }
+}
+
 /// A failure is the client's, unless the webhook's configuration says that it does not matter.
-fn tolerate(
-    webhook: &access::admission::webhook::Webhook,
-    failure: Failure,
-) -> Result<(), ApiError> {
+fn tolerate(webhook: &Webhook, failure: Failure) -> Result<(), ApiError> {
     let name = &webhook.spec.name;
     match failure {
-        Failure::Refused(error) => Err(error),
-        Failure::Calling(why) if webhook.ignores_failure() => {
+        Failure::Denied(error) | Failure::Refused(error) => Err(error),
+        Failure::Calling { why, .. } if webhook.ignores_failure() => {
             tracing::warn!(
                 webhook = name,
                 why,
@@ -166,7 +232,7 @@ fn tolerate(
             );
             Ok(())
         }
-        Failure::Calling(why) => {
+        Failure::Calling { why, .. } => {
             let why = format!("failed calling webhook {name:?}: {why}");
             Err(ApiError::internal(why))
         }

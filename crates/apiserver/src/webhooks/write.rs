@@ -1,6 +1,8 @@
 //! A write, as webhooks are told of it: under all names that its resource has, in the form of each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use access::Lookup as _;
 use access::admission::expression::conditions::{self, Matched};
@@ -9,10 +11,12 @@ use access::admission::rules::{Name, Subject, is_exempt};
 use access::admission::webhook::Webhook;
 use api::admissionregistration::webhook::EXCLUDED;
 use machinery::{ApiError, Object};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admit::Operation;
 use crate::authorize::decide;
+use crate::metrics::webhooks::Asked;
 use crate::resource::Resource;
 
 /// Whether webhooks are asked about such a write at all.
@@ -33,6 +37,8 @@ pub(super) struct Write<'a> {
     pub(super) old: Option<&'a Object>,
     /// The resource under all its names; the first is what the client used.
     pub(super) resources: Vec<Resource>,
+    /// What somebody had to be asked for, by place and whether it is the old object.
+    forms: Mutex<BTreeMap<(usize, bool), Object>>,
 }
 
 impl<'a> Write<'a> {
@@ -51,15 +57,30 @@ impl<'a> Write<'a> {
             // What a connection leads to is no former state of it.
             old: old.filter(|_| operation.kind_of_write() != access::admission::Operation::Connect),
             resources,
+            forms: Mutex::default(),
         }
     }
 
     /// The name under which a webhook is to be asked about the write, if it is.
-    pub(super) async fn concerns(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
+    pub(super) async fn concerns(
+        &self,
+        webhook: &Webhook,
+        mutating: bool,
+    ) -> Result<Option<usize>, ApiError> {
         let Some(place) = self.matches(webhook)? else {
             return Ok(None);
         };
-        Ok(self.meets(webhook, place).await?.then_some(place))
+        let meets = self.meets(webhook, place, mutating).await?;
+        Ok(meets.then_some(place))
+    }
+
+    /// How the write at a webhook is counted.
+    pub(super) fn counted<'b>(&'b self, webhook: &'b Webhook, mutating: bool) -> Asked<'b> {
+        Asked {
+            name: &webhook.spec.name,
+            mutating,
+            operation: self.operation.kind_of_write().as_str(),
+        }
     }
 
     fn matches(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
@@ -82,14 +103,18 @@ impl<'a> Write<'a> {
     }
 
     /// Whether the conditions of a webhook hold, under one of the resource's names.
-    async fn meets(&self, webhook: &Webhook, place: usize) -> Result<bool, ApiError> {
+    async fn meets(
+        &self,
+        webhook: &Webhook,
+        place: usize,
+        mutating: bool,
+    ) -> Result<bool, ApiError> {
         if webhook.conditions.is_empty() {
             return Ok(true);
         }
-        let tree = |object: Option<&Object>| {
-            object.map(|object| Value::Object(self.in_form(object, place).0))
-        };
-        let (object, old) = (tree(self.object), tree(self.old));
+        let tree = |object: Option<Object>| object.map(|object| Value::Object(object.0));
+        let object = tree(self.object_in(place).await?);
+        let old = tree(self.old_in(place).await?);
         let (operation, call) = (self.operation, self.operation.call());
         let (kind, asked_kind) = (self.kind(place), self.kind(0));
         let request = expression::request(
@@ -103,13 +128,25 @@ impl<'a> Write<'a> {
             operation.options().clone(),
         );
         let server = &*call.server;
+        let started = Instant::now();
         let matched = decide(server, |authorizer| {
             let facts = Facts::admission(&request, object.as_ref(), old.as_ref(), None);
             let asker = Asker::new(&call.user, authorizer);
             let facts = facts.with_authorizer(asker, &request);
             Ok::<_, ApiError>(conditions::check(&webhook.conditions, &facts))
         });
-        match matched.await? {
+        let matched = matched.await?;
+        let told = match &matched {
+            Matched::Yes => Some(true),
+            Matched::No(_) => Some(false),
+            Matched::Unknown(_) => None,
+        };
+        let counted = self.counted(webhook, mutating);
+        server
+            .metrics()
+            .webhooks
+            .conditions(counted, started.elapsed(), told);
+        match matched {
             Matched::Yes => Ok(true),
             Matched::No(_) => Ok(false),
             Matched::Unknown(_) if webhook.ignores_failure() => Ok(false),
@@ -143,30 +180,72 @@ impl<'a> Write<'a> {
         self.object.or(self.old).map_or("", Object::name)
     }
 
-    /// An object of the client's version, in the form that it has under another name.
-    pub(super) fn in_form(&self, object: &Object, place: usize) -> Object {
-        self.convert(object, &self.resources[0], &self.resources[place])
+    /// The object in the form that it has under another name.
+    pub(super) async fn object_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
+        self.in_form(self.object, place, false).await
     }
 
-    /// The way back.
-    pub(super) fn out_of_form(&self, object: &Object, place: usize) -> Object {
+    /// The old object in that form.
+    pub(super) async fn old_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
+        self.in_form(self.old, place, true).await
+    }
+
+    async fn in_form(
+        &self,
+        object: Option<&Object>,
+        place: usize,
+        old: bool,
+    ) -> Result<Option<Object>, ApiError> {
+        let Some(object) = object else {
+            return Ok(None);
+        };
+        let known = self.forms.lock().get(&(place, old)).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let (from, to) = (&self.resources[0], &self.resources[place]);
+        let made = self.convert(object, from, to).await?;
+        if place > 0 && from.converter().is_some() {
+            self.forms.lock().insert((place, old), made.clone());
+        }
+        Ok(Some(made))
+    }
+
+    /// An object that has such a form, as the client knows it.
+    pub(super) async fn out_of_form(
+        &self,
+        object: &Object,
+        place: usize,
+    ) -> Result<Object, ApiError> {
         self.convert(object, &self.resources[place], &self.resources[0])
+            .await
     }
 
-    fn convert(&self, object: &Object, from: &Resource, to: &Resource) -> Object {
+    async fn convert(
+        &self,
+        object: &Object,
+        from: &Resource,
+        to: &Resource,
+    ) -> Result<Object, ApiError> {
         let (own, other) = (from.names(), to.names());
         let same = (own.group, own.version) == (other.group, other.version);
         // A body of a kind of its own is the same under every name.
         if same || object.kind() != own.kind {
-            return object.clone();
+            return Ok(object.clone());
         }
         let mut object = object.clone();
+        if let Some(converter) = from.converter() {
+            let server = &self.operation.call().server;
+            let converted = converter.convert(server, vec![object], &to.kind).await;
+            let converted = converted.map_err(|error| ApiError::internal(error.message))?;
+            return Ok(converted.into_iter().next().unwrap_or_default());
+        }
         if from.is_converted() {
             from.kind.to_stored(&mut object);
         }
-        let mut object = to.present(object);
+        let mut object = to.in_own_form(object);
         object.set_type(&other.api_version(), other.kind);
-        object
+        Ok(object)
     }
 
     /// Group, version and name of the kind of what is written, under a name of the resource.

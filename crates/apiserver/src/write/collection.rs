@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::delete::{DeleteOptions, Deleted, delete_one};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
+use crate::read::list::shown;
 use crate::read::options::selection;
 use crate::resource::Resource;
 use crate::respond;
@@ -22,9 +23,18 @@ pub(crate) async fn delete_collection(
     let storage = resource.storage("delete")?;
     storage.cache.wait_fresh().await?;
     let snapshot = storage.cache.snapshot(&selection, 0);
-    let mut items = Vec::with_capacity(snapshot.entries.len());
-    for entry in &snapshot.entries {
-        match delete_one(call, resource, entry.namespace(), entry.name(), &options).await {
+    let mut chosen: Vec<(String, String)> = Vec::with_capacity(snapshot.entries.len());
+    if selection.shown.is_everything() {
+        let names = snapshot.entries.iter();
+        chosen.extend(names.map(|e| (e.namespace().to_owned(), e.name().to_owned())));
+    } else {
+        let objects = shown(call, resource, &selection, &snapshot.entries).await?;
+        let names = objects.iter();
+        chosen.extend(names.map(|o| (o.namespace().to_owned(), o.name().to_owned())));
+    }
+    let mut items = Vec::with_capacity(chosen.len());
+    for (namespace, name) in &chosen {
+        match delete_one(call, resource, namespace, name, &options).await {
             Ok(Deleted::Gone(object) | Deleted::Marked(object)) => {
                 items.push(item(resource, object))
             }

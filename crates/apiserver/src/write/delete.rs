@@ -221,7 +221,7 @@ pub(crate) async fn delete_one(
         let current = current.ok_or_else(|| resource.not_found(name))?;
         let old = decode_stored(&current.value, current.mod_revision);
         let old = old.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
-        let old = resource.present(old);
+        let old = resource.present(&call.server, old).await?;
         let attempt = Attempt {
             call,
             resource,

@@ -166,11 +166,8 @@ pub(crate) async fn commit_put(
 ) -> Result<(), CommitError> {
     let mut stored = object.clone();
     stored.set_meta_str("resourceVersion", "");
-    if resource.is_converted() {
-        resource.kind.to_stored(&mut stored);
-        let names = storage.kind.names();
-        stored.set_type(&names.api_version(), names.kind);
-    }
+    let stored = resource.as_stored(&call.server, stored).await;
+    let stored = stored.map_err(CommitError::Failed)?;
     let key = storage.full_key(key);
     let is_event = storage.group.is_empty() && &*storage.resource == "events";
     let put = Op::Put {
@@ -188,6 +185,11 @@ pub(crate) async fn commit_put(
         failure_read: Vec::new(),
     };
     let revision = commit(call, storage, txn).await?;
+    if resource.is_converted() && resource.converter().is_some() {
+        // What a webhook made of it on the way in is what everybody sees from now on.
+        let shown = resource.present(&call.server, stored).await;
+        *object = shown.map_err(CommitError::Failed)?;
+    }
     object.set_meta_str("resourceVersion", &revision.to_string());
     Ok(())
 }
@@ -254,9 +256,5 @@ pub(crate) fn object_answer(
             false => respond::value(code, &shaper.form, &object.into_value()),
         });
     }
-    let mut stored = object;
-    if resource.is_converted() {
-        resource.kind.to_stored(&mut stored);
-    }
-    Ok(respond::value(code, &shaper.form, &shaper.one(stored)))
+    Ok(respond::value(code, &shaper.form, &shaper.one(object)))
 }

@@ -84,7 +84,7 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
     let found = found.ok_or_else(|| resource.not_found(&call.info.name))?;
     let object = decode_stored(&found.value, found.mod_revision);
     let object = object.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
-    let object = resource.present(object);
+    let object = resource.present(&call.server, object).await?;
     Ok(respond::value(
         200,
         &call.form,

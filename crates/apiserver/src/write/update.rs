@@ -121,7 +121,8 @@ pub(crate) async fn apply_change(
             options,
             revision,
         };
-        match attempt.run(change, resource.present(old)).await {
+        let old = resource.present(&call.server, old).await?;
+        match attempt.run(change, old).await {
             Err(CommitError::Conflict) => {}
             Err(CommitError::Failed(error)) => return Err(error),
             Ok(object) => {

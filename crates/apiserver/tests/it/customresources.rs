@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Cluster};
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const ROOT: &str = "/apis/stable.example.com/v1";
 const TABS: &str = "/apis/stable.example.com/v1/namespaces/default/crontabs";
 
@@ -68,7 +68,7 @@ async fn until(admin: &Client, name: &str, condition: &str, status: &str) -> Val
     panic!("{name} is never {condition}={status}");
 }
 
-async fn established(cluster: &Cluster, definition: Value) {
+pub(crate) async fn established(cluster: &Cluster, definition: Value) {
     let name = definition["metadata"]["name"]
         .as_str()
         .unwrap_or("")

@@ -5,6 +5,7 @@ mod authorization;
 mod client;
 mod components;
 mod consistency;
+mod conversion;
 mod customresources;
 mod documents;
 mod encodings;

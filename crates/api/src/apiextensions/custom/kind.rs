@@ -60,6 +60,15 @@ impl Version {
     }
 }
 
+impl Custom {
+    /// What was stored before generations were counted is of the first.
+    fn count_generation(object: &mut Object) {
+        if object.generation() == 0 {
+            object.metadata_mut().insert("generation".into(), 1.into());
+        }
+    }
+}
+
 impl AnyKind for Custom {
     fn names(&self) -> Named<'_> {
         let definition = &*self.definition;
@@ -133,13 +142,14 @@ impl AnyKind for Custom {
         let stored = stored.unwrap_or(&self.definition.versions[self.definition.storage]);
         stored.settle(object);
         stored.default(object);
+        Self::count_generation(object);
+        if self.converts_elsewhere() {
+            return;
+        }
         let names = self.names();
         if *stored.name != *names.version {
             object.set_type(&names.api_version(), names.kind);
             self.version().settle(object);
-        }
-        if object.generation() == 0 {
-            object.metadata_mut().insert("generation".into(), 1.into());
         }
     }
     fn to_stored(&self, object: &mut Object) {
@@ -222,17 +232,27 @@ impl AnyKind for Custom {
         crate::kind::dns_subdomain(name, prefix)
     }
     fn selectable_fields(&self, object: &Object) -> Vec<(Cow<'static, str>, String)> {
-        let version = self.version();
-        if version.selectable.is_empty() {
+        // Where versions differ in their name only, what is cached has the fields of all of them.
+        let versions: &[Version] = match self.converts_elsewhere() {
+            true => std::slice::from_ref(self.version()),
+            false => &self.definition.versions,
+        };
+        if versions.iter().all(|v| v.selectable.is_empty()) {
             return Vec::new();
         }
         let tree = Value::Object(Map::clone(&object.0));
-        let values = version.selectable_paths.iter().map(|path| {
-            let found = path.find(&tree);
-            found.first().map(|v| columns::text(v)).unwrap_or_default()
-        });
-        let names = version.selectable.iter().map(|n| n.to_string().into());
-        names.zip(values).collect()
+        let fields = versions
+            .iter()
+            .flat_map(|v| v.selectable.iter().zip(&v.selectable_paths));
+        let mut values: Vec<(Cow<'static, str>, String)> = Vec::new();
+        for (name, path) in fields {
+            if values.iter().all(|(known, _)| **known != **name) {
+                let found = path.find(&tree);
+                let text = found.first().map(|v| columns::text(v));
+                values.push((name.to_string().into(), text.unwrap_or_default()));
+            }
+        }
+        values
     }
     fn selectable(&self) -> Words<'_> {
         Words::Owned(&self.version().selectable)
@@ -257,16 +277,8 @@ impl AnyKind for Custom {
         let why = "create not allowed while custom resource definition is terminating";
         self.definition.terminating.then_some(why)
     }
-    fn unserved(&self) -> Option<String> {
-        if !self.definition.by_webhook || self.is_storage() {
-            return None;
-        }
-        let names = self.names();
-        Some(format!(
-            "conversion webhook for {}, Kind={} failed: this server does not call conversion webhooks",
-            names.api_version(),
-            names.kind
-        ))
+    fn converts_elsewhere(&self) -> bool {
+        self.definition.conversion.is_some()
     }
     fn deprecation(&self) -> Option<String> {
         let own = self.version().deprecation.as_ref()?;

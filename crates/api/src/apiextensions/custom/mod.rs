@@ -12,7 +12,7 @@ mod version;
 use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionNames,
+    CustomResourceDefinition, CustomResourceDefinitionNames, WebhookConversion,
 };
 use machinery::Object;
 
@@ -35,8 +35,8 @@ pub struct Definition {
     pub namespaced: bool,
     /// Whether the definition is being deleted.
     pub terminating: bool,
-    /// Whether objects come from one version to another by a webhook.
-    pub by_webhook: bool,
+    /// The webhook that brings objects from one version to another, where they do not just change their name.
+    pub conversion: Option<WebhookConversion>,
     /// All versions, served or not.
     pub versions: Vec<Version>,
     storage: usize,
@@ -60,7 +60,7 @@ impl Definition {
         let boxed = |words: &[String]| words.iter().map(|w| w.as_str().into()).collect();
         let spec = typed.spec;
         let storage = spec.versions.iter().position(|v| v.storage)?;
-        let conversion = spec.conversion.as_ref();
+        let conversion = spec.conversion.filter(|c| c.strategy == "Webhook");
         Some(Arc::new(Self {
             group: spec.group.into(),
             short: boxed(names.short_names.items()),
@@ -68,7 +68,7 @@ impl Definition {
             names,
             namespaced: spec.scope == "Namespaced",
             terminating: is_true(object, "Terminating"),
-            by_webhook: conversion.is_some_and(|c| c.strategy == "Webhook"),
+            conversion: conversion.and_then(|c| c.webhook),
             versions: spec.versions.iter().map(Version::read).collect(),
             storage,
         }))
@@ -95,6 +95,12 @@ impl Definition {
             definition: self.clone(),
             index,
         }))
+    }
+
+    /// Whether a version is one of those defined.
+    pub fn has_version(&self, api_version: &str) -> bool {
+        let version = api_version.split_once('/');
+        version.is_some_and(|(group, name)| group == &*self.group && self.version(name).is_some())
     }
 
     /// The plural name.
