@@ -11,6 +11,7 @@ pub mod authorization;
 pub mod authorizer;
 pub mod bootstrap;
 pub mod eviction;
+pub mod flow;
 pub mod node;
 pub mod pod_references;
 pub mod quote;

@@ -37,6 +37,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
     tokio::spawn(crate::custom::settle::keep(Arc::downgrade(server)));
     tokio::spawn(crate::standing::keep(Arc::downgrade(server)));
+    tokio::spawn(crate::aggregation::available::keep(Arc::downgrade(server)));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One request on its way, and what every stage after authentication may ask about it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use machinery::{fields, labels};
 use parking_lot::Mutex;
 
-use crate::audit::Trail;
+use crate::audit::{PeerAddress, Trail};
 use crate::negotiate::Form;
 use crate::request::{Query, RequestInfo};
 use crate::server::Server;
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     /// The path as it was sent.
     pub(crate) raw_path: String,
     pub(crate) headers: HeaderMap,
+    /// Where the connection comes from.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) user: User,
     /// The form of errors and of answers with one shape.
     pub(crate) form: Form,
@@ -52,6 +55,7 @@ impl Call {
         let query = Query::parse(&raw_query);
         let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
         let form = Form::lenient(request.headers(), &query);
+        let peer = request.extensions().get::<PeerAddress>().map(|p| p.0);
         let headers = std::mem::take(request.headers_mut());
         let trail = Arc::new(Trail::new(server.audit(), &headers));
         Self {
@@ -62,6 +66,7 @@ impl Call {
             raw_query,
             raw_path: request.uri().path().to_owned(),
             headers,
+            peer,
             user: User::default(),
             form,
             now: now(),
@@ -86,6 +91,7 @@ impl Call {
             raw_query: self.raw_query.clone(),
             raw_path: self.raw_path.clone(),
             headers: self.headers.clone(),
+            peer: self.peer,
             user: self.user.clone(),
             form: self.form.clone(),
             now: self.now,

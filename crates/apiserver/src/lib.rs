@@ -8,6 +8,7 @@
 //! (the contract of reads) and `read::watch`.
 
 mod admit;
+mod aggregation;
 mod allocate;
 mod audit;
 mod authenticate;
@@ -32,10 +33,7 @@ mod listen;
 mod metrics;
 mod negotiate;
 mod openapi;
-#[allow(
-    dead_code,
-    reason = "aggregation and audit are built on the rest of it"
-)]
+#[allow(dead_code, reason = "audit is built on the rest of it")]
 mod outbound;
 mod paths;
 mod policy;
@@ -58,5 +56,5 @@ pub use body::{Body, BoxError};
 pub use components::{Alive, Component, Pulse};
 pub use in_process::InProcess;
 pub use listen::TlsSettings;
-pub use policy::Policy;
+pub use policy::{FrontProxy, Policy};
 pub use server::{Config, Identity, KubeletClient, Server, StartError};

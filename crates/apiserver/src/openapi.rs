@@ -3,17 +3,21 @@
 //! Behaviour: `k8s.io/kube-openapi/pkg/handler` and `handler3`.
 
 use std::collections::BTreeMap;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use api::{AnyKind, Scope, schema};
 use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
 use machinery::ApiError;
 use machinery::openapi::{Definitions, ServedResource, ServedSubresource, v2, v3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::aggregation::Remote;
+use crate::aggregation::merge::merge;
+use crate::aggregation::proxy::proxy;
 use crate::body::Body;
 use crate::call::Call;
 use crate::discovery::Shown;
@@ -165,7 +169,7 @@ pub(crate) async fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>,
     match rest {
         ["v2"] => second(call).await,
         ["v3"] => {
-            let paths: BTreeMap<_, _> = index(call)
+            let mut paths: BTreeMap<_, _> = index(call)
                 .await?
                 .iter()
                 .map(|(path, hash)| {
@@ -173,6 +177,11 @@ pub(crate) async fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>,
                     (path.clone(), json!({"serverRelativeURL": url}))
                 })
                 .collect();
+            for remote in call.server.aggregation().remotes().iter() {
+                for (path, at) in &remote.documents.load().third {
+                    paths.entry(path.clone()).or_insert_with(|| at.clone());
+                }
+            }
             Ok(respond::value(200, &call.form, &json!({"paths": paths})))
         }
         ["v3", path @ ..] => third(call, path.join("/")).await,
@@ -200,7 +209,12 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
     let bytes = build(move || {
         let now = Served::now(&server);
         let source = |name: &str| now.definitions(name, true);
-        let document = v2::document(&now.resources, &source, VERSION);
+        let mut document = v2::document(&now.resources, &source, VERSION);
+        for remote in server.aggregation().remotes().iter() {
+            if let Some(second) = &remote.documents.load().second {
+                merge(&mut document, second);
+            }
+        }
         match protobuf {
             true => v2::encode_protobuf(&document),
             false => Bytes::from(serde_json::to_vec(&document).unwrap_or_default()),
@@ -216,13 +230,22 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
 
 async fn third(call: &Call, path: String) -> Result<Response<Body>, ApiError> {
     let server = call.server.clone();
+    let wanted = path.clone();
     let made = move || {
         let now = Served::now(&server);
-        document(&now, &path).map(|d| serde_json::to_vec(&d).unwrap_or_default())
+        document(&now, &wanted).map(|d| serde_json::to_vec(&d).unwrap_or_default())
     };
-    match build(made).await? {
+    if let Some(bytes) = build(made).await? {
+        return Ok(with_etag(call, "application/json", bytes.into()));
+    }
+    let remotes = call.server.aggregation().remotes();
+    let has = |r: &&Arc<Remote>| r.documents.load().third.contains_key(&path);
+    match remotes.iter().find(has) {
+        Some(remote) => {
+            let nothing = Empty::new().map_err(|never| match never {});
+            proxy(call, remote, nothing.boxed_unsync()).await
+        }
         None => Ok(respond::text(404, "404 page not found\n")),
-        Some(bytes) => Ok(with_etag(call, "application/json", bytes.into())),
     }
 }
 

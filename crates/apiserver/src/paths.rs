@@ -86,6 +86,10 @@ fn root_paths(call: &Call) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    for remote in call.server.aggregation().remotes().iter() {
+        paths.push(format!("/apis/{}", remote.group));
+        paths.push(format!("/apis/{}/{}", remote.group, remote.version));
+    }
     for resource in call.server.resources().all() {
         let names = resource.names();
         if names.group.is_empty() {
@@ -183,6 +187,7 @@ fn metrics(call: &Call) -> Response<Body> {
     if let Some(audit) = call.server.audit() {
         audit.counts().render(&mut text);
     }
+    call.server.aggregation().render(&mut text);
     respond::whole(
         200,
         &call.form,

@@ -25,6 +25,60 @@ pub struct Policy {
     pub without_admission: BTreeSet<String>,
     /// Who signs client certificates, PEM: published for other servers that ask this one.
     pub client_authorities: Option<String>,
+    /// Who may say in headers for whom a request is: published for other servers that this one passes requests on to.
+    pub front_proxy: Option<FrontProxy>,
+}
+
+/// How other servers know that a request comes from this one, and for whom.
+#[derive(Clone, Default)]
+pub struct FrontProxy {
+    /// Who signs the certificates of those that pass requests on, PEM.
+    pub authorities: String,
+    /// Their common names; empty is any.
+    pub allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    pub username_headers: Vec<String>,
+    /// Headers with the user's UID.
+    pub uid_headers: Vec<String>,
+    /// Headers with a group each.
+    pub group_headers: Vec<String>,
+    /// What headers with extra begin with.
+    pub extra_headers_prefix: Vec<String>,
+}
+
+impl FrontProxy {
+    /// As every cluster made by one command has it.
+    pub fn usual(authorities: String, allowed_name: &str) -> Self {
+        let one = |text: &str| vec![text.to_owned()];
+        Self {
+            authorities,
+            allowed_names: one(allowed_name),
+            username_headers: one("X-Remote-User"),
+            uid_headers: one("X-Remote-Uid"),
+            group_headers: one("X-Remote-Group"),
+            extra_headers_prefix: one("X-Remote-Extra-"),
+        }
+    }
+
+    fn publish(&self, data: &mut Map<String, Value>) {
+        let mut put = |key: &str, value: String| {
+            data.insert(format!("requestheader-{key}"), value.into());
+        };
+        put("client-ca-file", self.authorities.clone());
+        let lists = [
+            ("allowed-names", &self.allowed_names),
+            ("username-headers", &self.username_headers),
+            ("uid-headers", &self.uid_headers),
+            ("group-headers", &self.group_headers),
+            ("extra-headers-prefix", &self.extra_headers_prefix),
+        ];
+        for (key, list) in lists {
+            // As upstream: what it may lack is left out when it is empty.
+            if key != "uid-headers" || !list.is_empty() {
+                put(key, json!(list).to_string());
+            }
+        }
+    }
 }
 
 impl Default for Policy {
@@ -39,6 +93,7 @@ impl Default for Policy {
             authorization_file: None,
             without_admission: BTreeSet::new(),
             client_authorities: None,
+            front_proxy: None,
         }
     }
 }
@@ -58,6 +113,9 @@ impl Policy {
         let mut data = Map::new();
         if let Some(authorities) = &self.client_authorities {
             data.insert("client-ca-file".to_owned(), authorities.clone().into());
+        }
+        if let Some(front_proxy) = &self.front_proxy {
+            front_proxy.publish(&mut data);
         }
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",

@@ -16,7 +16,7 @@ use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::resource::Resource;
 use crate::server::Server;
-use crate::{connect, custom, impersonate, paths, read, respond, virtuals, write};
+use crate::{aggregation, connect, custom, impersonate, paths, read, respond, virtuals, write};
 
 /// A request that is not open by nature is answered in this time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -124,6 +124,9 @@ async fn deadline(
 
 async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>, ApiError> {
     let info = &call.info;
+    if let Some(remote) = call.server.aggregation().find(&info.path) {
+        return aggregation::proxy::proxy(call, &remote, body).await;
+    }
     if !info.is_resource {
         return paths::answer(call).await;
     }

@@ -17,6 +17,7 @@ use store::{EventKind, Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregation::{self, Aggregation};
 use crate::allocate::Books;
 use crate::audit::{Audit, AuditOptions};
 use crate::authorize::{self, Chain, Views};
@@ -70,6 +71,8 @@ pub struct Config {
     pub components: Vec<Component>,
     /// What is written down of requests.
     pub audit: AuditOptions,
+    /// Shown to the servers of other group versions; without it none of them knows this one.
+    pub proxy_client: Option<Identity>,
 }
 
 /// Why a server does not start.
@@ -118,6 +121,7 @@ pub struct Server {
     admission_policies: Policies,
     openapi: Hashes,
     outbound: Outbound,
+    aggregation: Arc<Aggregation>,
     webhooks: Arc<webhooks::Table>,
     shutdown: CancellationToken,
     pub(crate) settings: Settings,
@@ -143,9 +147,14 @@ impl Server {
         let custom = CustomResources::new(config.store.clone(), shutdown.clone());
         let custom = Arc::new(custom);
         let webhooks = Arc::new(webhooks::Table::default());
+        let aggregation = Arc::new(Aggregation::new(config.proxy_client));
         let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
             let mut followers = followers(group, resource, &rbac, &nodes, &books, &custom);
             followers.extend(follows_webhooks(group, resource, &webhooks));
+            if (group, resource) == (aggregation::GROUP, aggregation::RESOURCE) {
+                let table = aggregation.clone();
+                followers.push(Box::new(move |change| table.apply(change)));
+            }
             followers
         });
         let views = Views { nodes, rbac };
@@ -169,6 +178,7 @@ impl Server {
             admission_policies: Policies::default(),
             openapi: Hashes::default(),
             outbound: Outbound::default(),
+            aggregation,
             webhooks,
             shutdown,
             settings: Settings {
@@ -289,6 +299,11 @@ impl Server {
     /// The way to webhooks and other servers.
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.outbound
+    }
+
+    /// The servers of other group versions.
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.aggregation
     }
 
     /// The webhooks of the moment.

@@ -92,6 +92,11 @@ impl Trail {
         }
     }
 
+    /// By what the request is known in logs, here and on other servers.
+    pub(crate) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or("")
+    }
+
     /// Adds to what is known of the request. The first to say something under a key is heard.
     pub(crate) fn annotate(&self, key: &str, value: &str) {
         if self.audit.is_none() {

@@ -188,7 +188,7 @@ fn dial_error(address: SocketAddr, error: impl std::fmt::Display) -> ApiError {
 }
 
 /// The headers of a request that travel on: not the client's credentials, and nothing that is about this connection.
-pub(super) fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
     const OWN: [HeaderName; 8] = [
         header::AUTHORIZATION,
         header::PROXY_AUTHORIZATION,
@@ -212,7 +212,7 @@ pub(super) fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The same for an upgrade, which is about the connection.
-pub(super) fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
     let mut forwarded = forwarded_headers(headers);
     if let Some(protocol) = headers.get(header::UPGRADE) {
         forwarded.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -222,7 +222,7 @@ pub(super) fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Joins the two connections if the far end agreed to the upgrade; otherwise its answer is the end of both.
-pub(super) async fn join(
+pub(crate) async fn join(
     answer: Response<Incoming>,
     near: Option<OnUpgrade>,
     ending: Ending,
@@ -281,7 +281,7 @@ pub(super) async fn limited_text(mut body: Incoming) -> String {
 }
 
 /// Addresses that a proxy must not be talked into reaching (security lessons 2020-8562, 2022-3294).
-pub(super) fn check_proxyable(address: IpAddr) -> Result<(), ApiError> {
+pub(crate) fn check_proxyable(address: IpAddr) -> Result<(), ApiError> {
     let forbidden = match address.to_canonical() {
         IpAddr::V4(v4) => {
             v4.is_unspecified() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast()

@@ -1,5 +1,7 @@
 //! Aggregated discovery: everything in one document, with an ETag.
 
+use std::sync::Arc;
+
 use api::{AnyKind, Scope, Subresource};
 use bytes::Bytes;
 use http::header::{ETAG, IF_NONE_MATCH, VARY};
@@ -7,7 +9,8 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Shown, groups, of_version, subresources, verbs, versions};
+use super::{Group, Shown, listed, of_version, subresources, verbs, versions};
+use crate::aggregation::Remote;
 use crate::body::Body;
 use crate::call::Call;
 use crate::resource::Resource;
@@ -20,10 +23,23 @@ pub(super) fn answer(
     core: bool,
     api_version: &str,
 ) -> Response<Body> {
-    let groups = if core { vec![""] } else { groups(all) };
+    let groups: Vec<Value> = match core {
+        true => vec![group(
+            call,
+            all,
+            &Group {
+                name: String::new(),
+                versions: versions(all, "").into_iter().map(str::to_owned).collect(),
+            },
+        )],
+        false => listed(call, all)
+            .iter()
+            .map(|g| group(call, all, g))
+            .collect(),
+    };
     let document = json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{api_version}"),
-        "metadata": {}, "items": groups.into_iter().map(|g| group(all, g)).collect::<Vec<_>>(),
+        "metadata": {}, "items": groups,
     });
     let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
     let digest: String = Sha256::digest(&bytes)
@@ -51,20 +67,29 @@ pub(super) fn answer(
     response
 }
 
-fn group(all: &[Resource], name: &str) -> Value {
+fn group(call: &Call, all: &[Resource], Group { name, versions }: &Group) -> Value {
     let metadata = if name.is_empty() {
         json!({})
     } else {
         json!({"name": name})
     };
-    let version = |version: &str| {
+    let remotes = call.server.aggregation().remotes();
+    let version = |version: &String| {
+        let of = |r: &&Arc<Remote>| r.group == *name && r.version == *version;
+        if let Some(remote) = remotes.iter().find(of) {
+            let documents = remote.documents.load();
+            let freshness = if documents.fresh { "Current" } else { "Stale" };
+            return json!({
+                "version": version, "resources": documents.resources, "freshness": freshness,
+            });
+        }
         let resources: Vec<Value> = of_version(all, name, version)
             .into_iter()
             .map(resource)
             .collect();
         json!({"version": version, "resources": resources, "freshness": "Current"})
     };
-    let versions: Vec<Value> = versions(all, name).into_iter().map(version).collect();
+    let versions: Vec<Value> = versions.iter().map(version).collect();
     json!({"metadata": metadata, "versions": versions})
 }
 

@@ -5,6 +5,7 @@
 
 mod aggregated;
 
+use api::kind::compare_versions;
 use api::{AnyKind, Part, Scope, Subresource};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use http::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::priorities;
 use crate::body::Body;
 use crate::call::Call;
 use crate::negotiate::conversions;
@@ -39,10 +41,10 @@ pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
         }),
         ["apis"] => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups(&all).into_iter().map(|g| group(&all, g, false)).collect::<Vec<_>>(),
+            "groups": listed(call, &all).iter().map(|g| group(g, false)).collect::<Vec<_>>(),
         }),
         ["api", version] => resources(&all, "", version)?,
-        ["apis", name] => group(&all, groups(&all).into_iter().find(|g| g == name)?, true),
+        ["apis", name] => group(listed(call, &all).iter().find(|g| g.name == *name)?, true),
         ["apis", group, version] => resources(&all, group, version)?,
         _ => return None,
     };
@@ -63,7 +65,51 @@ fn aggregated_version(call: &Call) -> Option<String> {
     known.then_some(first.version)
 }
 
-/// All named groups, in order.
+/// A group with its versions, best first, whoever serves them.
+struct Group {
+    name: String,
+    versions: Vec<String>,
+}
+
+/// All named groups, those of other servers where their priorities put them.
+fn listed(call: &Call, all: &[Resource]) -> Vec<Group> {
+    let own = groups(all).into_iter().map(|name| Group {
+        name: name.to_owned(),
+        versions: versions(all, name).into_iter().map(str::to_owned).collect(),
+    });
+    let mut listed: Vec<Group> = own.collect();
+    let server = &call.server;
+    for remote in server.aggregation().remotes().iter() {
+        let (of_group, of_version) = remote.priorities;
+        let Some(group) = listed.iter_mut().find(|g| g.name == remote.group) else {
+            let after = |g: &Group| {
+                let other = priorities(server, &g.name, &g.versions[0]).0;
+                other > of_group || (other == of_group && g.name < remote.group)
+            };
+            let at = listed.iter().position(|g| !after(g));
+            let new = Group {
+                name: remote.group.clone(),
+                versions: vec![remote.version.clone()],
+            };
+            listed.insert(at.unwrap_or(listed.len()), new);
+            continue;
+        };
+        if group.versions.contains(&remote.version) {
+            continue;
+        }
+        let after = |version: &String| {
+            let other = priorities(server, &group.name, version).1;
+            let earlier = || compare_versions(version, &remote.version).is_lt();
+            other > of_version || (other == of_version && earlier())
+        };
+        let at = group.versions.iter().position(|v| !after(v));
+        let at = at.unwrap_or(group.versions.len());
+        group.versions.insert(at, remote.version.clone());
+    }
+    listed
+}
+
+/// All named groups of this server, in order.
 fn groups(all: &[Resource]) -> Vec<&str> {
     let mut groups = Vec::new();
     for resource in all {
@@ -96,15 +142,14 @@ fn of_version<'a>(all: &'a [Resource], group: &str, version: &str) -> Vec<&'a Re
     found
 }
 
-fn group(all: &[Resource], name: &str, with_type: bool) -> Value {
-    let version = |v: &&str| json!({"groupVersion": format!("{name}/{v}"), "version": v});
-    let versions = versions(all, name);
+fn group(Group { name, versions }: &Group, with_type: bool) -> Value {
+    let version = |v: &String| json!({"groupVersion": format!("{name}/{v}"), "version": v});
     let mut out = Map::new();
     if with_type {
         out.insert("kind".into(), "APIGroup".into());
         out.insert("apiVersion".into(), "v1".into());
     }
-    out.insert("name".into(), name.into());
+    out.insert("name".into(), name.as_str().into());
     out.insert("versions".into(), versions.iter().map(version).collect());
     out.insert(
         "preferredVersion".into(),

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Cause, End, Trust};
-use crate::connect::client::AnyCertificate;
+use crate::connect::client::{AnyCertificate, check_proxyable};
 use crate::server::Identity;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ impl Dialer {
     async fn tcp(&self) -> Result<TcpStream, DialError> {
         let addresses: Vec<SocketAddr> = match &self.end {
             End::Address(address) => vec![*address],
-            End::Name(host, port) => {
+            End::Name(host, port) | End::Guarded(host, port) => {
                 let found = tokio::net::lookup_host((&**host, *port)).await;
                 let none = || DialError(format!("dial tcp: lookup {host}: no such host"));
                 found.map_err(|_| none())?.collect()
@@ -103,6 +103,11 @@ impl Dialer {
         };
         let mut last = DialError(format!("dial tcp: lookup {}: no such host", self.end));
         for address in addresses {
+            let guarded = matches!(self.end, End::Guarded(..));
+            if guarded && check_proxyable(address.ip()).is_err() {
+                last = DialError("address not allowed".to_owned());
+                continue;
+            }
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     // Small requests are not held back for more to come.
@@ -122,7 +127,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),
-            Self::Name(host, port) => write!(f, "{host}:{port}"),
+            Self::Name(host, port) | Self::Guarded(host, port) => write!(f, "{host}:{port}"),
         }
     }
 }

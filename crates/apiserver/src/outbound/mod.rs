@@ -240,6 +240,8 @@ pub(super) enum End {
     Address(SocketAddr),
     /// A name that is looked up when a connection is made.
     Name(Arc<str>, u16),
+    /// The same; addresses that a proxy must not be talked into reaching are not dialled.
+    Guarded(Arc<str>, u16),
 }
 
 struct Kept {

@@ -12,6 +12,7 @@ use rand::seq::SliceRandom;
 use serde_json::Value;
 
 use super::{Cause, End};
+use crate::connect::client::check_proxyable;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -32,6 +33,8 @@ pub(crate) enum Place {
         namespace: Arc<str>,
         name: Arc<str>,
         port: u16,
+        /// Addresses that a proxy must not be talked into reaching are left out.
+        guarded: bool,
     },
 }
 
@@ -61,6 +64,18 @@ impl Place {
             namespace: namespace.into(),
             name: name.into(),
             port,
+            guarded: false,
+        }
+    }
+
+    /// The same, for requests that come from elsewhere and are passed on: neither this host nor what only it can reach
+    /// is ever dialled, whatever the service or a name server says (security lessons 2020-8562, 2022-3294).
+    pub(crate) fn guarded_service(namespace: &str, name: &str, port: u16) -> Self {
+        Self::Service {
+            namespace: namespace.into(),
+            name: name.into(),
+            port,
+            guarded: true,
         }
     }
 
@@ -99,6 +114,7 @@ impl Place {
                 namespace,
                 name,
                 port,
+                ..
             } => format!("https://{name}.{namespace}.svc:{port}").into(),
         }
     }
@@ -111,10 +127,26 @@ impl Place {
                 namespace,
                 name,
                 port,
-            } => service_ends(lookup, namespace, name, *port).map_err(Cause::Unresolved)?,
+                guarded,
+            } => {
+                let ends = service_ends(lookup, namespace, name, *port);
+                let ends = ends.map_err(Cause::Unresolved)?.into_iter();
+                ends.filter_map(|end| end.guarded(*guarded)).collect()
+            }
         };
         let origin = self.origin();
         Ok(Candidates { origin, ends })
+    }
+}
+
+impl End {
+    /// The same, if it may be dialled.
+    fn guarded(self, guarded: bool) -> Option<Self> {
+        match self {
+            Self::Address(address) if guarded && check_proxyable(address.ip()).is_err() => None,
+            Self::Name(host, port) if guarded => Some(Self::Guarded(host, port)),
+            other => Some(other),
+        }
     }
 }
 

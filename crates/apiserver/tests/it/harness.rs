@@ -70,6 +70,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         policy: Policy::default(),
         components: Vec::new(),
         audit: AuditOptions::default(),
+        proxy_client: None,
     }
 }
 

@@ -101,6 +101,7 @@ impl Cluster {
             policy: apiserver::Policy::default(),
             components: Vec::new(),
             audit: apiserver::AuditOptions::default(),
+            proxy_client: None,
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);

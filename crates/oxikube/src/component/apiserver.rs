@@ -1,6 +1,7 @@
 //! `kube-apiserver`.
 
 mod authorization;
+mod front_proxy;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -44,6 +45,8 @@ pub(super) struct Flags {
     kubelet: KubeletFlags,
     #[command(flatten)]
     audit: AuditFlags,
+    #[command(flatten)]
+    front_proxy: front_proxy::Flags,
     #[command(flatten)]
     unused: Unused,
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
@@ -146,12 +149,6 @@ struct Unused {
     /// Kubelets are reached at their internal addresses first.
     #[arg(long, value_delimiter = ',')]
     kubelet_preferred_address_types: Vec<String>,
-    /// Certificate shown to aggregated API servers, of which there are none.
-    #[arg(long)]
-    proxy_client_cert_file: Option<PathBuf>,
-    /// Its key.
-    #[arg(long)]
-    proxy_client_key_file: Option<PathBuf>,
     /// Profiles are not served.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     profiling: Option<bool>,
@@ -266,6 +263,7 @@ impl Flags {
             authorization_file,
             without_admission: without.into_iter().collect(),
             client_authorities: self.client_ca_file.as_deref().map(read).transpose()?,
+            front_proxy: self.front_proxy.front_proxy()?,
         })
     }
 
@@ -339,9 +337,6 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         (None, Some(_)) => PathBuf::new(),
         _ => bail!("either --etcd-servers or --data-dir must be specified: where the data is"),
     };
-    if flags.unused.proxy_client_cert_file.is_some() {
-        tracing::warn!("--proxy-client-cert-file changes nothing: there are no aggregated servers");
-    }
     let store = datastore::open(&datastore, &data).await?;
     let advertise_address = match flags.advertise_address {
         Some(address) => address,
@@ -366,6 +361,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         policy: flags.policy()?,
         components: Pulses::default().components(false, false),
         audit: flags.audit.options()?,
+        proxy_client: flags.front_proxy.client()?,
     })
     .await
     .context("the API server cannot start")?;

@@ -147,10 +147,15 @@ pub(crate) async fn serve_at(
         kubelet_client: Some(kubelet_client),
         policy: apiserver::Policy {
             client_authorities: Some(pki.text("ca.crt")?),
+            front_proxy: Some(apiserver::FrontProxy::usual(
+                pki.text("front-proxy-ca.crt")?,
+                "front-proxy-client",
+            )),
             ..apiserver::Policy::default()
         },
         components,
         audit,
+        proxy_client: Some(pki.identity("front-proxy-client")?),
     };
     Server::new(config)
         .await
