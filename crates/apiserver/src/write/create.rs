@@ -48,36 +48,7 @@ pub(crate) async fn store_new(
     options: &WriteOptions,
     ownership: Ownership,
 ) -> Result<Written, ApiError> {
-    for attempt in 0.. {
-        let result = try_once(call, resource, decoded.clone(), options, ownership).await;
-        let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
-        let generated = decoded.name().is_empty();
-        if !(taken && generated) {
-            return result;
-        }
-        if attempt + 1 == NAME_TRIES {
-            return result.map_err(|mut error| {
-                error
-                    .message
-                    .push_str(", the server was not able to generate a unique name for the object");
-                error
-            });
-        }
-    }
-    unreachable!("the loop above ends by itself")
-}
-
-async fn try_once(
-    call: &Call,
-    resource: &Resource,
-    mut object: Object,
-    options: &WriteOptions,
-    ownership: Ownership,
-) -> Result<Written, ApiError> {
-    if object.name().is_empty() && !object.meta_str("generateName").is_empty() {
-        let name = names::generate_name(object.meta_str("generateName"), &name_suffix());
-        object.set_meta_str("name", &name);
-    }
+    let mut object = decoded;
     if ownership == Ownership::Update {
         managed::track(call, resource, options, Part::Main, None, &mut object);
     }
@@ -95,18 +66,52 @@ async fn try_once(
     admit::patience(&operation, &object).await;
     admit::mutate(&operation, &mut object, None).await?;
     decode::default(resource, &mut object)?;
+    // Whoever may change the object sees it without the name that it is going to be given, as upstream.
+    let generated = object.name().is_empty() && !object.meta_str("generateName").is_empty();
+    for attempt in 1..=NAME_TRIES {
+        let mut named = object.clone();
+        if generated {
+            let name = names::generate_name(object.meta_str("generateName"), &name_suffix());
+            named.set_meta_str("name", &name);
+            // Some defaults say the name.
+            decode::default(resource, &mut named)?;
+        }
+        let result = store_named(&operation, named, options).await;
+        let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
+        if !(taken && generated) {
+            return result;
+        }
+        if attempt == NAME_TRIES {
+            return result.map_err(|mut error| {
+                error
+                    .message
+                    .push_str(", the server was not able to generate a unique name for the object");
+                error
+            });
+        }
+    }
+    unreachable!("the loop above ends by itself")
+}
+
+/// The rest of the road for an object with a name.
+async fn store_named(
+    operation: &Operation<'_>,
+    mut object: Object,
+    options: &WriteOptions,
+) -> Result<Written, ApiError> {
+    let (call, resource) = (operation.call(), operation.resource());
     prepare(call, resource, &mut object)?;
     let claim = allocate::for_write(call, resource, &mut object, None)?;
     validate(call, resource, &object)?;
-    admit::validate(&operation, &object, None).await?;
+    admit::validate(operation, &object, None).await?;
     let storage = resource.storage("create")?;
     let key = resource.key(object.namespace(), object.name())?;
     // Nobody pays for what cannot be made.
-    let first_look = options.dry_run || charge::concerns(&operation, &object);
+    let first_look = options.dry_run || charge::concerns(operation, &object);
     if first_look && storage.cache.get(&key).is_some() {
         return Err(already_exists(resource, object.name()));
     }
-    charge::charge(&operation, &object, None, options.dry_run).await?;
+    charge::charge(operation, &object, None, options.dry_run).await?;
     if options.dry_run {
         return Ok(Written {
             object,

@@ -10,7 +10,7 @@ use machinery::{ApiError, ErrorList, Object, Path, labels};
 use serde_json::{Value, json};
 
 use super::patch::Patch;
-use super::update::{Change, apply_change};
+use super::update::{Change, View, apply_change};
 use super::{WriteOptions, Written};
 use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
@@ -163,29 +163,8 @@ struct Rescale<'a> {
 impl Change for Rescale<'_> {
     fn make(&self, current: &Object) -> Result<Object, ApiError> {
         let scale = (self.wanted)(&scale_of(current, self.fields))?;
-        let replicas = match scale.at(&["spec", "replicas"]) {
-            None | Some(Value::Null) => 0,
-            Some(value) => value.as_i64().ok_or_else(|| {
-                let why = "cannot be handled as a Scale: spec.replicas is no number";
-                ApiError::bad_request(format!("Scale in version \"v1\" {why}"))
-            })?,
-        };
-        if replicas < 0 {
-            let mut errors = ErrorList::new();
-            let at = Path::new("spec").child("replicas");
-            errors.invalid(&at, replicas, "must be greater than or equal to 0");
-            return Err(ApiError::invalid(
-                "autoscaling",
-                "Scale",
-                current.name(),
-                &errors,
-            ));
-        }
         let mut new = current.clone();
-        if let Some((last, parents)) = self.fields.spec_replicas.split_last() {
-            new.object_at_mut(&plain(parents))
-                .insert(last.to_string(), replicas.into());
-        }
+        self.take_over(&scale, &mut new)?;
         let version = match (
             scale.resource_version(),
             resource_needs_version(self.resource),
@@ -202,5 +181,47 @@ impl Change for Rescale<'_> {
 
     fn names_version(&self) -> bool {
         self.named
+    }
+
+    fn view(&self) -> Option<&dyn View> {
+        Some(self)
+    }
+}
+
+impl View for Rescale<'_> {
+    fn kind(&self) -> &'static str {
+        "Scale"
+    }
+
+    fn of(&self, object: &Object) -> Object {
+        scale_of(object, self.fields)
+    }
+
+    /// Replicas are all that a scale says.
+    fn take_over(&self, scale: &Object, object: &mut Object) -> Result<(), ApiError> {
+        let replicas = match scale.at(&["spec", "replicas"]) {
+            None | Some(Value::Null) => 0,
+            Some(value) => value.as_i64().ok_or_else(|| {
+                let why = "cannot be handled as a Scale: spec.replicas is no number";
+                ApiError::bad_request(format!("Scale in version \"v1\" {why}"))
+            })?,
+        };
+        if replicas < 0 {
+            let mut errors = ErrorList::new();
+            let at = Path::new("spec").child("replicas");
+            errors.invalid(&at, replicas, "must be greater than or equal to 0");
+            return Err(ApiError::invalid(
+                "autoscaling",
+                "Scale",
+                object.name(),
+                &errors,
+            ));
+        }
+        if let Some((last, parents)) = self.fields.spec_replicas.split_last() {
+            object
+                .object_at_mut(&plain(parents))
+                .insert(last.to_string(), replicas.into());
+        }
+        Ok(())
     }
 }

@@ -53,6 +53,23 @@ pub(crate) trait Change: Send + Sync {
     fn make_new(&self) -> Option<Result<Object, ApiError>> {
         None
     }
+    /// What admission is shown in the place of the object.
+    fn view(&self) -> Option<&dyn View> {
+        None
+    }
+}
+
+/// An object as a sub-resource with a kind of its own shows it.
+pub(crate) trait View: Send + Sync {
+    /// That kind.
+    fn kind(&self) -> &'static str;
+    /// The object in this view.
+    fn of(&self, object: &Object) -> Object;
+    /// Takes over into the object what the view says.
+    ///
+    /// # Errors
+    /// The view says what cannot be.
+    fn take_over(&self, view: &Object, object: &mut Object) -> Result<(), ApiError>;
 }
 
 struct Replace {
@@ -258,8 +275,19 @@ impl Attempt<'_> {
         if let (Some(part), Ownership::Update) = (self.part, change.ownership()) {
             managed::track(call, resource, self.options, part, Some(old), new);
         }
+        let operation = match change.view() {
+            None => operation,
+            Some(view) => operation.of_kind(view.kind()),
+        };
         if self.part.is_some() {
-            admit::mutate(&operation, new, Some(old)).await?;
+            match change.view() {
+                None => admit::mutate(&operation, new, Some(old)).await?,
+                Some(view) => {
+                    let mut shown = view.of(new);
+                    admit::mutate(&operation, &mut shown, Some(&view.of(old))).await?;
+                    view.take_over(&shown, new)?;
+                }
+            }
             decode::default(resource, new)?;
         }
         keep_server_metadata(new, old);
@@ -278,8 +306,13 @@ impl Attempt<'_> {
         }
         let claim = allocate::for_write(call, resource, new, Some(old))?;
         self.validate(new, old)?;
-        if self.part.is_some() {
-            admit::validate(&operation, new, Some(old)).await?;
+        match change.view().filter(|_| self.part.is_some()) {
+            Some(view) => {
+                let (new, old) = (view.of(new), view.of(old));
+                admit::validate(&operation, &new, Some(&old)).await?;
+            }
+            None if self.part.is_some() => admit::validate(&operation, new, Some(old)).await?,
+            None => {}
         }
         Ok(claim)
     }

@@ -20,7 +20,7 @@ rules:
 - {level: Metadata, omitStages: [RequestReceived]}
 ";
 
-fn options(path: &Path) -> AuditOptions {
+pub(crate) fn options(path: &Path) -> AuditOptions {
     AuditOptions {
         policy: Some(access::audit::Policy::parse(POLICY.as_bytes()).expect("a policy")),
         log: Some(LogOptions {
@@ -44,7 +44,7 @@ fn options(path: &Path) -> AuditOptions {
     }
 }
 
-fn events(path: &Path, id: &str) -> Vec<Value> {
+pub(crate) fn events(path: &Path, id: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("a log");
     let all = text
         .lines()

@@ -590,3 +590,140 @@ async fn conditions_decide_who_is_asked() {
         refused.message()
     );
 }
+
+#[tokio::test]
+async fn a_scale_is_shown_as_such() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(|path, asked| {
+        let response = match path {
+            "/change" => patch(json!([{"op": "replace", "path": "/spec/replicas", "value": 5}])),
+            _ => json!({"allowed": true}),
+        };
+        reviewed(asked, response)
+    })
+    .await;
+    let rules = json!([{
+        "operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments/scale"],
+    }]);
+    let spec = |path: &str| hook.spec(path, json!({"rules": rules, "name": "a.example.com"}));
+    configure(&cluster, "Mutating", "a", json!([spec("/change")])).await;
+    configure(&cluster, "Validating", "a", json!([spec("/see")])).await;
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    cluster.admin.post(deployments, deployment).await.ok();
+    let scale = format!("{deployments}/d/scale");
+    let wanted = json!({"spec": {"replicas": 2}});
+    let scaled = cluster.admin.patch(&scale, "merge", wanted).await.ok();
+    assert_eq!(scaled["spec"]["replicas"], 5);
+    let told: Vec<Value> = hook
+        .take()
+        .into_iter()
+        .map(|(_, review)| {
+            let request = &review["request"];
+            assert_eq!(request["subResource"], "scale");
+            assert_eq!(
+                request["kind"],
+                json!({"group": "autoscaling", "version": "v1", "kind": "Scale"})
+            );
+            assert_eq!(request["oldObject"]["kind"], "Scale");
+            json!([
+                request["oldObject"]["spec"]["replicas"],
+                request["object"]["spec"]["replicas"]
+            ])
+        })
+        .collect();
+    assert_eq!(told, [json!([1, 2]), json!([1, 5])]);
+}
+
+#[tokio::test]
+async fn a_name_is_made_when_all_have_changed_what_they_like() {
+    let cluster = Cluster::start().await;
+    let hook = Hook::start(usual).await;
+    let specs = json!([hook.spec("/any", json!({}))]);
+    configure(&cluster, "Mutating", "a", specs.clone()).await;
+    configure(&cluster, "Validating", "a", specs).await;
+    let made = cluster
+        .admin
+        .post(MAPS, json!({"metadata": {"generateName": "a-"}}))
+        .await
+        .ok();
+    let told: Vec<Value> = hook
+        .take()
+        .into_iter()
+        .map(|(_, review)| review["request"]["object"]["metadata"]["name"].clone())
+        .collect();
+    assert_eq!(told, [Value::Null, made["metadata"]["name"].clone()]);
+    let space = json!({"metadata": {"generateName": "space-"}});
+    let space = cluster.admin.post("/api/v1/namespaces", space).await.ok();
+    assert_eq!(
+        space["metadata"]["labels"]["kubernetes.io/metadata.name"],
+        space["metadata"]["name"]
+    );
+}
+
+#[tokio::test]
+async fn what_webhooks_do_is_counted_and_written_down() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("audit.log");
+    let cluster = Cluster::with(|config| config.audit = crate::audit::options(&log)).await;
+    let hook = Hook::start(|path, asked| {
+        let mut answer = usual(path, asked);
+        if path == "/second/adds" {
+            answer["response"]["auditAnnotations"] = json!({"seen": "yes", "not a key": "no"});
+        }
+        answer
+    })
+    .await;
+    let ignored = json!({"timeoutSeconds": 1, "failurePolicy": "Ignore"});
+    let adds = json!({"matchConditions": [{"name": "not-b", "expression": "request.name != 'b'"}]});
+    let hooks = json!([
+        hook.spec("/second/adds", adds),
+        hook.spec("/never/mind", ignored)
+    ]);
+    configure(&cluster, "Mutating", "a", hooks).await;
+    let mut given = map("a");
+    given["data"] = json!({"k": "v"});
+    let made = cluster
+        .admin
+        .send(
+            Method::POST,
+            MAPS,
+            &[("audit-id", "one")],
+            given.to_string(),
+        )
+        .await
+        .ok();
+    assert_eq!(made["data"]["second"], "2");
+    let deny = json!([hook.spec("/deny", json!({}))]);
+    configure(&cluster, "Validating", "a", deny).await;
+    cluster.admin.post(MAPS, map("b")).await.refused(403);
+    let events = crate::audit::events(&log, "one");
+    let annotations = events.last().expect("an event")["annotations"].clone();
+    expect_test::expect![[r#"
+        {
+          "authorization.k8s.io/decision": "allow",
+          "authorization.k8s.io/reason": "",
+          "failed-open.mutation.webhook.admission.k8s.io/round_0_index_1": "never.mind.example.com",
+          "mutation.webhook.admission.k8s.io/round_0_index_0": "{\"configuration\":\"a\",\"webhook\":\"second.adds.example.com\",\"mutated\":true}",
+          "mutation.webhook.admission.k8s.io/round_0_index_1": "{\"configuration\":\"a\",\"webhook\":\"never.mind.example.com\",\"mutated\":false}",
+          "patch.webhook.admission.k8s.io/round_0_index_0": "{\"configuration\":\"a\",\"webhook\":\"second.adds.example.com\",\"patch\":[{\"op\":\"add\",\"path\":\"/data/second\",\"value\":\"2\"}],\"patchType\":\"JSONPatch\"}",
+          "second.adds.example.com/seen": "yes"
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&annotations).expect("JSON"));
+    let metrics = cluster.admin.get("/metrics").await.text;
+    let counted: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("apiserver_admission_") && !line.contains("_seconds"))
+        .collect();
+    expect_test::expect![[r#"
+        apiserver_admission_webhook_request_total{code="200",name="second.adds.example.com",operation="CREATE",rejected="false",type="admit"} 1
+        apiserver_admission_webhook_request_total{code="403",name="deny.example.com",operation="CREATE",rejected="true",type="validating"} 1
+        apiserver_admission_webhook_request_total{code="503",name="never.mind.example.com",operation="CREATE",rejected="false",type="admit"} 2
+        apiserver_admission_webhook_rejection_count{error_type="no_error",name="deny.example.com",operation="CREATE",rejection_code="403",type="validating"} 1
+        apiserver_admission_webhook_fail_open_count{name="never.mind.example.com",type="admit"} 2
+        apiserver_admission_match_condition_exclusions_total{kind="webhook",name="second.adds.example.com",operation="CREATE",type="admit"} 1"#]]
+    .assert_eq(&counted.join("\n"));
+}
