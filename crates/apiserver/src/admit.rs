@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use access::admission::policies::Write;
-use access::admission::{self, Request};
+use access::admission::{self, Notes, Request};
 use access::{Authorizer, Privileged};
 use machinery::{ApiError, Object};
 use serde_json::Value;
@@ -139,7 +139,8 @@ impl<'a> Operation<'a> {
         } else {
             info.name.clone()
         };
-        act(&Request {
+        let notes = Notes::default();
+        let result = act(&Request {
             user: &call.user,
             operation: self.operation,
             group: &info.group,
@@ -150,9 +151,17 @@ impl<'a> Operation<'a> {
             name: &name,
             old,
             name_suffix: &self.suffix,
-            without: &call.server.policy().without_admission,
+            settings: &call.server.policy().admission,
+            notes: &notes,
             authorizer,
-        })
+        });
+        for warning in notes.warnings.into_inner() {
+            call.warn(warning);
+        }
+        for (key, value) in notes.annotations.into_inner() {
+            call.annotate(&key, &value);
+        }
+        result
     }
 }
 
@@ -184,7 +193,9 @@ pub(crate) async fn mutate(
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
     plug_ins(operation, object, old).await?;
-    let Some(mut rounds) = Rounds::of(operation) else {
+    let settings = &operation.call.server.policy().admission;
+    let rounds = Rounds::of(operation).filter(|_| settings.has("MutatingAdmissionWebhook"));
+    let Some(mut rounds) = rounds else {
         return Ok(());
     };
     if !rounds.run(operation, object, old).await? {
@@ -226,7 +237,11 @@ pub(crate) async fn validate(
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
     refuse(operation, object, old).await?;
-    webhooks::validate(operation, object, old).await
+    let settings = &operation.call.server.policy().admission;
+    match settings.has("ValidatingAdmissionWebhook") {
+        true => webhooks::validate(operation, object, old).await,
+        false => Ok(()),
+    }
 }
 
 async fn refuse(
@@ -251,6 +266,9 @@ async fn refuse(
     decide(server, |authorizer| {
         operation.asking(object, old, authorizer, |request| {
             admission::validate(request, object, server)?;
+            if !request.settings.has("ValidatingAdmissionPolicy") {
+                return Ok(());
+            }
             let write = Write {
                 version: &operation.call.info.version,
                 dry_run: operation.call.query.get("dryRun").is_some(),

@@ -1,10 +1,10 @@
 //! What an operator may choose about who is known, who decides and what is left out; by default what every cluster made
 //! by one command has.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use access::User;
+use access::admission::Settings;
 use access::authorization::{Configuration, Link};
 use serde_json::{Map, Value, json};
 
@@ -21,8 +21,8 @@ pub struct Policy {
     pub authorization: Configuration,
     /// The file which that was read from, and its text: when it changes, so do the authorizers.
     pub authorization_file: Option<(PathBuf, String)>,
-    /// Admission plug-ins that are left out.
-    pub without_admission: BTreeSet<String>,
+    /// Which admission plug-ins there are, and how they are set.
+    pub admission: Settings,
     /// Who signs client certificates, PEM: published for other servers that ask this one.
     pub client_authorities: Option<String>,
     /// Who may say in headers for whom a request is: published for other servers that this one passes requests on to.
@@ -91,7 +91,7 @@ impl Default for Policy {
                 links: vec![Link::Node, Link::Rbac],
             },
             authorization_file: None,
-            without_admission: BTreeSet::new(),
+            admission: Settings::default(),
             client_authorities: None,
             front_proxy: None,
         }

@@ -1,7 +1,7 @@
 //! Who may approve and sign requests for certificates, and which are refused whoever asks.
 //!
 //! A right on the synthetic resource `signers`: its name is the signer's, or its domain and `/*`.
-//! Behaviour: `plugin/pkg/admission/certificates/{approval,signing,subjectrestriction}`, `pkg/certauthorization`.
+//! Behaviour: `plugin/pkg/admission/certificates/{approval,signing,ctbattest,subjectrestriction}`, `pkg/certauthorization`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -73,6 +73,25 @@ pub(super) fn signing(request: &Request, object: &Object, _: &dyn Lookup) -> Res
         return Ok(());
     }
     let why = format!("user not permitted to sign requests with signerName {signer:?}");
+    Err(request.forbidden(object, why))
+}
+
+/// ClusterTrustBundleAttest: who publishes a signer's roots may speak for the signer.
+pub(super) fn attest(request: &Request, object: &Object, _: &dyn Lookup) -> Result<(), ApiError> {
+    let writes = matches!(request.operation, Operation::Create | Operation::Update);
+    let signer = object.str_at(&["spec", "signerName"]);
+    if !request.is_for(GROUP, "clustertrustbundles") || !writes || signer.is_empty() {
+        return Ok(());
+    }
+    // Collecting garbage and writing anew what is stored need no right on the signer.
+    let unchanged = request.operation == Operation::Update
+        && request
+            .old
+            .is_some_and(|old| crate::rbac::only_collector_fields(object, old));
+    if unchanged || may(request, "attest", signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to attest for signerName {signer:?}");
     Err(request.forbidden(object, why))
 }
 

@@ -8,12 +8,6 @@ use serde_json::{Value, json};
 use super::{Operation, Request};
 use crate::Lookup;
 
-const SECONDS: i64 = 300;
-const TAINTS: [&str; 2] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-];
-
 pub(super) fn admit(
     request: &Request,
     pod: &mut Object,
@@ -28,7 +22,12 @@ pub(super) fn admit(
     let there = pod.at(&["spec", "tolerations"]).and_then(Value::as_array);
     let mut tolerations = there.cloned().unwrap_or_default();
     let before = tolerations.len();
-    for taint in TAINTS {
+    let seconds = request.settings.toleration_seconds;
+    let taints = [
+        ("node.kubernetes.io/not-ready", seconds.not_ready),
+        ("node.kubernetes.io/unreachable", seconds.unreachable),
+    ];
+    for (taint, seconds) in taints {
         let text =
             |t: &Value, key: &str| t.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
         let tolerates = |t: &Value| {
@@ -37,7 +36,7 @@ pub(super) fn admit(
         };
         if !tolerations[..before].iter().any(tolerates) {
             tolerations.push(json!({
-                "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS,
+                "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds,
             }));
         }
     }

@@ -7,10 +7,15 @@
 mod certificates;
 mod default_ingress_class;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
 pub mod expression;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod owner_references;
+mod pod_rules;
+pub mod pod_security;
+mod pod_topology_labels;
 pub mod policies;
 mod priority;
 mod request;
@@ -23,7 +28,7 @@ mod storage;
 mod taint_nodes_by_condition;
 pub mod webhook;
 
-pub use request::{Operation, Request};
+pub use request::{Notes, Operation, Request, Settings, TolerationSeconds};
 
 use machinery::{ApiError, Object};
 
@@ -50,6 +55,16 @@ pub static PLUGINS: &[Plugin] = &[
         validate: None,
     },
     Plugin {
+        name: "NamespaceExists",
+        admit: None,
+        validate: Some(namespace_lifecycle::exists),
+    },
+    Plugin {
+        name: "LimitPodHardAntiAffinityTopology",
+        admit: None,
+        validate: Some(pod_rules::hard_anti_affinity),
+    },
+    Plugin {
         name: "LimitRanger",
         admit: Some(limit_ranger::admit),
         validate: Some(limit_ranger::validate),
@@ -70,6 +85,16 @@ pub static PLUGINS: &[Plugin] = &[
         validate: None,
     },
     Plugin {
+        name: "AlwaysPullImages",
+        admit: Some(pod_rules::pull_always),
+        validate: Some(pod_rules::pulls_always),
+    },
+    Plugin {
+        name: "PodSecurity",
+        admit: None,
+        validate: Some(pod_security::validate),
+    },
+    Plugin {
         name: "Priority",
         admit: Some(priority::admit),
         validate: Some(priority::validate),
@@ -77,6 +102,11 @@ pub static PLUGINS: &[Plugin] = &[
     Plugin {
         name: "DefaultTolerationSeconds",
         admit: Some(default_toleration_seconds::admit),
+        validate: None,
+    },
+    Plugin {
+        name: "ExtendedResourceToleration",
+        admit: Some(pod_rules::tolerate_extended_resources),
         validate: None,
     },
     Plugin {
@@ -88,6 +118,11 @@ pub static PLUGINS: &[Plugin] = &[
         name: "StorageObjectInUseProtection",
         admit: Some(storage::protect),
         validate: None,
+    },
+    Plugin {
+        name: "OwnerReferencesPermissionEnforcement",
+        admit: None,
+        validate: Some(owner_references::validate),
     },
     Plugin {
         name: "PersistentVolumeClaimResize",
@@ -110,6 +145,11 @@ pub static PLUGINS: &[Plugin] = &[
         validate: Some(certificates::signing),
     },
     Plugin {
+        name: "ClusterTrustBundleAttest",
+        admit: None,
+        validate: Some(certificates::attest),
+    },
+    Plugin {
         name: "CertificateSubjectRestriction",
         admit: None,
         validate: Some(certificates::subject),
@@ -119,10 +159,41 @@ pub static PLUGINS: &[Plugin] = &[
         admit: Some(default_ingress_class::admit),
         validate: None,
     },
+    Plugin {
+        name: "DenyServiceExternalIPs",
+        admit: None,
+        validate: Some(deny_service_external_ips::validate),
+    },
+    Plugin {
+        name: "PodTopologyLabels",
+        admit: Some(pod_topology_labels::admit),
+        validate: None,
+    },
+];
+
+/// Plug-ins that are used only when the operator names them.
+pub static OFF_BY_DEFAULT: &[&str] = &[
+    "NamespaceExists",
+    "LimitPodHardAntiAffinityTopology",
+    "NodeRestriction",
+    "AlwaysPullImages",
+    "ExtendedResourceToleration",
+    "OwnerReferencesPermissionEnforcement",
+    "DenyServiceExternalIPs",
+];
+
+/// Parts of the server that an operator may leave out by the same names as the plug-ins above.
+pub static ELSEWHERE: &[&str] = &[
+    "AlwaysAdmit",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
 ];
 
 fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {
-    let without = request.without;
+    let without = &request.settings.without;
     PLUGINS
         .iter()
         .filter(|plugin| !without.contains(plugin.name))

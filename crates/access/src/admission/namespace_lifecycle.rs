@@ -66,3 +66,18 @@ pub(super) fn awaits(request: &Request, lookup: &dyn Lookup) -> Option<Awaited> 
         name: request.namespace.to_owned(),
     })
 }
+
+/// NamespaceExists: nothing at all in a namespace that does not exist.
+pub(super) fn exists(request: &Request, _: &Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    let inside = !request.namespace.is_empty() && !request.is_for("", "namespaces");
+    let connects = request.operation == Operation::Connect;
+    let missing = || {
+        lookup
+            .get("", "namespaces", "", request.namespace)
+            .is_none()
+    };
+    match inside && !connects && missing() {
+        true => Err(ApiError::not_found("", "namespaces", request.namespace)),
+        false => Ok(()),
+    }
+}

@@ -1,10 +1,83 @@
 //! What admission knows about a request.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machinery::{ApiError, Object};
 
+use super::{OFF_BY_DEFAULT, pod_security};
 use crate::{Authorizer, User};
+
+/// What plug-ins have to say beside yes and no.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// For the client.
+    pub warnings: RefCell<Vec<String>>,
+    /// For the audit log.
+    pub annotations: RefCell<BTreeMap<String, String>>,
+}
+
+impl Notes {
+    /// Tells the client something.
+    pub(super) fn warn(&self, text: String) {
+        self.warnings.borrow_mut().push(text);
+    }
+
+    /// Notes something in the audit log.
+    pub(super) fn annotate(&self, key: &str, value: impl Into<String>) {
+        let mut all = self.annotations.borrow_mut();
+        all.insert(key.to_owned(), value.into());
+    }
+}
+
+/// The operator's settings; by default those of a cluster that one command makes, whose kubelets are held to their nodes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Plug-ins that are left out.
+    pub without: BTreeSet<String>,
+    /// What the plug-in `PodSecurity` asks where labels say nothing, and of whom not.
+    pub pod_security: pod_security::Configuration,
+    /// How long pods stay on a node that is not ready, and on one that is not reachable: seconds.
+    pub toleration_seconds: TolerationSeconds,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let off = OFF_BY_DEFAULT
+            .iter()
+            .filter(|name| **name != "NodeRestriction");
+        Self {
+            without: off.map(|name| (*name).to_owned()).collect(),
+            pod_security: pod_security::Configuration::default(),
+            toleration_seconds: TolerationSeconds::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a plug-in is used.
+    pub fn has(&self, plugin: &str) -> bool {
+        !self.without.contains(plugin)
+    }
+}
+
+/// Of the plug-in `DefaultTolerationSeconds`.
+#[derive(Clone, Copy, Debug)]
+pub struct TolerationSeconds {
+    /// On a node that is not ready.
+    pub not_ready: i64,
+    /// On one that is not reachable.
+    pub unreachable: i64,
+}
+
+impl Default for TolerationSeconds {
+    fn default() -> Self {
+        Self {
+            not_ready: 300,
+            unreachable: 300,
+        }
+    }
+}
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +126,10 @@ pub struct Request<'a> {
     pub old: Option<&'a Object>,
     /// Five random characters, as in generated names.
     pub name_suffix: &'a str,
-    /// Plug-ins that are left out.
-    pub without: &'a BTreeSet<String>,
+    /// The operator's settings.
+    pub settings: &'a Settings,
+    /// Where plug-ins say more than yes and no.
+    pub notes: &'a Notes,
     /// For plug-ins that ask what else the user may do.
     pub authorizer: &'a dyn Authorizer,
 }

@@ -16,7 +16,7 @@ use super::{Operation, Request};
 pub fn counted(request: &Request) -> Option<Counted> {
     let writes = matches!(request.operation, Operation::Create | Operation::Update);
     let inside = !request.namespace.is_empty() && request.resource != "namespaces";
-    let chosen = !request.without.contains("ResourceQuota");
+    let chosen = !request.settings.without.contains("ResourceQuota");
     Counted::new(request.group, request.resource).filter(|_| writes && inside && chosen)
 }
 

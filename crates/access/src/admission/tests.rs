@@ -1,16 +1,17 @@
 //! Requests in, changed objects or refusals out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 use machinery::Object;
 use serde_json::{Value, json};
 
-use super::{Awaited, Operation, Request, admit, awaits, validate};
+use super::{Awaited, Notes, Operation, Request, Settings, admit, awaits, validate};
 use crate::{Lookup, Union, User};
 
 mod limits;
+mod optional;
 mod review;
 mod rules;
 
@@ -179,7 +180,8 @@ impl Case<'_> {
             name: self.name,
             old: self.old.as_ref(),
             name_suffix: "abcde",
-            without: &BTreeSet::new(),
+            settings: &Settings::default(),
+            notes: &Notes::default(),
             authorizer: &Union(Vec::new()),
         })
     }

@@ -178,7 +178,7 @@ fn full_authority() -> Vec<PolicyRule> {
 }
 
 /// The write touches only what the garbage collector touches.
-fn only_collector_fields(new: &Object, old: &Object) -> bool {
+pub(crate) fn only_collector_fields(new: &Object, old: &Object) -> bool {
     let stripped = |object: &Object| {
         let mut copy = object.clone();
         for key in ["ownerReferences", "finalizers", "managedFields"] {

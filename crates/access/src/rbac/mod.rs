@@ -7,6 +7,7 @@ mod index;
 pub mod rule;
 
 pub use escalation::check_write;
+pub(crate) use escalation::only_collector_fields;
 pub use index::Index;
 
 /// The API group of the four kinds.

@@ -121,6 +121,11 @@ impl Change for Bind<'_> {
         let mut new = current.clone();
         new.object_at_mut(&["spec"])
             .insert("nodeName".into(), node.into());
+        // Zone and region of the node, which a plug-in has put there.
+        for (key, value) in self.binding.labels() {
+            new.object_at_mut(&["metadata", "labels"])
+                .insert(key.into(), value.into());
+        }
         for (key, value) in self.binding.annotations() {
             new.object_at_mut(&["metadata", "annotations"])
                 .insert(key.into(), value.into());

@@ -15,6 +15,7 @@ mod harness;
 mod identity;
 mod lists;
 mod objects;
+mod pod_security;
 mod security;
 mod services;
 mod standing;

@@ -1,5 +1,6 @@
 //! `kube-apiserver`.
 
+mod admission;
 mod authorization;
 mod front_proxy;
 
@@ -48,6 +49,8 @@ pub(super) struct Flags {
     #[command(flatten)]
     front_proxy: front_proxy::Flags,
     #[command(flatten)]
+    admission: admission::Flags,
+    #[command(flatten)]
     unused: Unused,
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
     #[arg(long)]
@@ -95,12 +98,6 @@ pub(super) struct Flags {
     /// Secrets of type bootstrap.kubernetes.io/token are credentials.
     #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     enable_bootstrap_token_auth: bool,
-    /// Admission plug-ins beyond those that are on by default.
-    #[arg(long, value_delimiter = ',')]
-    enable_admission_plugins: Vec<String>,
-    /// Admission plug-ins that are on by default and are left out.
-    #[arg(long, value_delimiter = ',')]
-    disable_admission_plugins: Vec<String>,
     /// Networks of cluster IPs; the first is used.
     #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24")]
     service_cluster_ip_range: Vec<IpNet>,
@@ -241,16 +238,6 @@ impl KubeletFlags {
 impl Flags {
     fn policy(&self) -> anyhow::Result<Policy> {
         let (authorization, authorization_file) = self.authorization.chosen()?;
-        let known = |name: &str| access::admission::PLUGINS.iter().any(|p| p.name == name);
-        // NodeRestriction is there but only on when it is named, as upstream has it.
-        let mut without = vec!["NodeRestriction".to_owned()];
-        without.retain(|name| !self.enable_admission_plugins.contains(name));
-        for name in &self.enable_admission_plugins {
-            if !known(name) {
-                bail!("enable-admission-plugins plugin {name:?} is unknown");
-            }
-        }
-        without.extend(self.disable_admission_plugins.iter().cloned());
         Ok(Policy {
             anonymous: self.anonymous_auth,
             bootstrap_tokens: self.enable_bootstrap_token_auth,
@@ -261,7 +248,7 @@ impl Flags {
             },
             authorization,
             authorization_file,
-            without_admission: without.into_iter().collect(),
+            admission: self.admission.settings()?,
             client_authorities: self.client_ca_file.as_deref().map(read).transpose()?,
             front_proxy: self.front_proxy.front_proxy()?,
         })

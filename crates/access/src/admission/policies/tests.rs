@@ -1,11 +1,10 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use machinery::Object;
 use serde_json::{Value, json};
 
 use super::{Policies, Write};
-use crate::admission::{Operation, Request};
+use crate::admission::{Notes, Operation, Request, Settings};
 use crate::{Lookup, Privileged, User};
 
 struct World(Vec<(&'static str, Value)>);
@@ -50,7 +49,7 @@ fn asked(policy: Value, binding: Value, replicas: i64) -> String {
     let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"},
         "spec": {"replicas": replicas}});
     let object = Object(object.as_object().unwrap().clone());
-    let (user, without) = (User::default(), BTreeSet::new());
+    let (user, settings, notes) = (User::default(), Settings::default(), Notes::default());
     let request = Request {
         user: &user,
         operation: Operation::Create,
@@ -62,7 +61,8 @@ fn asked(policy: Value, binding: Value, replicas: i64) -> String {
         name: "web",
         old: None,
         name_suffix: "abcde",
-        without: &without,
+        settings: &settings,
+        notes: &notes,
         authorizer: &Privileged,
     };
     let write = Write {
