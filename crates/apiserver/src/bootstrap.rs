@@ -29,12 +29,19 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     rest.extend(bootstrap::flow_control());
     rest.extend(crate::standing::local_services(server));
     // Side by side: the store then writes many of them to disk at once.
-    own.settle_all(&namespaces).await?;
-    own.settle_all(&rest).await?;
+    let service_cidr = crate::service_cidr::wanted(server);
+    let first = [namespaces, vec![service_cidr]].concat();
+    own.settle_all(&first).await?;
+    let (rest, service_cidr) = futures::join!(
+        own.settle_all(&rest),
+        crate::service_cidr::settle(server, &own),
+    );
+    rest.and(service_cidr)?;
     let published = Object::from_value(server.policy().published());
     own.ensure(&published.unwrap_or_default()).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
+    tokio::spawn(crate::service_cidr::keep(Arc::downgrade(server)));
     tokio::spawn(crate::custom::settle::keep(Arc::downgrade(server)));
     tokio::spawn(crate::standing::keep(Arc::downgrade(server)));
     tokio::spawn(crate::aggregation::available::keep(Arc::downgrade(server)));

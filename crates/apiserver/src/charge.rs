@@ -103,7 +103,7 @@ async fn write(
     let expected = object.resource_version().parse().unwrap_or_default();
     match commit_put(call, resource, storage, &key, &mut object, expected).await {
         Ok(()) => Ok(true),
-        Err(CommitError::Conflict) => Ok(false),
+        Err(CommitError::Conflict | CommitError::Taken) => Ok(false),
         Err(CommitError::Failed(error)) => Err(error),
     }
 }

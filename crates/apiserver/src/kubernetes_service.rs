@@ -69,7 +69,7 @@ pub(crate) async fn settle(server: &Arc<Server>, own: &Own) -> Result<(), StartE
         settings.advertise_address.to_string(),
         settings.advertise_port,
     );
-    let cluster_ip = server.books().address(1).to_string();
+    let cluster_ip = settings.service_range.first().map(|ip| ip.to_string());
     let family = if settings.advertise_address.is_ipv4() {
         "IPv4"
     } else {

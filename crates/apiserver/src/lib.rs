@@ -45,6 +45,7 @@ mod respond;
 mod road;
 mod schemas;
 mod server;
+mod service_cidr;
 mod shape;
 mod standing;
 mod virtuals;

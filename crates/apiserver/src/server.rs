@@ -9,16 +9,19 @@ use access::node::Graph;
 use access::rbac::Index;
 use access::tokens::Tokens;
 use access::{Lookup, Shared};
+use api::core::service::allocation::Family;
+use api::networking::servicecidr::Range;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use machinery::{ApiError, Object};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::{EventKind, Store, StoreError};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregation::{self, Aggregation};
-use crate::allocate::Books;
+use crate::allocate::{Books, repair};
 use crate::audit::{Audit, AuditOptions};
 use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
@@ -55,7 +58,7 @@ pub struct Config {
     pub store: Arc<dyn Store>,
     /// Signs and checks service-account tokens.
     pub tokens: Tokens,
-    /// Cluster IPs come from here; the first is the server's own, the tenth is for the DNS.
+    /// Cluster IPs come from here, and from further ServiceCIDRs; the first is the server's own, the tenth is for the DNS.
     pub service_cidr: IpNet,
     /// Node ports come from here.
     pub node_ports: RangeInclusive<u16>,
@@ -81,6 +84,9 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
+    /// The network of cluster addresses is none.
+    #[error("the network of cluster addresses cannot be used")]
+    ServiceNetwork,
     /// The certificates do not fit together.
     #[error("the TLS configuration is not usable")]
     Tls(#[from] rustls::Error),
@@ -131,6 +137,8 @@ pub struct Server {
 pub(crate) struct Settings {
     pub(crate) advertise_address: IpAddr,
     pub(crate) advertise_port: u16,
+    /// The network of the ServiceCIDR `kubernetes`.
+    pub(crate) service_range: Range,
 }
 
 impl Server {
@@ -142,7 +150,15 @@ impl Server {
     pub async fn new(config: Config) -> Result<Arc<Self>, StartError> {
         let rbac = Arc::new(Shared::new(Index::default()));
         let nodes = Arc::new(Shared::new(Graph::default()));
-        let books = Arc::new(Books::new(config.service_cidr, config.node_ports));
+        let service_range = Range::parse(&config.service_cidr.to_string());
+        let service_range = service_range.ok_or(StartError::ServiceNetwork)?;
+        let family = if service_range.is_v4() {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        let books = Arc::new(Books::new(family, config.node_ports));
+        let (tell_repair, repairs) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
         let custom = CustomResources::new(config.store.clone(), shutdown.clone());
         let custom = Arc::new(custom);
@@ -155,6 +171,7 @@ impl Server {
                 let table = aggregation.clone();
                 followers.push(Box::new(move |change| table.apply(change)));
             }
+            followers.extend(repair::follower(group, resource, &tell_repair));
             followers
         });
         let views = Views { nodes, rbac };
@@ -184,13 +201,16 @@ impl Server {
             settings: Settings {
                 advertise_address: config.advertise_address,
                 advertise_port: config.advertise_port,
+                service_range,
             },
         });
         server.load().await?;
         for service in server.list("", "services", "") {
             server.books.book(&service);
         }
+        repair::adopt(&server).await?;
         crate::bootstrap::run(&server).await?;
+        tokio::spawn(repair::keep(Arc::downgrade(&server), repairs));
         if let Some((path, text)) = server.policy.authorization_file.clone() {
             authorize::follow(&server, path, text);
         }

@@ -20,8 +20,8 @@ use controllers::{
     endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
     loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
     pvcprotection, pvprotection, replicaset, replicationcontroller, resourcequota,
-    rootcacertpublisher, serviceaccount, serviceaccounttoken, statefulset, tainteviction, ttl,
-    ttlafterfinished, vacprotection,
+    rootcacertpublisher, serviceaccount, serviceaccounttoken, servicecidr, statefulset,
+    tainteviction, ttl, ttlafterfinished, vacprotection,
 };
 use driver::Driver;
 use kube::Client;
@@ -137,6 +137,7 @@ pub fn assemble(config: &Config) -> Driver {
     });
     set.add(tainteviction::TaintEvictionController);
     set.add(ttl::TtlController);
+    set.add(servicecidr::ServiceCidrController);
     if !config.pod_networks.cluster.is_empty() {
         set.add(nodeipam::NodeIpam {
             ranges: config.pod_networks.clone(),

@@ -145,6 +145,11 @@ const NAMES: &[(&str, &str, &str)] = &[
         "ephemeral-volume-controller",
         "ephemeral-volume",
     ),
+    (
+        "service-cidr-controller",
+        "service-cidr-controller",
+        "service-cidr-controller",
+    ),
 ];
 
 /// Upstream's controllers that have nothing to do here, or are done by others, by name and alias.
@@ -161,7 +166,6 @@ const ABSENT: &[&str] = &[
     "legacy-service-account-token-cleaner",
     "validatingadmissionpolicy-status-controller",
     "volumeattributesclass-protection-controller",
-    "service-cidr-controller",
     "storage-version-migrator-controller",
     "selinux-warning-controller",
     "device-taint-eviction-controller",

@@ -41,6 +41,7 @@ pub mod resourcequota;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 pub mod serviceaccounttoken;
+pub mod servicecidr;
 pub mod statefulset;
 pub mod tainteviction;
 pub mod ttl;

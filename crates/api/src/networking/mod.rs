@@ -2,7 +2,9 @@
 
 pub mod ingress;
 pub mod ingressclass;
+pub mod ipaddress;
 pub mod networkpolicy;
+pub mod servicecidr;
 
 #[cfg(test)]
 mod tests;

@@ -1,128 +1,68 @@
-//! The books of cluster IPs and node ports: what services hold, and what is free.
+//! What services are given: cluster addresses and node ports.
 //!
 //! Contract: a write claims what it needs before it is validated; the claim is given back unless the write is stored.
-//! The books are rebuilt from the services at start. Which numbers a service needs is decided in
-//! `api::core::service::allocation`.
+//! Addresses are objects of the API, see [`addresses`]; the books of node ports are rebuilt from the services at start.
+//! Which of them a service needs is decided in `api::core::service::allocation`.
 
+mod addresses;
 mod bitmap;
+pub(crate) mod repair;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use api::core::service::allocation::{self, ClusterIp, Family, Needs, NodePort};
-use ipnet::IpNet;
+use api::core::service::allocation::{self, Family, Needs, NodePort};
 use machinery::{ApiError, ErrorList, Object};
 use parking_lot::Mutex;
 
 use crate::call::Call;
 use crate::resource::Resource;
+use crate::write::Along;
+use addresses::Promises;
+pub(crate) use addresses::RANGES;
 use bitmap::Bitmap;
-
-/// More addresses than this are not kept books of.
-const MAX_ADDRESSES: usize = 1 << 16;
 
 /// What is given out.
 pub(crate) struct Books {
-    cidr: IpNet,
+    families: [Family; 1],
     ports: RangeInclusive<u16>,
-    given: Mutex<Given>,
-}
-
-struct Given {
-    addresses: Bitmap,
-    ports: Bitmap,
+    given: Mutex<Bitmap>,
+    promises: Promises,
 }
 
 impl Books {
-    /// Empty books.
-    pub(crate) fn new(cidr: IpNet, ports: RangeInclusive<u16>) -> Self {
-        let host_bits = u32::from(cidr.max_prefix_len() - cidr.prefix_len());
-        let all = 1_usize
-            .checked_shl(host_bits.min(16))
-            .unwrap_or(MAX_ADDRESSES)
-            .min(MAX_ADDRESSES);
-        let mut addresses = Bitmap::new(all, (all / 16).clamp(16, 256));
-        // The network's own address, and the broadcast address.
-        addresses.take(0);
-        if cidr.addr().is_ipv4() {
-            addresses.take(all - 1);
-        }
+    /// Empty books of a cluster whose services have addresses of this family.
+    pub(crate) fn new(family: Family, ports: RangeInclusive<u16>) -> Self {
         let count = usize::from(*ports.end()).saturating_sub(usize::from(*ports.start())) + 1;
-        let ports_free = Bitmap::new(count, (count / 32).clamp(16, 128));
         Self {
-            cidr,
+            families: [family],
             ports,
-            given: Mutex::new(Given {
-                addresses,
-                ports: ports_free,
-            }),
+            given: Mutex::new(Bitmap::new(count, (count / 32).clamp(16, 128))),
+            promises: Promises::default(),
         }
     }
 
-    /// The IP families of the cluster.
-    fn families(&self) -> [Family; 1] {
-        [if self.cidr.addr().is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }]
-    }
-
-    /// The address at a place in the range.
-    pub(crate) fn address(&self, place: usize) -> IpAddr {
-        match self.cidr.network() {
-            IpAddr::V4(base) => {
-                let place = u32::try_from(place).unwrap_or(0);
-                IpAddr::V4((u32::from(base) + place).into())
-            }
-            IpAddr::V6(base) => IpAddr::V6((u128::from(base) + place as u128).into()),
-        }
-    }
-
-    fn place_of(&self, address: &str) -> Option<usize> {
-        let address: IpAddr = address.parse().ok()?;
-        if !self.cidr.contains(&address) {
-            return None;
-        }
-        let offset = match (self.cidr.network(), address) {
-            (IpAddr::V4(base), IpAddr::V4(own)) => u128::from(u32::from(own) - u32::from(base)),
-            (IpAddr::V6(base), IpAddr::V6(own)) => u128::from(own) - u128::from(base),
-            _ => return None,
-        };
-        usize::try_from(offset).ok()
-    }
-
-    /// Books what a stored service holds.
+    /// Books the ports that a stored service holds.
     pub(crate) fn book(&self, service: &Object) {
         let held = allocation::held(service);
         let mut given = self.given.lock();
-        for place in held.cluster_ips.iter().filter_map(|ip| self.place_of(ip)) {
-            given.addresses.take(place);
-        }
-        for place in held
-            .node_ports
-            .iter()
-            .filter_map(|port| self.place_of_port(*port))
-        {
-            given.ports.take(place);
+        let ports = held.node_ports.iter();
+        for place in ports.filter_map(|port| self.place_of_port(*port)) {
+            given.take(place);
         }
     }
 
-    /// Gives back what a removed service held. Called while the removal is being made known, so that whoever knows of it
-    /// finds the numbers free.
+    /// Gives back the ports that a removed service held. Called while the removal is being made known, so that whoever
+    /// knows of it finds the numbers free.
     pub(crate) fn give_back(&self, service: &Object) {
-        let held = allocation::held(service);
-        self.release(&held.cluster_ips, &held.node_ports);
+        self.release(&allocation::held(service).node_ports);
     }
 
-    fn release(&self, addresses: &[String], ports: &[u16]) {
+    fn release(&self, ports: &[u16]) {
         let mut given = self.given.lock();
-        for place in addresses.iter().filter_map(|ip| self.place_of(ip)) {
-            given.addresses.release(place);
-        }
         for place in ports.iter().filter_map(|port| self.place_of_port(*port)) {
-            given.ports.release(place);
+            given.release(place);
         }
     }
 
@@ -132,34 +72,10 @@ impl Books {
             .then(|| usize::from(port - self.ports.start()))
     }
 
-    fn take_address(&self, needs: &Needs, need: &ClusterIp) -> Result<String, Refused> {
-        let Some(wanted) = &need.requested else {
-            let place = self.given.lock().addresses.take_any();
-            let place = place.ok_or(Refused::Full(
-                "failed to allocate a serviceIP: range is full",
-            ))?;
-            return Ok(self.address(place).to_string());
-        };
-        let refused = |why: &str| Refused::Invalid(needs.ip_refused(need, why));
-        let outside = || {
-            let range = self.cidr.trunc();
-            refused(&format!(
-                "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {range}"
-            ))
-        };
-        let place = self.place_of(wanted).ok_or_else(outside)?;
-        match self.given.lock().addresses.take(place) {
-            true => Ok(wanted.clone()),
-            false => Err(refused("provided IP is already allocated")),
-        }
-    }
-
     fn take_port(&self, needs: &Needs, need: &NodePort) -> Result<u16, Refused> {
         let Some(wanted) = need.requested else {
-            let place = self.given.lock().ports.take_any();
-            let place = place.ok_or(Refused::Full(
-                "failed to allocate a nodePort: range is full",
-            ))?;
+            let place = self.given.lock().take_any();
+            let place = place.ok_or(Refused::NoPort)?;
             return Ok(self.ports.start() + u16::try_from(place).unwrap_or(0));
         };
         let refused = |why: &str| Refused::Invalid(needs.port_refused(need, why));
@@ -170,7 +86,7 @@ impl Books {
             ))
         };
         let place = self.place_of_port(wanted).ok_or_else(outside)?;
-        match self.given.lock().ports.take(place) {
+        match self.given.lock().take(place) {
             true => Ok(wanted),
             false => Err(refused("provided port is already allocated")),
         }
@@ -179,24 +95,45 @@ impl Books {
 
 enum Refused {
     Invalid(ErrorList),
-    Full(&'static str),
+    NoAddress,
+    NoPort,
+    Failed(ApiError),
+}
+
+impl Refused {
+    fn told(self, name: &str) -> ApiError {
+        match self {
+            Self::Invalid(errors) => ApiError::invalid("", "Service", name, &errors),
+            Self::NoAddress => ApiError::internal(format!(
+                "failed to allocate a serviceIP for Service {name:?}: range is full"
+            )),
+            Self::Failed(error) => error,
+            Self::NoPort => ApiError::internal("failed to allocate a nodePort: range is full"),
+        }
+    }
 }
 
 /// What was taken for a write that is not stored yet; given back unless it is.
 #[derive(Default)]
 pub(crate) struct Claim {
     books: Option<Arc<Books>>,
-    addresses: Vec<String>,
+    addresses: Vec<IpAddr>,
     ports: Vec<u16>,
     released_addresses: Vec<String>,
     released_ports: Vec<u16>,
 }
 
 impl Claim {
+    /// What goes with the write of the service.
+    pub(crate) fn along(&self, call: &Call, service: &Object) -> Along {
+        addresses::along(call, service, &self.addresses, &self.released_addresses)
+    }
+
     /// The write is stored: what it took stays taken, what it let go is free.
     pub(crate) fn keep(mut self) {
         if let Some(books) = self.books.take() {
-            books.release(&self.released_addresses, &self.released_ports);
+            books.release(&self.released_ports);
+            books.promises.end(&self.addresses);
         }
     }
 }
@@ -204,7 +141,8 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(books) = self.books.take() {
-            books.release(&self.addresses, &self.ports);
+            books.release(&self.ports);
+            books.promises.end(&self.addresses);
         }
     }
 }
@@ -213,32 +151,38 @@ fn is_service(resource: &Resource) -> bool {
     resource.names().group.is_empty() && resource.names().plural == "services"
 }
 
+/// What goes with the removal of an object: the addresses of a service.
+pub(crate) fn for_delete(call: &Call, resource: &Resource, object: &Object) -> Along {
+    if !is_service(resource) {
+        return Along::default();
+    }
+    let held = allocation::held(object).cluster_ips;
+    addresses::along(call, object, &[], &held)
+}
+
 /// Takes what a new or changed service needs and writes it into the object; other kinds need nothing.
 ///
 /// # Errors
 /// 422 for what was asked for and cannot be had.
-pub(crate) fn for_write(
+pub(crate) async fn for_write(
     call: &Call,
     resource: &Resource,
     object: &mut Object,
     old: Option<&Object>,
+    dry_run: bool,
 ) -> Result<Claim, ApiError> {
     if !is_service(resource) || !matches!(call.info.subresource.as_str(), "" | "scale") {
         return Ok(Claim::default());
     }
     let books = call.server.books();
-    let invalid = |errors: &ErrorList| ApiError::invalid("", "Service", object.name(), errors);
-    let needs = allocation::plan(object, old, &books.families()).map_err(|e| invalid(&e))?;
+    let name = object.name().to_owned();
+    let needs = allocation::plan(object, old, &books.families)
+        .map_err(|errors| Refused::Invalid(errors).told(&name))?;
     let mut claim = Claim::default();
     claim.books = Some(books.clone());
-    let refused = |refused| match refused {
-        Refused::Invalid(errors) => invalid(&errors),
-        Refused::Full(why) => ApiError::internal(why),
-    };
     for need in &needs.cluster_ips {
-        claim
-            .addresses
-            .push(books.take_address(&needs, need).map_err(refused)?);
+        let taken = addresses::take(&call.server, &books.promises, &needs, need, dry_run).await;
+        claim.addresses.push(taken.map_err(|r| r.told(&name))?);
     }
     let mut numbers: Vec<u16> = Vec::new();
     for (i, need) in needs.node_ports.iter().enumerate() {
@@ -248,7 +192,7 @@ pub(crate) fn for_write(
         let number = match sibling {
             Some(sibling) => numbers[sibling],
             None => {
-                let number = books.take_port(&needs, need).map_err(refused)?;
+                let number = books.take_port(&needs, need).map_err(|r| r.told(&name))?;
                 claim.ports.push(number);
                 number
             }
@@ -257,6 +201,11 @@ pub(crate) fn for_write(
     }
     claim.released_addresses.clone_from(&needs.released_ips);
     claim.released_ports.clone_from(&needs.released_ports);
-    needs.fill(object, &claim.addresses, &numbers);
+    // An address that was asked for stays as it was spelled.
+    let spelled = needs.cluster_ips.iter().zip(&claim.addresses);
+    let spelled: Vec<String> = spelled
+        .map(|(need, taken)| need.requested.clone().unwrap_or_else(|| taken.to_string()))
+        .collect();
+    needs.fill(object, &spelled, &numbers);
     Ok(claim)
 }

@@ -9,7 +9,7 @@ use rand::RngExt;
 use uuid::Uuid;
 
 use super::update::Ownership;
-use super::{CommitError, WriteOptions, Written, commit_put, managed, written};
+use super::{CommitError, WriteOptions, Written, commit_put_along, managed, written};
 use crate::admit::{self, Operation};
 use crate::allocate;
 use crate::body::{Body, RequestBody};
@@ -18,8 +18,8 @@ use crate::charge;
 use crate::decode;
 use crate::resource::Resource;
 
-/// How often a generated name is tried again.
-const NAME_TRIES: usize = 8;
+/// How often a name or an address that somebody else took is replaced by another.
+const TRIES: usize = 8;
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
 
@@ -54,12 +54,8 @@ pub(crate) async fn store_new(
     }
     if let Some(why) = resource.kind.refuses_create() {
         let names = resource.names();
-        return Err(ApiError::forbidden(
-            names.group,
-            names.plural,
-            object.name(),
-            why,
-        ));
+        let refused = ApiError::forbidden(names.group, names.plural, object.name(), why);
+        return Err(refused);
     }
     let told = options.told(call, "CreateOptions");
     let operation = Operation::create(call, resource).with_options(options.dry_run, told);
@@ -68,7 +64,7 @@ pub(crate) async fn store_new(
     decode::default(resource, &mut object)?;
     // Whoever may change the object sees it without the name that it is going to be given, as upstream.
     let generated = object.name().is_empty() && !object.meta_str("generateName").is_empty();
-    for attempt in 1..=NAME_TRIES {
+    for attempt in 1..=TRIES {
         let mut named = object.clone();
         if generated {
             let name = names::generate_name(object.meta_str("generateName"), &name_suffix());
@@ -76,12 +72,19 @@ pub(crate) async fn store_new(
             // Some defaults say the name.
             decode::default(resource, &mut named)?;
         }
-        let result = store_named(&operation, named, options).await;
+        let result = match store_named(&operation, named, options).await {
+            Ok(written) => Ok(written),
+            Err(CommitError::Failed(error)) => Err(error),
+            Err(_) if attempt < TRIES => continue,
+            Err(_) => Err(ApiError::internal(
+                "the addresses of the cluster are changing",
+            )),
+        };
         let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
         if !(taken && generated) {
             return result;
         }
-        if attempt == NAME_TRIES {
+        if attempt == TRIES {
             return result.map_err(|mut error| {
                 error
                     .message
@@ -98,10 +101,10 @@ async fn store_named(
     operation: &Operation<'_>,
     mut object: Object,
     options: &WriteOptions,
-) -> Result<Written, ApiError> {
+) -> Result<Written, CommitError> {
     let (call, resource) = (operation.call(), operation.resource());
     prepare(call, resource, &mut object)?;
-    let claim = allocate::for_write(call, resource, &mut object, None)?;
+    let claim = allocate::for_write(call, resource, &mut object, None, options.dry_run).await?;
     validate(call, resource, &object)?;
     admit::validate(operation, &object, None).await?;
     let storage = resource.storage("create")?;
@@ -109,7 +112,7 @@ async fn store_named(
     // Nobody pays for what cannot be made.
     let first_look = options.dry_run || charge::concerns(operation, &object);
     if first_look && storage.cache.get(&key).is_some() {
-        return Err(already_exists(resource, object.name()));
+        return Err(already_exists(resource, object.name()).into());
     }
     charge::charge(operation, &object, None, options.dry_run).await?;
     if options.dry_run {
@@ -118,7 +121,8 @@ async fn store_named(
             created: true,
         });
     }
-    match commit_put(call, resource, storage, &key, &mut object, 0).await {
+    let along = claim.along(call, &object);
+    match commit_put_along(call, resource, storage, &key, &mut object, 0, along).await {
         Ok(()) => {
             claim.keep();
             Ok(Written {
@@ -126,8 +130,8 @@ async fn store_named(
                 created: true,
             })
         }
-        Err(CommitError::Conflict) => Err(already_exists(resource, object.name())),
-        Err(CommitError::Failed(error)) => Err(error),
+        Err(CommitError::Conflict) => Err(already_exists(resource, object.name()).into()),
+        Err(other) => Err(other),
     }
 }
 

@@ -11,6 +11,7 @@ use store::Revision;
 
 use super::{CommitError, commit_delete, commit_put, dry_run, object_answer};
 use crate::admit::{self, Operation};
+use crate::allocate;
 use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
 use crate::call::Call;
@@ -230,7 +231,7 @@ pub(crate) async fn delete_one(
             revision: current.mod_revision,
         };
         match attempt.run(old, options).await {
-            Err(CommitError::Conflict) => {}
+            Err(CommitError::Conflict | CommitError::Taken) => {}
             Err(CommitError::Failed(error)) => return Err(error),
             Ok(deleted) => return Ok(deleted),
         }
@@ -273,7 +274,9 @@ impl Attempt<'_> {
             });
         }
         if done {
-            let revision = commit_delete(self.call, self.storage, self.key, self.revision).await?;
+            let along = allocate::for_delete(self.call, self.resource, &old);
+            let revision =
+                commit_delete(self.call, self.storage, self.key, self.revision, along).await?;
             new.set_meta_str("resourceVersion", &revision.to_string());
             return Ok(Deleted::Gone(new));
         }

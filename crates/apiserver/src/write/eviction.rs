@@ -163,7 +163,9 @@ async fn spend(call: &Call, budget: PodDisruptionBudget, dry_run: bool) -> Resul
     let expected = object.resource_version().parse().unwrap_or_default();
     match commit_put(call, &resource, storage, &key, &mut object, expected).await {
         Ok(()) => Ok(true),
-        Err(CommitError::Conflict) => storage.cache.wait_fresh().await.map(|()| false),
+        Err(CommitError::Conflict | CommitError::Taken) => {
+            storage.cache.wait_fresh().await.map(|()| false)
+        }
         Err(CommitError::Failed(error)) => Err(error),
     }
 }

@@ -10,9 +10,11 @@ pub(crate) mod patch;
 pub(crate) mod scale;
 pub(crate) mod update;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Part;
+use bytes::Bytes;
 use http::Response;
 use machinery::{ApiError, ErrorList, Object, Path};
 use serde_json::{Value, json};
@@ -146,12 +148,39 @@ pub(crate) struct Written {
     pub(crate) created: bool,
 }
 
+/// What is written in the same transaction as an object: all of it or nothing.
+#[derive(Default)]
+pub(crate) struct Along {
+    pub(crate) compare: Vec<Compare>,
+    pub(crate) ops: Vec<Op>,
+    /// Where it is kept.
+    storage: Option<Arc<Storage>>,
+}
+
+impl Along {
+    /// Something that is kept there.
+    pub(crate) fn with(storage: &Arc<Storage>) -> Self {
+        Self {
+            storage: Some(storage.clone()),
+            ..Self::default()
+        }
+    }
+}
+
 /// Why a transaction did not happen.
 pub(crate) enum CommitError {
     /// Somebody else was first.
     Conflict,
+    /// What was to be written along with the object is not as it was.
+    Taken,
     /// Anything else.
     Failed(ApiError),
+}
+
+impl From<ApiError> for CommitError {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Writes an object (in the resource's own form) under the condition that nobody has written it since `expected` (0: it
@@ -164,6 +193,28 @@ pub(crate) async fn commit_put(
     object: &mut Object,
     expected: Revision,
 ) -> Result<(), CommitError> {
+    commit_put_along(
+        call,
+        resource,
+        storage,
+        key,
+        object,
+        expected,
+        Along::default(),
+    )
+    .await
+}
+
+/// The same, together with something else.
+pub(crate) async fn commit_put_along(
+    call: &Call,
+    resource: &Resource,
+    storage: &Storage,
+    key: &str,
+    object: &mut Object,
+    expected: Revision,
+    along: Along,
+) -> Result<(), CommitError> {
     let mut stored = object.clone();
     stored.set_meta_str("resourceVersion", "");
     let stored = resource.as_stored(&call.server, stored).await;
@@ -175,16 +226,7 @@ pub(crate) async fn commit_put(
         value: stored.encode(),
         ttl: is_event.then_some(EVENT_TTL),
     };
-    let compare = vec![Compare::ModRevision {
-        key,
-        equals: expected,
-    }];
-    let txn = Txn {
-        compare,
-        success: vec![put],
-        failure_read: Vec::new(),
-    };
-    let revision = commit(call, storage, txn).await?;
+    let revision = commit(call, storage, key, expected, put, along).await?;
     if resource.is_converted() && resource.converter().is_some() {
         // What a webhook made of it on the way in is what everybody sees from now on.
         let shown = resource.present(&call.server, stored).await;
@@ -194,38 +236,70 @@ pub(crate) async fn commit_put(
     Ok(())
 }
 
-/// Removes an object, under the same condition; gives the revision of the removal.
+/// Removes an object, under the same condition and together with something else; gives the revision of the removal.
 pub(crate) async fn commit_delete(
     call: &Call,
     storage: &Storage,
     key: &str,
     expected: Revision,
+    along: Along,
 ) -> Result<Revision, CommitError> {
     let key = storage.full_key(key);
-    let compare = vec![Compare::ModRevision {
-        key: key.clone(),
-        equals: expected,
-    }];
-    let txn = Txn {
-        compare,
-        success: vec![Op::Delete { key }],
-        failure_read: Vec::new(),
-    };
-    commit(call, storage, txn).await
+    let delete = Op::Delete { key: key.clone() };
+    commit(call, storage, key, expected, delete, along).await
 }
 
-async fn commit(call: &Call, storage: &Storage, txn: Txn) -> Result<Revision, CommitError> {
+async fn commit(
+    call: &Call,
+    storage: &Storage,
+    key: Bytes,
+    expected: Revision,
+    op: Op,
+    along: Along,
+) -> Result<Revision, CommitError> {
+    let is_alone = along.compare.is_empty();
+    let own = Compare::ModRevision {
+        key: key.clone(),
+        equals: expected,
+    };
+    let txn = Txn {
+        compare: [vec![own], along.compare].concat(),
+        success: [vec![op], along.ops].concat(),
+        failure_read: if is_alone { Vec::new() } else { vec![key] },
+    };
     let failed = |error| CommitError::Failed(store_error(error));
     match call.server.store().txn(txn).await.map_err(failed)? {
-        TxnResult::Failed { .. } => Err(CommitError::Conflict),
+        TxnResult::Failed { current, .. } => {
+            let seen = current
+                .first()
+                .map(|kv| kv.as_ref().map_or(0, |kv| kv.mod_revision));
+            if is_alone || seen != Some(expected) {
+                return Err(CommitError::Conflict);
+            }
+            if let Some(storage) = &along.storage {
+                storage
+                    .cache
+                    .wait_fresh()
+                    .await
+                    .map_err(CommitError::Failed)?;
+            }
+            Err(CommitError::Taken)
+        }
         TxnResult::Committed { revision, .. } => {
-            // Whoever has the answer finds his write in every view: authorization and admission included. Should the
-            // cache be stuck, the write has still happened and is told so.
-            if let Err(error) = storage.cache.wait_for(revision).await {
-                tracing::warn!(%error, revision, resource = &*storage.resource, "the watch cache is late");
+            let others = along.storage.as_deref();
+            for storage in [Some(storage), others].into_iter().flatten() {
+                settle(storage, revision).await;
             }
             Ok(revision)
         }
+    }
+}
+
+/// Whoever has the answer finds his write in every view: authorization and admission included. Should the cache be
+/// stuck, the write has still happened and is told so.
+async fn settle(storage: &Storage, revision: Revision) {
+    if let Err(error) = storage.cache.wait_for(revision).await {
+        tracing::warn!(%error, revision, resource = &*storage.resource, "the watch cache is late");
     }
 }
 

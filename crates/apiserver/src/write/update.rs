@@ -10,7 +10,7 @@ use serde_json::Value;
 use store::Revision;
 
 use super::{
-    CommitError, WriteOptions, Written, commit_delete, commit_put, create, managed, written,
+    CommitError, WriteOptions, Written, commit_delete, commit_put_along, create, managed, written,
 };
 use crate::admit::{self, Operation};
 use crate::allocate;
@@ -140,7 +140,7 @@ pub(crate) async fn apply_change(
         };
         let old = resource.present(&call.server, old).await?;
         match attempt.run(change, old).await {
-            Err(CommitError::Conflict) => {}
+            Err(CommitError::Conflict | CommitError::Taken) => {}
             Err(CommitError::Failed(error)) => return Err(error),
             Ok(object) => {
                 return Ok(Written {
@@ -195,7 +195,7 @@ impl Attempt<'_> {
             .await
             .map_err(CommitError::Failed)?;
         if is_finished(&new, &old, resource) {
-            return self.remove(new, insists).await;
+            return self.remove(new, &old, insists).await;
         }
         if is_same(&new, &old) {
             return Ok(old);
@@ -208,13 +208,15 @@ impl Attempt<'_> {
         if self.options.dry_run {
             return Ok(new);
         }
-        let put = commit_put(
+        let along = claim.along(call, &new);
+        let put = commit_put_along(
             call,
             resource,
             self.storage,
             self.key,
             &mut new,
             self.revision,
+            along,
         )
         .await;
         match put {
@@ -223,7 +225,7 @@ impl Attempt<'_> {
                 Ok(new)
             }
             Err(CommitError::Conflict) => Err(self.lost(insists)),
-            Err(failed) => Err(failed),
+            Err(other) => Err(other),
         }
     }
 
@@ -304,7 +306,8 @@ impl Attempt<'_> {
             new.metadata_mut()
                 .insert("generation".into(), (old.generation() + 1).into());
         }
-        let claim = allocate::for_write(call, resource, new, Some(old))?;
+        let claim =
+            allocate::for_write(call, resource, new, Some(old), self.options.dry_run).await?;
         self.validate(new, old)?;
         match change.view().filter(|_| self.part.is_some()) {
             Some(view) => {
@@ -337,11 +340,17 @@ impl Attempt<'_> {
     }
 
     /// The last finalizer is gone: the object goes too.
-    async fn remove(&self, mut new: Object, insists: bool) -> Result<Object, CommitError> {
+    async fn remove(
+        &self,
+        mut new: Object,
+        old: &Object,
+        insists: bool,
+    ) -> Result<Object, CommitError> {
         if self.options.dry_run {
             return Ok(new);
         }
-        match commit_delete(self.call, self.storage, self.key, self.revision).await {
+        let along = allocate::for_delete(self.call, self.resource, old);
+        match commit_delete(self.call, self.storage, self.key, self.revision, along).await {
             Ok(revision) => {
                 new.set_meta_str("resourceVersion", &revision.to_string());
                 Ok(new)
