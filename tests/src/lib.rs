@@ -8,15 +8,11 @@
 
 mod cluster;
 mod command;
+mod host;
 
 pub use cluster::{Cluster, Namespace};
 pub use command::{Output, Running};
-
-/// Runs a program that a test has put together, without input.
-#[track_caller]
-pub fn kubectl_at(command: std::process::Command) -> Output {
-    command::run(command, "")
-}
+pub use host::{Host, ip, kubeconfig, words};
 
 /// The minor versions of kubectl that every walk-through is done with.
 pub const KUBECTLS: [u32; 3] = [27, 33, 36];

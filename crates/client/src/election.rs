@@ -292,7 +292,8 @@ async fn renew(api: &Api<Lease>, election: &Election, mut held: Lease) {
         match tokio::time::timeout_at(deadline, write(api, election, &held)).await {
             Ok(Ok(lease)) => (held, renewed) = (lease, begun),
             Ok(Err(error)) => {
-                tracing::warn!(lease = election.name, %error, "the lease was not renewed");
+                let why = whole(&error);
+                tracing::warn!(lease = election.name, why, "the lease was not renewed");
                 let found = tokio::time::timeout_at(deadline, api.get(&election.name)).await;
                 if let Ok(Ok(found)) = found {
                     let holder = found
@@ -339,4 +340,15 @@ async fn release(api: &Api<Lease>, election: &Election) {
         }
         Err(_) => tracing::warn!("the lease could not be given back in time"),
     }
+}
+
+/// An error and what is behind it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }

@@ -312,6 +312,12 @@ fn push_expr<P: Pusher>(list: List<P>, expr: &Expr) -> List<P> {
             .push_key(nftables::CtKeys::State as u32)
             .end_nested()
             .end_nested(),
+        Expr::ConnectionStatus(to) => elem
+            .nested_data_ct()
+            .push_dreg(register(*to))
+            .push_key(nftables::CtKeys::Status as u32)
+            .end_nested()
+            .end_nested(),
         Expr::Constant(to, value) => elem
             .nested_data_immediate()
             .push_dreg(register(*to))

@@ -92,6 +92,8 @@ pub enum Expr {
     SourceType(Register),
     /// Loads the connection's state bits (host order): 2 established, 4 related, 8 new.
     ConnectionState(Register),
+    /// Loads what was done to the connection, as bits (host order, `IPS_*`).
+    ConnectionStatus(Register),
     /// Loads a constant.
     Constant(Register, Vec<u8>),
     /// Goes on only if the register equals the bytes.

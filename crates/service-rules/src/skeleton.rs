@@ -10,6 +10,8 @@ use crate::cidr::{Cidr, mask};
 const MASQUERADE_MARK: u32 = 0x4000;
 /// `NF_CT_STATE` bit of a connection's first packet.
 const STATE_NEW: u32 = 8;
+/// The bit of a connection whose destination was changed.
+const STATUS_DNAT: u32 = 1 << 5;
 /// `RTN_LOCAL`.
 pub(crate) const LOCAL_ADDRESS: u32 = 2;
 /// A reject or a filter has to see a service's address before it is rewritten (-100).
@@ -239,8 +241,13 @@ fn masquerading() -> [Named; 2] {
         Expr::Equal(0, marked),
         Expr::Masquerade,
     ];
-    // A pod that reaches itself through a service would not recognize the answer.
+    // A pod that reaches itself through a service would not recognize the answer. What a host says to itself without one
+    // stays as it is: a connection from before there were rules would not survive it.
+    let translated = STATUS_DNAT.to_ne_bytes().to_vec();
     let masquerade_hairpin = vec![
+        Expr::ConnectionStatus(0),
+        Expr::Bitwise(0, translated.clone(), vec![0; 4]),
+        Expr::Equal(0, translated),
         Expr::Network {
             offset: SOURCE,
             len: 4,

@@ -1,217 +1,14 @@
 //! Components as processes of their own, over TLS, in network namespaces of their own: two of each of which one dies, and
 //! a node that joins a server by its token.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use cluster_tests::{Cluster, Output, kubectl_at};
-
-/// How long things may take to come about, a lease's end included.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A network namespace with an address, and a directory for all that runs in it.
-struct Host {
-    name: String,
-    dir: tempfile::TempDir,
-    processes: Vec<(String, Child)>,
-}
-
-fn ip(arguments: &str) {
-    let done = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("iproute2");
-    let told = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "ip {arguments}: {told}");
-}
-
-impl Host {
-    fn new(purpose: &str) -> Self {
-        let name = format!("oxkt{}{purpose}", std::process::id());
-        ip(&format!("netns add {name}"));
-        ip(&format!("-n {name} link set lo up"));
-        Self {
-            name,
-            dir: tempfile::tempdir().expect("a directory"),
-            processes: Vec::new(),
-        }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join(file)
-    }
-
-    fn text(&self, file: &str) -> String {
-        self.path(file).to_str().expect("text").to_owned()
-    }
-
-    /// A program in this namespace.
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/run/netns/{}", self.name))
-            .arg(program);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// Starts `oxikube ARGUMENTS`; what it says is in the file of its name.
-    fn start(&mut self, name: &str, arguments: &[String]) {
-        let log = std::fs::File::create(self.path(&format!("{name}.log"))).expect("a log");
-        let mut command = self.command(&Cluster::program("oxikube"));
-        command.args(arguments);
-        command.stdout(log.try_clone().expect("a log")).stderr(log);
-        let child = command.spawn().expect("started");
-        self.processes.push((name.to_owned(), child));
-    }
-
-    fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
-    }
-
-    /// Ends a process; `gently`: as a supervisor does.
-    fn end(&mut self, name: &str, gently: bool) {
-        let at = self.processes.iter().position(|(n, _)| n == name);
-        let (_, mut child) = self.processes.remove(at.expect("it was started"));
-        if gently {
-            let told = Command::new("kill").arg(child.id().to_string()).status();
-            assert!(told.expect("kill").success());
-        } else {
-            child.kill().expect("it is ours");
-        }
-        child.wait().expect("it is ours");
-    }
-
-    fn kubectl(&self, kubeconfig: &str, arguments: &[&str]) -> Output {
-        let mut command = self.command(&Cluster::kubectl_program(36));
-        command.args(["--kubeconfig", kubeconfig]).args(arguments);
-        kubectl_at(command)
-    }
-
-    /// Waits until kubectl says something that fits.
-    #[track_caller]
-    fn wait(&self, kubeconfig: &str, arguments: &[&str], fits: impl Fn(&str) -> bool) -> String {
-        let began = Instant::now();
-        loop {
-            let said = self.kubectl(kubeconfig, arguments);
-            if said.code == 0 && fits(&said.stdout) {
-                return said.stdout;
-            }
-            let logs = self.processes.iter().map(|(name, _)| self.log(name));
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{arguments:?}: {}{}\n{}",
-                said.stdout,
-                said.stderr,
-                logs.collect::<Vec<_>>().join("\n--\n")
-            );
-            // Another process is asked; this is how often, not how long.
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        for (_, child) in &mut self.processes {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        // Pods outlive the process that started them.
-        let pids = Command::new("ip")
-            .args(["netns", "pids", &self.name])
-            .output();
-        let mut left = pids
-            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-            .unwrap_or_default();
-        left.push_str(&keepers(self.dir.path()));
-        for pid in left.split_whitespace() {
-            let _ = Command::new("kill").args(["-9", pid]).status();
-        }
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let own = self.dir.path().to_string_lossy().into_owned();
-        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let mut places: Vec<&str> = places.filter(|place| place.starts_with(&own)).collect();
-        places.sort_unstable();
-        for place in places.into_iter().rev() {
-            let _ = Command::new("umount").args(["-l", place]).status();
-        }
-        remove_groups(&self.name);
-    }
-}
-
-/// The keepers of pods whose files are below this directory, and what they keep.
-fn keepers(dir: &Path) -> String {
-    let own = dir.to_string_lossy().into_owned();
-    let mut found = String::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&words).contains(&own) {
-            found.push_str(&format!(" {}", entry.file_name().to_string_lossy()));
-        }
-    }
-    found
-}
-
-/// Removes the control groups of a host's pods, the deepest first; what is in them was killed.
-fn remove_groups(name: &str) {
-    fn remove(dir: &Path) {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove(&entry.path());
-            }
-        }
-        let _ = std::fs::remove_dir(dir);
-    }
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(5) {
-        let roots = std::fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten();
-        let groups = roots
-            .map(|root| root.path().join(name))
-            .chain([Path::new("/sys/fs/cgroup").join(name)]);
-        let there: Vec<PathBuf> = groups.filter(|group| group.exists()).collect();
-        if there.is_empty() {
-            return;
-        }
-        there.iter().for_each(|group| remove(group));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// A kubeconfig with one of the certificates of a server.
-fn kubeconfig(host: &Host, pki: &Path, url: &str, who: &str) -> String {
-    let file = host.text(&format!("{who}.kubeconfig"));
-    let at = |name: &str| pki.join(name).display().to_string();
-    let (ca, certificate, key) = (
-        at("ca.crt"),
-        at(&format!("{who}.crt")),
-        at(&format!("{who}.key")),
-    );
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: x\n\
-         clusters: [{{name: c, cluster: {{server: \"{url}\", certificate-authority: {ca}}}}}]\n\
-         users: [{{name: u, user: {{client-certificate: {certificate}, client-key: {key}}}}}]\n\
-         contexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n"
-    );
-    std::fs::write(&file, text).expect("written");
-    file
-}
+use cluster_tests::{Cluster, Host, ip, kubeconfig, words};
 
 #[test]
 fn of_two_of_each_one_may_die() {
     let mut host = Host::new("c");
-    let name = host.name.clone();
+    let name = host.name().to_owned();
     ip(&format!("-n {name} link add d0 type bridge"));
     ip(&format!("-n {name} addr add 172.29.97.1/24 dev d0"));
     ip(&format!("-n {name} link set d0 up"));
@@ -339,7 +136,7 @@ fn of_two_of_each_one_may_die() {
 #[test]
 fn a_node_joins_by_its_token_and_pods_outlive_the_server() {
     let (mut server, mut agent) = (Host::new("s"), Host::new("a"));
-    let (s, a) = (server.name.clone(), agent.name.clone());
+    let (s, a) = (server.name().to_owned(), agent.name().to_owned());
     ip(&format!(
         "link add oxkv0 netns {s} type veth peer name oxkv1 netns {a}"
     ));

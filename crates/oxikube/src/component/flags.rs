@@ -57,6 +57,34 @@ pub(super) struct Secure {
     /// Go on when the API server does not tell its authority of clients.
     #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     authentication_tolerate_lookup_failure: bool,
+    #[command(flatten)]
+    unused: UnusedBySecure,
+}
+
+/// Flags that clusters in the wild carry and that change nothing on such a port.
+#[derive(Args, Clone)]
+struct UnusedBySecure {
+    /// Authority of a proxy that speaks for users; none is believed here.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Names of that proxy.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// Its headers with the user.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_username_headers: Vec<String>,
+    /// Its headers with the user's UID.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_uid_headers: Vec<String>,
+    /// Its headers with the user's groups.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_group_headers: Vec<String>,
+    /// The beginning of its other headers.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_extra_headers_prefix: Vec<String>,
+    /// Profiles are not served.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    profiling: Option<bool>,
 }
 
 impl Secure {
