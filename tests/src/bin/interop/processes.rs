@@ -74,7 +74,7 @@ impl Plane {
             Side::Ours => format!("--data-dir={}", self.host.text("store")),
             Side::Stock => {
                 let data = self.host.text("etcd");
-                let etcd = format!("--data-dir={data} --logger=zap --log-level=error");
+                let etcd = format!("--data-dir={data} --logger=zap --log-level=warn");
                 self.host
                     .start_program(Path::new("/usr/bin/etcd"), "etcd", &words(&etcd));
                 "--etcd-servers=http://127.0.0.1:2379".to_owned()

@@ -170,7 +170,8 @@ fn services(walk: &Walk<'_>) {
         format!("http://{ADDRESS}:30080/"),
     ] {
         let ask = [
-            "-n", "walk", "exec", "db-0", "--", "wget", "-q", "-T", "2", "-O", "-", &url,
+            "-n", "walk", "exec", "db-0", "--", "busybox", "timeout", "2", "wget", "-q", "-O", "-",
+            &url,
         ];
         walk.until(&ask, |said| said.starts_with("web-"));
     }
@@ -180,7 +181,7 @@ fn services(walk: &Walk<'_>) {
         let mut wget = walk.0.host.command("busybox".as_ref());
         let url = format!("http://{ADDRESS}:30080/");
         let done = wget
-            .args(["wget", "-q", "-T", "2", "-O"])
+            .args(["timeout", "2", "wget", "-q", "-O"])
             .arg(&own)
             .arg(url)
             .output();
