@@ -68,7 +68,7 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 
     fn prepare_create(_context: &Context, new: &mut Object) {
-        new.0.remove("status");
+        new.0.insert("status".into(), serde_json::json!({}));
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

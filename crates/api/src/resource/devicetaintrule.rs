@@ -31,7 +31,7 @@ impl Kind for DeviceTaintRule {
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn prepare_create(context: &Context, new: &mut Object) {
-        new.0.remove("status");
+        new.0.insert("status".into(), serde_json::json!({}));
         if let Some(taint) = taint(new) {
             parts::default_time_added(taint, context.now);
         }

@@ -46,7 +46,7 @@ impl Kind for ResourceClaim {
     }
 
     fn prepare_create(_context: &Context, new: &mut Object) {
-        new.0.remove("status");
+        new.0.insert("status".into(), serde_json::json!({}));
         request::drop_disabled(request::spec_of(new));
     }
 
