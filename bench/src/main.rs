@@ -1,5 +1,6 @@
 //! Benchmarks of whole clusters. Each scenario is a module; figures go through [`report::Report`].
 
+mod api;
 mod cluster;
 mod load;
 mod nodes;
@@ -38,12 +39,17 @@ enum Scenario {
     },
     /// Three nodes: their start, many pods, a rolling update under load, and the tunnel between them.
     Cluster,
+    /// The API server alone: requests, lists, watchers, memory; beside stock servers with `--stock`.
+    Api(api::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let measured = || {
         let json = cli.json.as_ref().map(File::create).transpose()?;
+        if let Scenario::Api(options) = &cli.scenario {
+            return api::run(&cli.oxikube, options, &mut Report::new(json));
+        }
         let cluster = Cluster::new(&cli.oxikube, "bench")?;
         match cli.scenario {
             Scenario::Start { times } => start::run(&cluster, times, &mut Report::new(json)),
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
                 nodes::needs(&cli.oxikube)?;
                 nodes::run(&cluster, &mut Report::new(json))
             }
+            Scenario::Api(_) => Ok(()),
         }
     };
     match measured() {

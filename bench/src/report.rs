@@ -17,12 +17,34 @@ impl Report {
 
     /// One figure with its unit.
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str) -> anyhow::Result<()> {
-        let rounded = (value * 1000.0).round() / 1000.0;
-        println!("{name:44} {rounded:>12} {unit}");
+        self.compared(name, value, None, unit)
+    }
+
+    /// The same, beside that of somebody else.
+    pub(crate) fn compared(
+        &mut self,
+        name: &str,
+        value: f64,
+        peer: Option<f64>,
+        unit: &str,
+    ) -> anyhow::Result<()> {
+        let round = |value: f64| (value * 1000.0).round() / 1000.0;
+        let rounded = round(value);
+        let beside = peer.map(|peer| (round(peer), round(value / peer)));
+        match beside {
+            None => println!("{name:44} {rounded:>12} {unit}"),
+            Some((peer, ratio)) => {
+                println!("{name:44} {rounded:>12} {unit:8} peer {peer:>12}, ratio {ratio}");
+            }
+        }
         let mut object = Map::new();
         object.insert("name".into(), name.into());
         object.insert("value".into(), json!(rounded));
         object.insert("unit".into(), unit.into());
+        if let Some((peer, ratio)) = beside {
+            object.insert("peer".into(), json!(peer));
+            object.insert("ratio".into(), json!(ratio));
+        }
         if let Some(file) = &mut self.json {
             writeln!(file, "{}", Value::Object(object))?;
         }

@@ -201,9 +201,15 @@ fn bench(arguments: &[String]) -> anyhow::Result<()> {
         return bench_store(&arguments[1..]);
     }
     install::packages(install::BUILD)?;
-    install::packages(install::DEMO)?;
     step("building oxikube and the benchmarks (a first build takes some minutes)");
-    let built = build::release(&["oxikube", "cluster-bench", "demo-app"])?;
+    // The API server alone needs no images.
+    let built = match arguments.first().is_some_and(|scenario| scenario == "api") {
+        true => build::release(&["oxikube", "cluster-bench"])?,
+        false => {
+            install::packages(install::DEMO)?;
+            build::release(&["oxikube", "cluster-bench", "demo-app"])?
+        }
+    };
     let mut command = Command::new(built.join("cluster-bench"));
     run(command
         .arg("--oxikube")

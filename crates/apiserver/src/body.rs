@@ -47,6 +47,18 @@ impl Body {
         Self(Inner::Stream(Box::pin(chunks)))
     }
 
+    /// The same, with something that is dropped at the end of it.
+    pub(crate) fn holding(self, held: impl Send + Unpin + 'static) -> Self {
+        match self.0 {
+            // It is as good as sent.
+            Inner::Whole(_) => self,
+            other => {
+                let body = Holding(Self(other), held);
+                Self(Inner::Wrapped(body.boxed_unsync()))
+            }
+        }
+    }
+
     /// Another body, as it is (trailers too).
     pub fn wrap<B>(body: B) -> Self
     where
@@ -103,6 +115,29 @@ impl HttpBody for Body {
             Inner::Stream(_) => SizeHint::default(),
             Inner::Wrapped(body) => body.size_hint(),
         }
+    }
+}
+
+/// A body, and what is held as long as it is there.
+struct Holding<H>(Body, H);
+
+impl<H: Unpin> HttpBody for Holding<H> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 

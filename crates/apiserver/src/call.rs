@@ -7,7 +7,7 @@ use std::time::Duration;
 use access::{Attributes, FieldRequirement, Lookup, User};
 use api::Context;
 use api::kind::{Ask, Requester, Surroundings};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use machinery::{fields, labels};
@@ -42,6 +42,10 @@ pub(crate) struct Call {
     pub(crate) now: Timestamp,
     /// The way to the bare connection, for upgrades.
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
+    /// In what time it is answered.
+    pub(crate) timeout: Duration,
+    /// The UIDs of the flow schema and the level that it belongs to.
+    pub(crate) flow: Option<(HeaderValue, HeaderValue)>,
     /// What is written down of it.
     pub(crate) trail: Arc<Trail>,
     warnings: Mutex<Vec<String>>,
@@ -58,6 +62,7 @@ impl Call {
         let peer = request.extensions().get::<PeerAddress>().map(|p| p.0);
         let headers = std::mem::take(request.headers_mut());
         let trail = Arc::new(Trail::new(server.audit(), &headers));
+        let timeout = server.limits().request_timeout;
         Self {
             server,
             method: request.method().clone(),
@@ -71,6 +76,8 @@ impl Call {
             form,
             now: now(),
             upgrade: Mutex::new(upgrade),
+            timeout,
+            flow: None,
             trail,
             warnings: Mutex::default(),
         }
@@ -96,6 +103,8 @@ impl Call {
             form: self.form.clone(),
             now: self.now,
             upgrade: Mutex::default(),
+            timeout: self.timeout,
+            flow: None,
             trail: self.trail.clone(),
             warnings: Mutex::default(),
         }
@@ -185,7 +194,7 @@ impl Call {
     pub(crate) fn time_left(&self) -> Duration {
         let passed = now().duration_since(self.now);
         let passed = Duration::try_from(passed).unwrap_or_default();
-        crate::road::REQUEST_TIMEOUT.saturating_sub(passed)
+        self.timeout.saturating_sub(passed)
     }
 
     /// A header as text, empty when absent.

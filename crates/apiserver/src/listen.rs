@@ -14,7 +14,9 @@ use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::audit::PeerAddress;
 use crate::authenticate::PeerCertificate;
@@ -26,9 +28,13 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The same for the head of a request.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-const MAX_STREAMS: u32 = 250;
-/// How long requests under way may take at the end.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections may take at the end, after the last answer has been made.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Handshakes at a time: who has not shown himself yet shall not take all the memory there is.
+const HANDSHAKES: usize = 1024;
+/// Streams that a client opened and took back before they were looked at: with more the connection ends
+/// (security lesson 2023-44487, "rapid reset").
+const PENDING_RESETS: usize = 20;
 
 /// How connections are secured.
 pub struct TlsSettings {
@@ -84,8 +90,15 @@ impl Server {
         }
         while accepting.join_next().await.is_some() {}
         if let Some(graceful) = Arc::into_inner(graceful) {
-            // Whoever does not come to an end is cut off.
-            let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+            let ended = graceful.shutdown();
+            tokio::pin!(ended);
+            let timeout = self.limits().request_timeout;
+            // Requests under way are answered; whoever does not come to an end then is cut off.
+            let answered = tokio::time::timeout(timeout, self.answered());
+            tokio::select! {
+                () = &mut ended => {}
+                _ = answered => drop(tokio::time::timeout(DRAIN, ended).await),
+            }
         }
         if let Some(audit) = self.audit() {
             audit.flush().await;
@@ -100,17 +113,30 @@ impl Server {
         graceful: Arc<GracefulShutdown>,
     ) {
         let shutdown = self.shutdown_token();
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         loop {
+            let next = async {
+                let handshake = handshakes.clone().acquire_owned().await.ok();
+                let (stream, peer) = listener.accept().await?;
+                Ok::<_, std::io::Error>((stream, peer, handshake))
+            };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = next => accepted,
                 () = shutdown.cancelled() => return,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Ok((stream, peer, handshake)) => {
                     let watcher = graceful.watcher();
                     let (server, acceptor) = (self.clone(), acceptor.clone());
                     let peer = PeerAddress(peer.ip());
-                    tokio::spawn(server.connection(stream, peer, acceptor, watcher));
+                    let shaken = server.handshake(stream, acceptor);
+                    tokio::spawn(async move {
+                        let shaken = shaken.await;
+                        drop(handshake);
+                        if let Some(stream) = shaken {
+                            server.connection(stream, peer, watcher).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     // Out of descriptors, most likely; a moment later there may be some.
@@ -121,27 +147,35 @@ impl Server {
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
+    fn handshake(
+        &self,
         stream: TcpStream,
-        peer: PeerAddress,
         acceptor: TlsAcceptor,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) {
+    ) -> impl Future<Output = Option<TlsStream<TcpStream>>> + use<> {
         // Small answers are not held back for more to come.
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));
-        let stream = match handshake.await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a TLS handshake failed");
-                return;
+        async move {
+            match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => Some(stream),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a TLS handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!("a TLS handshake took too long");
+                    None
+                }
             }
-            Err(_) => {
-                tracing::debug!("a TLS handshake took too long");
-                return;
-            }
-        };
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TlsStream<TcpStream>,
+        peer: PeerAddress,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) {
+        let streams = self.limits().streams;
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(|c| c.first());
         let certificate = certificate.map(|c| PeerCertificate(Arc::new(c.clone().into_owned())));
@@ -163,7 +197,8 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(streams)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_header_list_size(MAX_HEADER_BYTES as u32);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {

@@ -28,6 +28,13 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
         ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
         ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
         ["metrics"] => metrics(call),
+        ["debug", "api_priority_and_fairness", name] => {
+            let dumped = call.server.flow().fairness().and_then(|f| f.dump(name));
+            match dumped {
+                Some(table) => respond::text(200, table),
+                None => respond::text(404, "404 page not found\n"),
+            }
+        }
         ["openapi", rest @ ..] => openapi::answer(call, rest).await?,
         [".well-known", "openid-configuration"] => {
             let url = format!(
@@ -152,7 +159,7 @@ async fn health(call: &Call, path: &str) -> Response<Body> {
             }
         }
     }
-    if path == "readyz" && call.server.shutdown_token().is_cancelled() {
+    if path == "readyz" && call.server.is_ending() {
         failed = true;
         lines.push_str("[-]shutdown failed: reason withheld\n");
     } else if path == "readyz" {
@@ -188,6 +195,9 @@ fn metrics(call: &Call) -> Response<Body> {
         audit.counts().render(&mut text);
     }
     call.server.aggregation().render(&mut text);
+    if let Some(fairness) = call.server.flow().fairness() {
+        fairness.render(&mut text);
+    }
     respond::whole(
         200,
         &call.form,

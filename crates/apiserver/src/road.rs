@@ -3,23 +3,27 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::{Part, Subresource, Verb};
 use futures::FutureExt;
+use http::header::HeaderName;
 use http::{Extensions, Method, Request, Response};
 use machinery::ApiError;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::authenticate::authenticate;
 use crate::authorize::outcome;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
+use crate::flow::{Refusal, Seat};
+use crate::go::duration as go_duration;
 use crate::resource::Resource;
 use crate::server::Server;
 use crate::{aggregation, connect, custom, impersonate, paths, read, respond, virtuals, write};
 
-/// A request that is not open by nature is answered in this time.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How a client learns which flow schema and which level its request belongs to.
+const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// Answers a request.
 pub(crate) async fn answer(
@@ -29,16 +33,17 @@ pub(crate) async fn answer(
     let mut call = Call::new(server.clone(), &mut request);
     let (parts, body) = request.into_parts();
     let started = std::time::Instant::now();
+    let under_way = server.under_way(&call);
     let prepared = prepare(&mut call, &parts.extensions).await;
     let call = Arc::new(call);
     let in_flight = server.metrics().begin(&call);
     let result = match prepared {
-        Ok(permit) => {
+        Ok(seat) => {
             let result = unless_panic(&call, deadline(&call, dispatch(&call, body))).await;
-            drop(permit);
-            result
+            result.map(|response| held(&call, response, (seat, under_way)))
         }
-        Err(error) => Err(error),
+        Err(Refusal::Answer(response)) => Ok(response),
+        Err(Refusal::Error(error)) => Err(error),
     };
     let mut response = result.unwrap_or_else(|error| {
         if error.code >= 500 {
@@ -50,6 +55,11 @@ pub(crate) async fn answer(
     for text in call.take_warnings() {
         respond::warn(&mut response, &text);
     }
+    if let Some((schema, level)) = &call.flow {
+        let headers = response.headers_mut();
+        headers.insert(SCHEMA_UID, schema.clone());
+        headers.insert(LEVEL_UID, level.clone());
+    }
     in_flight.end(&call, response.status().as_u16(), started.elapsed());
     call.trail
         .finish(call.info.is_long_running(), response)
@@ -57,16 +67,17 @@ pub(crate) async fn answer(
 }
 
 /// The stages that know nothing of resources.
-async fn prepare(
-    call: &mut Call,
-    extensions: &Extensions,
-) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, ApiError> {
+async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refusal> {
     match authenticate(call, extensions) {
         Ok(user) => call.user = user,
         Err(error) => {
             call.trail.refused(call, extensions, &error).await;
-            return Err(error);
+            return Err(error.into());
         }
+    }
+    if let Err(error) = timeout(call) {
+        call.trail.refused(call, extensions, &error).await;
+        return Err(error.into());
     }
     call.trail.begin(call, extensions).await?;
     if call.trail.reads_answers() {
@@ -75,7 +86,8 @@ async fn prepare(
         call.form.gzip = false;
     }
     impersonate::impersonate(call).await?;
-    let permit = call.server.flow().enter(call)?;
+    let server = call.server.clone();
+    let seat = server.flow().enter(call).await?;
     let attributes = call.attributes();
     let verdict = call
         .server
@@ -89,7 +101,37 @@ async fn prepare(
     call.annotate("authorization.k8s.io/decision", decision);
     call.annotate("authorization.k8s.io/reason", &verdict.reason);
     outcome(&attributes, &verdict)?;
-    Ok(permit)
+    Ok(seat)
+}
+
+/// A client may want its answer sooner than in the usual time.
+fn timeout(call: &mut Call) -> Result<(), ApiError> {
+    let asked = call.query.text("timeout");
+    if call.info.is_long_running() || asked.is_empty() {
+        return Ok(());
+    }
+    let asked = go_duration(asked).map_err(|why| {
+        let what = "invalid timeout specified in the request URL";
+        ApiError::bad_request(format!("{what} - {why}"))
+    })?;
+    if !asked.is_zero() {
+        call.timeout = call.timeout.min(asked);
+    }
+    Ok(())
+}
+
+/// An answer that is sent bit by bit keeps its seat until its end; a watch has begun, which is all that a seat is for.
+fn held(
+    call: &Call,
+    response: Response<Body>,
+    (seat, under_way): (Seat, Option<TaskTrackerToken>),
+) -> Response<Body> {
+    if call.info.verb == "watch" {
+        let fairness = call.server.flow().fairness();
+        let watcher = fairness.and_then(|f| f.watchers.register(call));
+        return response.map(|body| body.holding(watcher));
+    }
+    response.map(|body| body.holding((seat, under_way)))
 }
 
 /// The work on a request that panics takes nothing else with it.
@@ -117,7 +159,7 @@ async fn deadline(
         return work.await;
     }
     let late = "request did not complete within the allotted timeout";
-    tokio::time::timeout(REQUEST_TIMEOUT, work)
+    tokio::time::timeout(call.timeout, work)
         .await
         .unwrap_or_else(|_| Err(ApiError::timeout(late)))
 }

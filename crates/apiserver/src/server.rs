@@ -19,16 +19,20 @@ use store::{EventKind, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::aggregation::{self, Aggregation};
 use crate::allocate::{Books, repair};
 use crate::audit::{Audit, AuditOptions};
 use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
+use crate::call::Call;
 use crate::components::Component;
 use crate::connect::client::KubeletTls;
 use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::Hashes;
 use crate::outbound::Outbound;
@@ -76,6 +80,8 @@ pub struct Config {
     pub audit: AuditOptions,
     /// Shown to the servers of other group versions; without it none of them knows this one.
     pub proxy_client: Option<Identity>,
+    /// How much the server takes on.
+    pub limits: Limits,
 }
 
 /// Why a server does not start.
@@ -129,7 +135,11 @@ pub struct Server {
     outbound: Outbound,
     aggregation: Arc<Aggregation>,
     webhooks: Arc<webhooks::Table>,
+    limits: Limits,
+    /// The server has been told to end, and is not ready any more.
+    ending: CancellationToken,
     shutdown: CancellationToken,
+    under_way: TaskTracker,
     pub(crate) settings: Settings,
 }
 
@@ -183,7 +193,7 @@ impl Server {
             views,
             authorizers: ArcSwap::from_pointee(chain),
             tokens: config.tokens,
-            flow: Flow::default(),
+            flow: Flow::new(&config.limits),
             metrics: Arc::default(),
             books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
@@ -197,7 +207,10 @@ impl Server {
             outbound: Outbound::default(),
             aggregation,
             webhooks,
+            limits: config.limits,
+            ending: CancellationToken::new(),
             shutdown,
+            under_way: TaskTracker::new(),
             settings: Settings {
                 advertise_address: config.advertise_address,
                 advertise_port: config.advertise_port,
@@ -205,6 +218,7 @@ impl Server {
             },
         });
         server.load().await?;
+        server.flow.configure(&server);
         for service in server.list("", "services", "") {
             server.books.book(&service);
         }
@@ -241,9 +255,39 @@ impl Server {
         Ok(())
     }
 
-    /// Ends watches and whatever else would stay open, and the server's own tasks. Requests under way are answered.
+    /// Says that the server is not ready any more; after the delay that the operator wants ends watches and whatever else
+    /// would stay open, and the server's own tasks. Requests under way are answered.
     pub fn shut_down(&self) {
-        self.shutdown.cancel();
+        self.ending.cancel();
+        let (delay, shutdown) = (self.limits.shutdown_delay, self.shutdown.clone());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if !delay.is_zero() => drop(runtime.spawn(async move {
+                tokio::time::sleep(delay).await;
+                shutdown.cancel();
+            })),
+            _ => shutdown.cancel(),
+        }
+    }
+
+    /// Whether the server has been told to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    /// How much the server takes on.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts a request that is answered before the server ends; those that stay open by nature are not waited for.
+    pub(crate) fn under_way(&self, call: &Call) -> Option<TaskTrackerToken> {
+        (!call.info.is_long_running()).then(|| self.under_way.token())
+    }
+
+    /// Waits until those are answered.
+    pub(crate) async fn answered(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
     }
 
     pub(crate) fn shutdown_token(&self) -> CancellationToken {

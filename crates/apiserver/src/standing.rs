@@ -84,6 +84,7 @@ pub(crate) async fn keep(server: Weak<Server>) {
 }
 
 async fn settle(server: Arc<Server>) {
+    server.flow().configure(&server);
     let own = Own::of(&server);
     for done in [
         settle_flows(&server, &own).await,

@@ -213,6 +213,15 @@ impl<T> QueueSet<T> {
         })
     }
 
+    /// Those who wait: queue, place in it, work and what wakes them.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, usize, Work, &T)> {
+        let all = self.queues.iter().enumerate();
+        all.flat_map(|(at, queue)| {
+            let waiting = queue.waiting.iter().enumerate();
+            waiting.map(move |(i, w)| (at, i, w.work, &w.waker))
+        })
+    }
+
     /// Lets virtual time pass: the faster the more seats are used, the slower the more queues share them.
     fn pass(&mut self, nanos: u64) {
         let passed = nanos.saturating_sub(self.since);

@@ -257,6 +257,16 @@ impl Cache {
         self.get(key)?.tree()
     }
 
+    /// How many objects there are, and about how many bytes one has: the mean of the first few.
+    pub(crate) fn measure(&self, sample: usize) -> (u64, u64) {
+        let state = self.state.read();
+        let sizes = state.objects.values().take(sample).map(|entry| entry.len());
+        let sum: usize = sizes.sum();
+        let count = state.objects.len();
+        let average = sum / count.clamp(1, sample);
+        (count as u64, average as u64)
+    }
+
     /// The selected objects, at most `limit` of them (0: all).
     pub(crate) fn snapshot(&self, selection: &Selection, limit: usize) -> Snapshot {
         let state = self.state.read();

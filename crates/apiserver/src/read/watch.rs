@@ -32,8 +32,6 @@ use crate::metrics::WatchGuard;
 use crate::resource::Resource;
 use crate::shape::Shaper;
 
-/// A watch without a timeout of its own lives between this long and twice as long.
-const MIN_LIFETIME: Duration = Duration::from_secs(1800);
 /// No watch lives longer, whatever it asks for.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -51,7 +49,7 @@ pub(crate) async fn watch(
     let cache = storage.cache.clone();
     let lifetime = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_LIFETIME),
-        _ => MIN_LIFETIME.mul_f64(1.0 + rand::rng().random::<f64>()),
+        _ => (call.server.limits().min_request_timeout).mul_f64(1.0 + rand::rng().random::<f64>()),
     };
     let subscription = Subscription::new(&cache, &options.selection);
     let mut start = start(&cache, &options).await?;

@@ -71,6 +71,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         components: Vec::new(),
         audit: AuditOptions::default(),
         proxy_client: None,
+        limits: apiserver::Limits::default(),
     }
 }
 

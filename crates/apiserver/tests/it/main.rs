@@ -10,7 +10,9 @@ mod conversion;
 mod customresources;
 mod documents;
 mod encodings;
+mod flow;
 mod harness;
+mod http2;
 
 mod identity;
 mod lists;

@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, Ke
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::harness::{Client, config};
 
@@ -112,7 +113,7 @@ async fn ask(
     (code, serde_json::from_slice(&bytes).expect("JSON"))
 }
 
-struct Serving {
+pub(crate) struct Serving {
     server: Arc<Server>,
     authority: Authority,
     address: std::net::SocketAddr,
@@ -120,7 +121,7 @@ struct Serving {
     _dir: tempfile::TempDir,
 }
 
-async fn serve() -> Serving {
+pub(crate) async fn serve() -> Serving {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::new(config(dir.path())).await.expect("a server");
     let authority = Authority::new();
@@ -143,6 +144,32 @@ async fn serve() -> Serving {
         address,
         end,
         _dir: dir,
+    }
+}
+
+impl Serving {
+    /// A TLS connection of nobody, for this protocol.
+    pub(crate) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.der.clone()).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.address).await;
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connected = connector.connect(name, stream.expect("a connection"));
+        connected.await.expect("TLS")
+    }
+
+    /// Ends the server.
+    pub(crate) async fn end(self) {
+        self.server.shut_down();
+        self.end.await.expect("a task").expect("an orderly end");
     }
 }
 

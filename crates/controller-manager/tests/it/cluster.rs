@@ -102,6 +102,7 @@ impl Cluster {
             components: Vec::new(),
             audit: apiserver::AuditOptions::default(),
             proxy_client: None,
+            limits: apiserver::Limits::default(),
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);

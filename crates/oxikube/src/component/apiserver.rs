@@ -3,6 +3,7 @@
 mod admission;
 mod authorization;
 mod front_proxy;
+mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -50,6 +51,8 @@ pub(super) struct Flags {
     front_proxy: front_proxy::Flags,
     #[command(flatten)]
     admission: admission::Flags,
+    #[command(flatten)]
+    limits: limits::Flags,
     #[command(flatten)]
     unused: Unused,
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
@@ -349,6 +352,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         components: Pulses::default().components(false, false),
         audit: flags.audit.options()?,
         proxy_client: flags.front_proxy.client()?,
+        limits: flags.limits.limits()?,
     })
     .await
     .context("the API server cannot start")?;

@@ -156,6 +156,7 @@ pub(crate) async fn serve_at(
         components,
         audit,
         proxy_client: Some(pki.identity("front-proxy-client")?),
+        limits: apiserver::Limits::default(),
     };
     Server::new(config)
         .await

@@ -1,0 +1,130 @@
+//! Seats at the door of a level: waiting, giving up, and what a free seat costs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use access::User;
+use access::flow::{Digest, Level as Spec, Schema, Work};
+
+use super::fairness::Fairness;
+use super::permit::Arrival;
+
+fn standing(seats: u64) -> Fairness {
+    let fairness = Fairness::new(seats, Duration::from_secs(5));
+    let objects = access::bootstrap::flow_control();
+    let schemas = objects.iter().filter(|o| o.kind() == "FlowSchema");
+    let levels = objects.iter().filter_map(Spec::read);
+    fairness.configure_with(schemas.map(Schema::read).collect(), levels.collect());
+    fairness
+}
+
+fn arrival<'a>(
+    current: &'a super::fairness::Configured,
+    digest: &Digest<'a>,
+    patience: Duration,
+) -> Arrival<'a> {
+    let found = current.schemas.iter().find(|e| e.schema.fits(digest));
+    let found = found.expect("a schema");
+    Arrival {
+        level: &found.level,
+        counts: &found.counts,
+        work: Work::ONE,
+        hash: 7,
+        flow: found.schema.distinguisher(digest),
+        watch: false,
+        patience,
+    }
+}
+
+fn digest(user: &User) -> Digest<'_> {
+    Digest {
+        user,
+        verb: "get",
+        is_resource: true,
+        path: "",
+        group: "",
+        resource: "pods",
+        subresource: "",
+        namespace: "a",
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_called_and_who_gives_up_leaves_no_trace() {
+    let fairness = standing(12);
+    let jane = User::new("jane", &["system:authenticated"]);
+    let digest = digest(&jane);
+    let current = fairness.current.load_full();
+    let mut held = Vec::new();
+    // As many as there are seats.
+    while let Ok(permit) = arrival(&current, &digest, Duration::ZERO).seat().await {
+        held.push(permit);
+    }
+    assert!(!held.is_empty());
+    let patience = Duration::from_secs(20);
+    let waiting = arrival(&current, &digest, patience).seat();
+    tokio::pin!(waiting);
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    let table = fairness.dump("dump_requests").expect("a table");
+    assert!(table.contains("jane"), "{table}");
+    held.pop();
+    let called = waiting.await.expect("a seat");
+    // Somebody gives up after he was called, and before he heard of it.
+    let mut gone = Box::pin(arrival(&current, &digest, patience).seat());
+    assert!(futures::poll!(gone.as_mut()).is_pending());
+    drop(called);
+    drop(gone);
+    let again = arrival(&current, &digest, Duration::ZERO).seat().await;
+    assert!(again.is_ok());
+    drop((again, held));
+    let metrics = &mut String::new();
+    fairness.render(metrics);
+    let labels = "flow_schema=\"global-default\",priority_level=\"global-default\"";
+    for (name, value) in [
+        ("current_inqueue_requests", 0),
+        ("current_executing_seats", 0),
+        ("current_executing_requests", 0),
+    ] {
+        let line = format!("apiserver_flowcontrol_{name}{{{labels}}} {value}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    assert!(metrics.contains("reason=\"time-out\"} 1\n"), "{metrics}");
+}
+
+/// The whole way of a request that finds a seat: its schema, its queue, the seat and giving it back. Built for release
+/// this is less than a microsecond; a debug build on a busy machine gets fifty.
+#[tokio::test]
+async fn a_free_seat_costs_little() {
+    let fairness = standing(600);
+    let account = User::new(
+        "system:serviceaccount:apps:a",
+        &[
+            "system:serviceaccounts",
+            "system:serviceaccounts:apps",
+            "system:authenticated",
+        ],
+    );
+    let digest = digest(&account);
+    let current = fairness.current.load_full();
+    let rounds = 20_000;
+    let best = (0..5).map(|_| async {
+        let begun = Instant::now();
+        for _ in 0..rounds {
+            let seat = arrival(&current, &digest, Duration::ZERO).seat().await;
+            drop(seat);
+        }
+        begun.elapsed() / rounds
+    });
+    let mut least = Duration::MAX;
+    for round in best {
+        least = least.min(round.await);
+    }
+    println!("a free seat costs {least:?}");
+    let budget = if cfg!(debug_assertions) {
+        50_000
+    } else {
+        1_000
+    };
+    assert!(least < Duration::from_nanos(budget), "{least:?}");
+    let _: Arc<_> = current;
+}
