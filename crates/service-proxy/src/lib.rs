@@ -86,6 +86,17 @@ pub async fn run(
     }
 }
 
+/// Takes away all that a service proxy leaves in the kernel when it ends: its rules, and that this node answers for the
+/// addresses of load balancers. What is not there is fine.
+///
+/// # Errors
+/// The kernel refused.
+pub async fn clean_up() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    announce::settle(&BTreeSet::new()).await?;
+    nft::delete_table(TABLE)?;
+    Ok(())
+}
+
 struct Proxy {
     settings: Settings,
     here: Arc<Mutex<Here>>,

@@ -131,6 +131,20 @@ fn of_two_of_each_one_may_die() {
     host.wait(&admin, &events, |said| {
         said.matches("became leader").count() >= 4
     });
+    // Rules outlive their proxy, until somebody asks for their end.
+    let tables = |host: &Host| {
+        let listed = host
+            .command("nft".as_ref())
+            .args(["list", "tables"])
+            .output();
+        String::from_utf8_lossy(&listed.expect("nft").stdout).into_owned()
+    };
+    host.end("kube-proxy", true);
+    assert!(tables(&host).contains("oxikube-services"));
+    let mut cleanup = host.command(&Cluster::program("oxikube"));
+    let done = cleanup.args(["kube-proxy", "--cleanup"]).output();
+    assert!(done.expect("started").status.success());
+    assert!(!tables(&host).contains("oxikube-services"));
 }
 
 #[test]

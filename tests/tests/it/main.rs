@@ -7,6 +7,7 @@ mod components;
 mod customresources;
 mod deployments;
 mod guestbook;
+mod guide;
 mod helm;
 mod in_action;
 mod lifecycle;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Parser;
+use clap::builder::ArgAction;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use kube::Client;
@@ -54,6 +55,9 @@ pub(super) struct Flags {
     /// The service network: what goes to it and to no service is refused. Not a flag of upstream's.
     #[arg(long, default_value = "10.96.0.0/12")]
     service_cluster_ip_range: Ipv4Net,
+    /// Take away what an earlier kube-proxy of this kind left in the kernel, and end.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    cleanup: bool,
 }
 
 impl super::Flags for Flags {
@@ -132,6 +136,11 @@ fn address(text: &str, port: u16) -> anyhow::Result<Option<SocketAddr>> {
 
 /// Runs until `shutdown`.
 pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if flags.cleanup {
+        let cleaned = service_proxy::clean_up().await;
+        return cleaned
+            .map_err(|error| anyhow!("the rules of services cannot be removed: {error}"));
+    }
     if let Some(path) = flags.config.clone() {
         flags.take(&path)?;
     }

@@ -87,21 +87,15 @@ impl Plane {
              --kubelet-client-key={p}/apiserver-kubelet-client.key --kubelet-certificate-authority={p}/ca.crt \
              --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname \
              --proxy-client-cert-file={p}/front-proxy-client.crt --proxy-client-key-file={p}/front-proxy-client.key \
+             --requestheader-allowed-names=front-proxy-client --requestheader-client-ca-file={p}/front-proxy-ca.crt \
+             --requestheader-extra-headers-prefix=X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
+             --requestheader-username-headers=X-Remote-User \
              --secure-port=6443 \
              --service-account-issuer=https://kubernetes.default.svc.cluster.local \
              --service-account-key-file={p}/sa.pub --service-account-signing-key-file={p}/sa.key \
              --service-cluster-ip-range=10.96.0.0/16 --tls-cert-file={p}/apiserver.crt \
              --tls-private-key-file={p}/apiserver.key"
         );
-        let forwarded = format!(
-            "--requestheader-allowed-names=front-proxy-client --requestheader-client-ca-file={p}/front-proxy-ca.crt \
-             --requestheader-extra-headers-prefix=X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
-             --requestheader-username-headers=X-Remote-User"
-        );
-        let flags = match side {
-            Side::Ours => flags,
-            Side::Stock => format!("{flags} {forwarded}"),
-        };
         self.run(side, "kube-apiserver", &flags);
         let ready = ["get", "--raw", "/readyz"];
         self.host.wait(&self.admin, &ready, |said| said == "ok");

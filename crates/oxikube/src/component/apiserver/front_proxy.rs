@@ -9,6 +9,7 @@ use super::identity;
 
 /// How requests are passed on.
 #[derive(clap::Args)]
+#[group(id = "front_proxy")]
 pub(super) struct Flags {
     /// File with the certificate shown to the API servers of other group versions.
     #[arg(long, requires = "proxy_client_key_file")]

@@ -9,6 +9,7 @@ use super::super::flags::duration;
 
 /// Limits of requests and connections.
 #[derive(clap::Args)]
+#[group(id = "limits")]
 pub(super) struct Flags {
     /// Reading requests at a time; with priority and fairness, a part of all seats.
     #[arg(long, default_value_t = 400)]
