@@ -21,7 +21,7 @@ use controllers::{
     loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
     pvcprotection, pvprotection, replicaset, replicationcontroller, resourcequota,
     rootcacertpublisher, serviceaccount, serviceaccounttoken, servicecidr, statefulset,
-    tainteviction, ttl, ttlafterfinished, vacprotection,
+    tainteviction, ttl, ttlafterfinished, vacprotection, validatingadmissionpolicystatus,
 };
 use driver::Driver;
 use kube::Client;
@@ -154,6 +154,7 @@ pub fn assemble(config: &Config) -> Driver {
         set.add(loadbalancer::LoadBalancerController { addresses });
     }
     set.add(clusterroleaggregation::ClusterRoleAggregationController);
+    set.add(validatingadmissionpolicystatus::ValidatingAdmissionPolicyStatus);
     set.certificates(&config.signing);
     set.add(bootstraptokens::cleaner::TokenCleaner);
     set.add(bootstraptokens::signer::BootstrapSigner);

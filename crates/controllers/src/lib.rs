@@ -47,6 +47,7 @@ pub mod tainteviction;
 pub mod ttl;
 pub mod ttlafterfinished;
 pub mod vacprotection;
+pub mod validatingadmissionpolicystatus;
 
 #[cfg(test)]
 mod harness;

@@ -127,6 +127,10 @@ const CLUSTER_BINDINGS: &[(&str, &str)] = &[
         "system:service-account-issuer-discovery",
         "group:system:serviceaccounts",
     ),
+    (
+        "system:validatingadmissionpolicy-type-checker",
+        "sa:validatingadmissionpolicy-status-controller",
+    ),
     ("system:volume-scheduler", "user:system:kube-scheduler"),
 ];
 

@@ -519,6 +519,17 @@ pub(super) const CLUSTER_ROLES: &[RoleRow] = &[
             "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
         )],
     },
+    // Not one of upstream's, where whoever checks the types of policies reads the OpenAPI documents.
+    RoleRow {
+        name: "system:validatingadmissionpolicy-type-checker",
+        joins: "",
+        gathers: "",
+        rules: &[on(
+            "get",
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+        )],
+    },
     RoleRow {
         name: "system:volume-scheduler",
         joins: "",

@@ -75,6 +75,7 @@ fn policy_differs_from_the_version_before_only_where_that_version_did() {
         ClusterRole new /system:cluster-trust-bundle-discovery
         ClusterRole changed /system:kube-scheduler
         ClusterRole changed /system:node
+        ClusterRole new /system:validatingadmissionpolicy-type-checker
         ClusterRole changed /system:controller:device-taint-eviction-controller
         ClusterRole changed /system:controller:endpointslice-controller
         ClusterRole changed /system:controller:endpointslicemirroring-controller
@@ -86,6 +87,7 @@ fn policy_differs_from_the_version_before_only_where_that_version_did() {
         ClusterRole gone /system:controller:service-ca-cert-publisher
         ClusterRole gone /system:openshift:public-info-viewer
         ClusterRoleBinding new /system:cluster-trust-bundle-discovery
+        ClusterRoleBinding new /system:validatingadmissionpolicy-type-checker
         ClusterRoleBinding new /system:controller:kube-apiserver-serving-clustertrustbundle-publisher
         ClusterRoleBinding new /system:controller:local-volume-provisioner
         ClusterRoleBinding new /system:controller:podcertificaterequestcleaner
