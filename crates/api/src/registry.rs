@@ -75,6 +75,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<resource::resourceslice::ResourceSlice>::new(),
     &Erased::<admissionregistration::validatingadmissionpolicy::ValidatingAdmissionPolicy>::new(),
     &Erased::<admissionregistration::binding::ValidatingAdmissionPolicyBinding>::new(),
+    &Erased::<admissionregistration::mutatingadmissionpolicy::MutatingAdmissionPolicy>::new(),
+    &Erased::<admissionregistration::binding::MutatingAdmissionPolicyBinding>::new(),
     &Erased::<apiextensions::customresourcedefinition::CustomResourceDefinition>::new(),
 ];
 

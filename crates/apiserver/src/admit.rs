@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use access::admission::policies::Write;
 use access::admission::{self, Notes, Request};
 use access::{Authorizer, Privileged};
 use machinery::{ApiError, Object};
@@ -11,6 +10,7 @@ use serde_json::Value;
 
 use crate::authorize::{decide, decide_apart};
 use crate::call::Call;
+use crate::policies::{self, Mutations};
 use crate::resource::Resource;
 use crate::webhooks::{self, Rounds};
 use crate::write::create::name_suffix;
@@ -183,7 +183,7 @@ pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
     let _ = tokio::time::timeout(PATIENCE, wait).await;
 }
 
-/// Lets the plug-ins and then the webhooks change the object.
+/// Lets the plug-ins, then the policies and then the webhooks change the object. When one of those did, all look again once.
 ///
 /// # Errors
 /// The first refusal.
@@ -194,19 +194,30 @@ pub(crate) async fn mutate(
 ) -> Result<(), ApiError> {
     plug_ins(operation, object, old).await?;
     let settings = &operation.call.server.policy().admission;
+    let mut policies = Mutations::of(operation);
     let rounds = Rounds::of(operation).filter(|_| settings.has("MutatingAdmissionWebhook"));
-    let Some(mut rounds) = rounds else {
-        return Ok(());
-    };
-    if !rounds.run(operation, object, old).await? {
+    let (mut rounds, mut changed) = (rounds, false);
+    if let Some(policies) = &mut policies {
+        changed |= policies.run(operation, object, old).await?;
+    }
+    if let Some(rounds) = &mut rounds {
+        changed |= rounds.run(operation, object, old).await?;
+    }
+    if !changed {
         return Ok(());
     }
     let before = object.clone();
     plug_ins(operation, object, old).await?;
-    if *object != before {
-        rounds.require_again();
+    if let Some(policies) = &mut policies {
+        policies.run(operation, object, old).await?;
     }
-    rounds.run(operation, object, old).await.map(drop)
+    if let Some(rounds) = &mut rounds {
+        if *object != before {
+            rounds.require_again();
+        }
+        rounds.run(operation, object, old).await?;
+    }
+    Ok(())
 }
 
 async fn plug_ins(
@@ -227,7 +238,7 @@ async fn plug_ins(
     Ok(())
 }
 
-/// The last word before the store: the plug-ins, then the webhooks.
+/// The last word before the store: the plug-ins, then the policies, then the webhooks.
 ///
 /// # Errors
 /// The first refusal.
@@ -237,6 +248,7 @@ pub(crate) async fn validate(
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
     refuse(operation, object, old).await?;
+    policies::validate(operation, object, old).await?;
     let settings = &operation.call.server.policy().admission;
     match settings.has("ValidatingAdmissionWebhook") {
         true => webhooks::validate(operation, object, old).await,
@@ -266,16 +278,9 @@ async fn refuse(
     decide(server, |authorizer| {
         operation.asking(object, old, authorizer, |request| {
             admission::validate(request, object, server)?;
-            if !request.settings.has("ValidatingAdmissionPolicy") {
-                return Ok(());
+            if writes {
+                access::admission::policies::rights::check_write(request, object, server)?;
             }
-            let write = Write {
-                version: &operation.call.info.version,
-                dry_run: operation.call.query.get("dryRun").is_some(),
-            };
-            let policies = server.admission_policies();
-            let warnings = policies.validate(request, write, object, server)?;
-            warnings.into_iter().for_each(|w| operation.call.warn(w));
             Ok(())
         })
     })

@@ -38,6 +38,7 @@ mod openapi;
 #[allow(dead_code, reason = "audit is built on the rest of it")]
 mod outbound;
 mod paths;
+mod policies;
 mod policy;
 mod protobuf;
 mod read;
@@ -61,4 +62,6 @@ pub use in_process::InProcess;
 pub use limits::Limits;
 pub use listen::TlsSettings;
 pub use policy::{FrontProxy, Policy};
+pub use protobuf::{ProtobufError, decode as decode_protobuf};
+pub use request::probe;
 pub use server::{Config, Identity, KubeletClient, Server, StartError};

@@ -191,6 +191,7 @@ async fn one_check(call: &Call, name: &str) -> Response<Body> {
 
 fn metrics(call: &Call) -> Response<Body> {
     let mut text = call.server.metrics().render();
+    text += &call.server.admission_policies().render();
     if let Some(audit) = call.server.audit() {
         audit.counts().render(&mut text);
     }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use access::admission::policies::Policies;
 use access::node::Graph;
 use access::rbac::Index;
 use access::tokens::Tokens;
@@ -37,8 +36,8 @@ use crate::metrics::Metrics;
 use crate::openapi::Hashes;
 use crate::outbound::Outbound;
 use crate::policy::Policy;
-use crate::resource::Resources;
-use crate::webhooks;
+use crate::resource::{Resources, Storage};
+use crate::{policies, webhooks};
 
 /// A certificate with its chain, and its key.
 pub struct Identity {
@@ -130,7 +129,7 @@ pub struct Server {
     policy: Policy,
     components: Vec<Component>,
     audit: Option<Arc<Audit>>,
-    admission_policies: Policies,
+    admission_policies: Arc<policies::Table>,
     openapi: Hashes,
     outbound: Outbound,
     aggregation: Arc<Aggregation>,
@@ -173,10 +172,12 @@ impl Server {
         let custom = CustomResources::new(config.store.clone(), shutdown.clone());
         let custom = Arc::new(custom);
         let webhooks = Arc::new(webhooks::Table::default());
+        let admission_policies = Arc::new(policies::Table::default());
         let aggregation = Arc::new(Aggregation::new(config.proxy_client));
         let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
             let mut followers = followers(group, resource, &rbac, &nodes, &books, &custom);
             followers.extend(follows_webhooks(group, resource, &webhooks));
+            followers.extend(admission_policies.follows(group, resource));
             if (group, resource) == (aggregation::GROUP, aggregation::RESOURCE) {
                 let table = aggregation.clone();
                 followers.push(Box::new(move |change| table.apply(change)));
@@ -202,7 +203,7 @@ impl Server {
             audit: Audit::open(config.audit)
                 .map_err(StartError::Audit)?
                 .map(Arc::new),
-            admission_policies: Policies::default(),
+            admission_policies,
             openapi: Hashes::default(),
             outbound: Outbound::default(),
             aggregation,
@@ -338,8 +339,8 @@ impl Server {
         self.kubelets.as_ref()
     }
 
-    /// The validating admission policies that were asked, compiled.
-    pub(crate) fn admission_policies(&self) -> &Policies {
+    /// The admission policies of the moment.
+    pub(crate) fn admission_policies(&self) -> &policies::Table {
         &self.admission_policies
     }
 
@@ -380,10 +381,25 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The place of a resource, of the program or a custom one, whatever its version.
+    fn kept(&self, group: &str, resource: &str) -> Option<Arc<Storage>> {
+        if let Some(storage) = self.resources.storage(group, resource) {
+            return Some(storage.clone());
+        }
+        let all = self.resources.custom().all();
+        let own = all.iter().find(|r| {
+            let names = r.names();
+            (names.group, names.plural) == (group, resource)
+        });
+        own?.storage("get").ok().cloned()
+    }
+}
+
 /// Decisions see the caches. A write is answered only when the caches show it, so they are as new as any answer.
 impl Lookup for Server {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        let storage = self.resources.storage(group, resource)?;
+        let storage = self.kept(group, resource)?;
         match namespace {
             "" => storage.cache.tree(name),
             _ => storage.cache.tree(&format!("{namespace}/{name}")),
@@ -391,7 +407,7 @@ impl Lookup for Server {
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
-        let Some(storage) = self.resources.storage(group, resource) else {
+        let Some(storage) = self.kept(group, resource) else {
             return Vec::new();
         };
         let snapshot = storage.cache.snapshot(&Selection::namespace(namespace), 0);

@@ -28,7 +28,7 @@ use merge::Emptied;
 pub use path::{PathElement, Scalar};
 pub use set::FieldSet;
 
-use crate::schema::Schema;
+use crate::schema::{ListType, MapType, Schema};
 use crate::status::Details;
 use crate::value::same;
 use crate::{ApiError, Object, time};
@@ -298,6 +298,50 @@ pub fn apply(
     refresh_last_applied(&mut new, config, writer);
     set_entries(&mut new, &managers);
     Ok(new)
+}
+
+/// Merges a configuration into an object for whoever owns no fields: nothing is tracked, nothing is taken away.
+///
+/// # Errors
+/// It does not fit the schema, or would replace a list, map or object as a whole.
+pub fn merge_unowned(live: &Value, config: &Value, schema: &Schema) -> Result<Value, String> {
+    typed::check(config, schema)
+        .map_err(|why| format!("failed to convert patch object to typed object: {why}"))?;
+    let mut atomics = Vec::new();
+    find_atomics("", config, schema, &mut atomics);
+    if !atomics.is_empty() {
+        let atomics = atomics.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {atomics}"
+        ));
+    }
+    Ok(merge::merge(live, config, schema))
+}
+
+/// Whatever in a value is replaced as a whole.
+fn find_atomics(path: &str, value: &Value, schema: &Schema, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            if schema.map_type() == MapType::Atomic {
+                found.push(path.to_owned());
+            }
+            for (key, value) in map {
+                if let Some(field) = schema.property(key) {
+                    find_atomics(&format!("{path}.{key}"), value, field, found);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if schema.list_type() == ListType::Atomic {
+                found.push(path.to_owned());
+            }
+            for (index, item) in items.iter().enumerate() {
+                let element = schema.items().unwrap_or(Schema::any());
+                find_atomics(&format!("{path}[{index}]"), item, element, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// `namespace/name; group/version, Kind=kind`, as messages name an object.

@@ -7,6 +7,7 @@
 //! Behaviour: `github.com/google/cel-spec`, `k8s.io/apiserver/pkg/cel`.
 
 mod check;
+mod cost;
 pub mod environment;
 mod eval;
 mod functions;
@@ -15,8 +16,11 @@ mod parse;
 mod value;
 
 pub use check::Type;
+pub use cost::cardinality;
 pub use eval::{EvalError, Scope};
-pub use value::{Foreign, Val};
+pub use value::{Foreign, Made, Val};
+
+use crate::structural::Structural;
 
 /// The budget of one evaluation.
 pub const CALL_LIMIT: u64 = 1_000_000;
@@ -28,6 +32,13 @@ pub struct Variable<'n, 'a> {
     pub name: &'n str,
     /// The type of its values.
     pub ty: Type<'a>,
+}
+
+/// What an expression may use besides the language and its libraries.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extensions {
+    /// Objects to apply, `Object{spec: Object.spec{..}}`, and the operations of JSON patches, `JSONPatch{op: ..}`.
+    pub patches: bool,
 }
 
 /// An expression that can be run.
@@ -45,10 +56,46 @@ impl Program {
         text: &str,
         variables: &[Variable<'_, 'a>],
     ) -> Result<(Self, Type<'a>), String> {
+        Self::compile_with(text, variables, Extensions::default())
+    }
+
+    /// The same for an expression that may use more.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of the reference.
+    pub fn compile_with<'a>(
+        text: &str,
+        variables: &[Variable<'_, 'a>],
+        extensions: Extensions,
+    ) -> Result<(Self, Type<'a>), String> {
+        let (program, found, _) = Self::checked(text, variables, extensions)?;
+        Ok((program, found))
+    }
+
+    /// The same for a rule of a schema, whose variables have the types of `schema`; gives the most that it may cost too.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the words of the reference.
+    pub fn compile_rule<'a>(
+        text: &str,
+        variables: &[Variable<'_, 'a>],
+        schema: &'a Structural,
+    ) -> Result<(Self, Type<'a>, u64), String> {
+        let extensions = Extensions::default();
+        let (program, found, types) = Self::checked(text, variables, extensions)?;
+        let cost = cost::estimate(&program.root, &types, schema);
+        Ok((program, found, cost))
+    }
+
+    fn checked<'a>(
+        text: &str,
+        variables: &[Variable<'_, 'a>],
+        extensions: Extensions,
+    ) -> Result<(Self, Type<'a>, check::Types<'a>), String> {
         let failed = |issue: parse::Issue| issue.show(text);
         let root = parse::parse(text).map_err(failed)?;
-        let found = check::check(&root, variables).map_err(failed)?;
-        Ok((Self { root }, found))
+        let (found, types) = check::check(&root, variables, extensions).map_err(failed)?;
+        Ok((Self { root }, found, types))
     }
 
     /// Whether the expression uses a variable.

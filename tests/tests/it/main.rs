@@ -13,6 +13,7 @@ mod in_action;
 mod lifecycle;
 mod lost_nodes;
 mod minikube;
+mod mutatingadmissionpolicies;
 mod nodes;
 mod pods;
 mod policy;

@@ -141,7 +141,7 @@ impl Request<'_> {
     }
 
     /// A refusal, in upstream's words.
-    pub(super) fn forbidden(&self, object: &Object, why: impl std::fmt::Display) -> ApiError {
+    pub fn forbidden(&self, object: &Object, why: impl std::fmt::Display) -> ApiError {
         let names = [
             self.name,
             object.name(),

@@ -105,14 +105,14 @@ impl Criteria {
         })
     }
 
-    fn object_selected(&self, subject: &Subject<'_>) -> bool {
+    pub(super) fn object_selected(&self, subject: &Subject<'_>) -> bool {
         let selected = |object: &Object| self.objects.matches(|key| object.label(key));
         self.objects.is_everything()
             || subject.object.is_some_and(selected)
             || subject.old.is_some_and(selected)
     }
 
-    fn namespace_selected(&self, subject: &Subject<'_>) -> Result<bool, ApiError> {
+    pub(super) fn namespace_selected(&self, subject: &Subject<'_>) -> Result<bool, ApiError> {
         let is_namespace = subject.names.first().is_some_and(is_namespaces);
         if self.namespaces.is_everything() || subject.namespace.is_empty() && !is_namespace {
             return Ok(true);

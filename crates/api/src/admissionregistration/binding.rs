@@ -1,22 +1,23 @@
-//! ValidatingAdmissionPolicyBinding: where a policy is in force, and with which parameters.
+//! ValidatingAdmissionPolicyBinding and MutatingAdmissionPolicyBinding: where a policy is in force, and with which parameters.
 //!
-//! Upstream: `pkg/registry/admissionregistration/validatingadmissionpolicybinding`,
-//! `validateValidatingAdmissionPolicyBinding*` in `pkg/apis/admissionregistration/validation`.
+//! Upstream: `pkg/registry/admissionregistration/{validating,mutating}admissionpolicybinding`,
+//! `validate*AdmissionPolicyBinding*` in `pkg/apis/admissionregistration/validation`.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
-    ParamRef, ValidatingAdmissionPolicyBinding as Validating,
+    MutatingAdmissionPolicyBinding as Mutating, ParamRef,
+    ValidatingAdmissionPolicyBinding as Validating,
 };
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path, names};
 
-use super::matching;
+use super::{matching, mutatingadmissionpolicy};
 use crate::check::{self, ErrorListExt, json};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
-use crate::view::OrEmpty;
+use crate::view::{Items, OrEmpty};
 
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const COLUMNS: &[Column] = &[
@@ -89,6 +90,69 @@ impl Kind for ValidatingAdmissionPolicyBinding {
     fn row(object: &Validating, tree: &Object, now: Timestamp) -> Row {
         let spec = &object.spec;
         row(&spec.policy_name, spec.param_ref.as_ref(), tree, now)
+    }
+}
+
+/// The kind `MutatingAdmissionPolicyBinding`.
+pub struct MutatingAdmissionPolicyBinding;
+
+impl Kind for MutatingAdmissionPolicyBinding {
+    type Object = Mutating;
+    const NAMES: Names = Names {
+        categories: kind::Words::Fixed(&["api-extensions"]),
+        ..Names::new(
+            "admissionregistration.k8s.io",
+            "v1",
+            "MutatingAdmissionPolicyBinding",
+            "mutatingadmissionpolicybindings",
+            "mutatingadmissionpolicybinding",
+        )
+    };
+    const SCOPE: Scope = Scope::Cluster;
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const HAS_GENERATION: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+
+    fn default(object: &mut Mutating) {
+        let spec = object.spec.as_mut();
+        if let Some(resources) = spec.and_then(|s| s.match_resources.as_mut()) {
+            matching::default_match_resources(resources);
+        }
+    }
+
+    fn validate_create(_context: &Context, new: &Mutating) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let (spec, path) = (new.spec.clone().unwrap_or_default(), Path::new("spec"));
+        policy_name(&mut errors, &path, spec.policy_name.text());
+        param_ref(
+            &mut errors,
+            &path.child("paramRef"),
+            spec.param_ref.as_ref(),
+        );
+        let at = path.child("matchResources");
+        matching::match_resources(&mut errors, &at, spec.match_resources.as_ref());
+        if let Some(resources) = &spec.match_resources {
+            mutatingadmissionpolicy::only_mutable(
+                &mut errors,
+                &at,
+                resources.resource_rules.items(),
+            );
+        }
+        errors
+    }
+
+    fn validate_update(
+        context: &Context,
+        _part: Part,
+        new: &Mutating,
+        _old: &Mutating,
+    ) -> ErrorList {
+        Self::validate_create(context, new)
+    }
+
+    fn row(object: &Mutating, tree: &Object, now: Timestamp) -> Row {
+        let spec = object.spec.clone().unwrap_or_default();
+        row(spec.policy_name.text(), spec.param_ref.as_ref(), tree, now)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod binding;
 mod expressions;
 mod matching;
+pub mod mutatingadmissionpolicy;
 pub mod validatingadmissionpolicy;
 pub mod webhook;
 

@@ -55,3 +55,32 @@ fn bindings_are_looked_at() {
         expect!["b | p | */x | <unknown>"],
     );
 }
+
+#[test]
+fn mutating_policies_are_looked_at() {
+    let policy = |rest: &str| {
+        format!(
+            "{{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {{name: p}}, spec: {{
+              matchConstraints: {{resourceRules: [{{apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}}]}},
+              {rest}}}}}"
+        )
+    };
+    check(
+        &policy(
+            "reinvocationPolicy: Never, mutations: [{patchType: JSONPatch, jsonPatch: {expression: 'object.x ? [JSONPatch{op: \"remove\", path: \"/a\"}] : []'}}]",
+        ),
+        expect![[""]],
+    );
+    check(
+        &policy(
+            "mutations: [{patchType: JSONPatch, applyConfiguration: {expression: 'Object{}'}}, {patchType: ApplyConfiguration, applyConfiguration: {expression: '{}'}}, {patchType: Other}]",
+        ),
+        expect![[r#"
+            spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch
+            spec.mutations[0].applyConfiguration: Invalid value: "{applyConfiguration}": must not be specified when patchType is JSONPatch
+            spec.mutations[1].applyConfiguration.expression: Invalid value: "{}": must evaluate to Object but got map(dyn, dyn)
+            spec.mutations[2].patchType: Unsupported value: "Other": supported values: "ApplyConfiguration", "JSONPatch"
+            spec.reinvocationPolicy: Required value
+        "#]],
+    );
+}

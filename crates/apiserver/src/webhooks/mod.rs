@@ -9,7 +9,7 @@
 //! Behaviour: `k8s.io/apiserver/pkg/admission/plugin/webhook`.
 
 mod ask;
-mod write;
+pub(crate) mod write;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

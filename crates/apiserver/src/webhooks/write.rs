@@ -1,4 +1,4 @@
-//! A write, as webhooks are told of it: under all names that its resource has, in the form of each.
+//! A write, as webhooks and policies are told of it: under all names that its resource has, in the form of each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::authorize::decide;
 use crate::metrics::webhooks::Asked;
 use crate::resource::Resource;
 
-/// Whether webhooks are asked about such a write at all.
-pub(super) fn is_subject(operation: &Operation<'_>) -> bool {
+/// Whether webhooks and policies are asked about such a write at all.
+pub(crate) fn is_subject(operation: &Operation<'_>) -> bool {
     let names = operation.resource().names();
     // An eviction has been asked about as such; the pod goes without further questions, as upstream.
     let within = operation.is_delete() && !operation.call().info.subresource.is_empty();
@@ -30,19 +30,19 @@ pub(super) fn is_subject(operation: &Operation<'_>) -> bool {
 }
 
 /// A write on its way.
-pub(super) struct Write<'a> {
-    pub(super) operation: &'a Operation<'a>,
+pub(crate) struct Write<'a> {
+    pub(crate) operation: &'a Operation<'a>,
     /// Absent for a delete.
-    pub(super) object: Option<&'a Object>,
-    pub(super) old: Option<&'a Object>,
+    pub(crate) object: Option<&'a Object>,
+    pub(crate) old: Option<&'a Object>,
     /// The resource under all its names; the first is what the client used.
-    pub(super) resources: Vec<Resource>,
+    pub(crate) resources: Vec<Resource>,
     /// What somebody had to be asked for, by place and whether it is the old object.
     forms: Mutex<BTreeMap<(usize, bool), Object>>,
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         operation: &'a Operation<'a>,
         object: &'a Object,
         old: Option<&'a Object>,
@@ -85,13 +85,18 @@ impl<'a> Write<'a> {
 
     fn matches(&self, webhook: &Webhook) -> Result<Option<usize>, ApiError> {
         let criteria = webhook.criteria.as_ref().map_err(ApiError::internal)?;
+        self.with_subject(|subject| criteria.matches(subject))
+    }
+
+    /// Acts with the write as rules and selectors see it.
+    pub(crate) fn with_subject<T>(&self, act: impl FnOnce(&Subject<'_>) -> T) -> T {
         let names: Vec<Name<'_>> = self.resources.iter().map(name).collect();
         let server = &self.operation.call().server;
         let find_namespace = |name: &str| -> Result<Arc<Object>, ApiError> {
             let found = server.get("", "namespaces", "", name);
             found.ok_or_else(|| ApiError::not_found("", "namespaces", name))
         };
-        criteria.matches(&Subject {
+        act(&Subject {
             operation: self.operation.kind_of_write(),
             names: &names,
             subresource: &self.operation.call().info.subresource,
@@ -100,6 +105,28 @@ impl<'a> Write<'a> {
             old: self.old,
             find_namespace: &find_namespace,
         })
+    }
+
+    /// The value of `request`, under one of the resource's names.
+    pub(crate) fn request(&self, place: usize) -> Value {
+        let (kind, asked) = (self.kind(place), self.kind(0));
+        let operation = self.operation;
+        let mut request = expression::request(
+            shape(&self.resources[0], &asked.2, operation),
+            shape(&self.resources[place], &kind.2, operation),
+            self.namespace(),
+            self.name(),
+            operation.kind_of_write(),
+            &operation.call().user,
+            operation.is_dry_run(),
+            operation.options().clone(),
+        );
+        // A sub-resource may have a body of another group.
+        for (field, own) in [("kind", &kind), ("requestKind", &asked)] {
+            request[field]["group"] = own.0.as_str().into();
+            request[field]["version"] = own.1.as_str().into();
+        }
+        request
     }
 
     /// Whether the conditions of a webhook hold, under one of the resource's names.
@@ -115,18 +142,8 @@ impl<'a> Write<'a> {
         let tree = |object: Option<Object>| object.map(|object| Value::Object(object.0));
         let object = tree(self.object_in(place).await?);
         let old = tree(self.old_in(place).await?);
-        let (operation, call) = (self.operation, self.operation.call());
-        let (kind, asked_kind) = (self.kind(place), self.kind(0));
-        let request = expression::request(
-            shape(&self.resources[0], &asked_kind.2, operation),
-            shape(&self.resources[place], &kind.2, operation),
-            self.namespace(),
-            self.name(),
-            operation.kind_of_write(),
-            &call.user,
-            operation.is_dry_run(),
-            operation.options().clone(),
-        );
+        let call = self.operation.call();
+        let request = self.request(place);
         let server = &*call.server;
         let started = Instant::now();
         let matched = decide(server, |authorizer| {
@@ -163,7 +180,7 @@ impl<'a> Write<'a> {
     }
 
     /// The namespace; for one itself its own name.
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         let names = self.resources[0].names();
         if names.group.is_empty() && names.plural == "namespaces" {
             return self.name();
@@ -172,7 +189,7 @@ impl<'a> Write<'a> {
     }
 
     /// The name of the object, empty while it has none.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         let named = self.operation.call().info.name.as_str();
         if !named.is_empty() {
             return named;
@@ -181,12 +198,12 @@ impl<'a> Write<'a> {
     }
 
     /// The object in the form that it has under another name.
-    pub(super) async fn object_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
+    pub(crate) async fn object_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
         self.in_form(self.object, place, false).await
     }
 
     /// The old object in that form.
-    pub(super) async fn old_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
+    pub(crate) async fn old_in(&self, place: usize) -> Result<Option<Object>, ApiError> {
         self.in_form(self.old, place, true).await
     }
 
@@ -212,7 +229,7 @@ impl<'a> Write<'a> {
     }
 
     /// An object that has such a form, as the client knows it.
-    pub(super) async fn out_of_form(
+    pub(crate) async fn out_of_form(
         &self,
         object: &Object,
         place: usize,
@@ -249,7 +266,7 @@ impl<'a> Write<'a> {
     }
 
     /// Group, version and name of the kind of what is written, under a name of the resource.
-    pub(super) fn kind(&self, place: usize) -> (String, String, String) {
+    pub(crate) fn kind(&self, place: usize) -> (String, String, String) {
         let names = self.resources[place].names();
         let kind = self.operation.kind();
         if kind == names.kind {
@@ -279,7 +296,7 @@ fn shape<'a>(
 }
 
 /// How a resource is called.
-pub(super) fn name(resource: &Resource) -> Name<'_> {
+pub(crate) fn name(resource: &Resource) -> Name<'_> {
     let names = resource.names();
     Name {
         group: names.group,

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Variable;
 use super::functions;
 use super::parse::{Comprehension, Expr, Issue, Literal, Node};
 use super::value;
+use super::{Extensions, Variable};
 use crate::structural::{Additional, Structural, Type as Kind};
 
 /// What is known of a value's type.
@@ -16,6 +16,8 @@ use crate::structural::{Additional, Structural, Type as Kind};
 pub enum Type<'a> {
     /// Anything: looked at when it is run.
     Dyn,
+    /// Not known yet, as that of the elements of an empty list: becomes what it meets.
+    Free,
     /// `null`
     Null,
     /// `bool`
@@ -44,6 +46,8 @@ pub enum Type<'a> {
     Object(&'a Structural),
     /// An object with these fields, whose type has a name.
     Fields(&'static str, Arc<BTreeMap<String, Type<'a>>>),
+    /// An object that expressions make, of a type with this name: `Object.spec`, `JSONPatch`.
+    Made(Arc<str>),
     /// A value that may be absent.
     Optional(Box<Ty<'a>>),
     /// A value that only its own functions know: quantities, addresses, authorizers.
@@ -90,7 +94,7 @@ impl<'a> Ty<'a> {
     }
 
     fn is_dyn(&self) -> bool {
-        matches!(self, Self::Dyn)
+        matches!(self, Self::Dyn | Self::Free)
     }
 
     fn is_number(&self) -> bool {
@@ -100,7 +104,7 @@ impl<'a> Ty<'a> {
     /// The name of the type.
     pub fn name(&self) -> String {
         match self {
-            Self::Dyn => "dyn".to_owned(),
+            Self::Dyn | Self::Free => "dyn".to_owned(),
             Self::Null => "null".to_owned(),
             Self::Bool => "bool".to_owned(),
             Self::Int => "int".to_owned(),
@@ -117,34 +121,68 @@ impl<'a> Ty<'a> {
             Self::Fields(name, _) => (*name).to_owned(),
             Self::Optional(of) => format!("optional_type({})", of.name()),
             Self::Other(name) => (*name).to_owned(),
+            Self::Made(name) => name.to_string(),
         }
+    }
+
+    /// The type of what is the one or the other; none when they are two.
+    fn join(&self, other: &Self) -> Option<Self> {
+        if !self.fits(other) {
+            return None;
+        }
+        let inner = |a: &Self, b: &Self| a.join(b).map(Box::new);
+        Some(match (self, other) {
+            (Self::Free, own) | (own, Self::Free) => own.clone(),
+            (Self::Dyn, _) | (_, Self::Dyn) => Self::Dyn,
+            (Self::List(a), Self::List(b)) => Self::List(inner(a, b)?),
+            (Self::Optional(a), Self::Optional(b)) => Self::Optional(inner(a, b)?),
+            (Self::Map(a, x), Self::Map(b, y)) => Self::Map(inner(a, b)?, inner(x, y)?),
+            (own, _) => own.clone(),
+        })
     }
 
     /// Whether the two can be the same type.
     fn fits(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Dyn, _) | (_, Self::Dyn) => true,
+            (Self::Dyn | Self::Free, _) | (_, Self::Dyn | Self::Free) => true,
             (Self::List(a), Self::List(b)) | (Self::Optional(a), Self::Optional(b)) => a.fits(b),
             (Self::Map(a, x), Self::Map(b, y)) => a.fits(b) && x.fits(y),
             (Self::Object(_), Self::Object(_) | Self::Map(..)) => true,
             (Self::Map(..), Self::Object(_)) => true,
             (Self::Other(a), Self::Other(b)) => a == b,
+            (Self::Made(a), Self::Made(b)) => a == b,
+            (Self::Fields(a, _), Self::Fields(b, _)) => a == b,
             (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
         }
     }
 }
 
-/// The type of an expression.
-pub(super) fn check<'a>(root: &Node, variables: &[Variable<'_, 'a>]) -> Checked<'a> {
+/// The types of the nodes of an expression, by their numbers.
+pub(super) type Types<'a> = BTreeMap<usize, Ty<'a>>;
+
+/// The type of an expression, and those of its parts.
+pub(super) fn check<'a>(
+    root: &Node,
+    variables: &[Variable<'_, 'a>],
+    extensions: Extensions,
+) -> Result<(Ty<'a>, Types<'a>), Issue> {
     let variables = variables.iter().map(|v| (v.name.to_owned(), v.ty.clone()));
     let mut checker = Checker {
         variables: variables.collect(),
+        extensions,
+        types: Types::new(),
+        formats: 0,
     };
-    checker.node(root)
+    let found = checker.node(root)?;
+    Ok((found, checker.types))
 }
 
 struct Checker<'a> {
     variables: Vec<(String, Ty<'a>)>,
+    extensions: Extensions,
+    types: Types<'a>,
+    /// Within the arguments of `format` lists may hold what they like.
+    formats: usize,
 }
 
 fn no_overload<'a>(at: usize, function: &str, args: &[Ty<'_>], method: bool) -> Checked<'a> {
@@ -160,7 +198,7 @@ fn no_overload<'a>(at: usize, function: &str, args: &[Ty<'_>], method: bool) -> 
 impl<'a> Checker<'a> {
     fn bool(&mut self, node: &Node, operator: &str) -> Result<(), Issue> {
         match self.node(node)? {
-            Ty::Bool | Ty::Dyn => Ok(()),
+            Ty::Bool | Ty::Dyn | Ty::Free => Ok(()),
             other => no_overload(node.at, operator, &[other], false).map(drop),
         }
     }
@@ -170,6 +208,12 @@ impl<'a> Checker<'a> {
     }
 
     fn node(&mut self, node: &Node) -> Checked<'a> {
+        let found = self.expression(node)?;
+        self.types.insert(node.id, found.clone());
+        Ok(found)
+    }
+
+    fn expression(&mut self, node: &Node) -> Checked<'a> {
         match &node.expr {
             Expr::Literal(literal) => Ok(match literal {
                 Literal::Null => Ty::Null,
@@ -238,10 +282,9 @@ impl<'a> Checker<'a> {
             Expr::If(all) => {
                 self.bool(&all[0], "_?_:_")?;
                 let (yes, no) = (self.node(&all[1])?, self.node(&all[2])?);
-                match yes.fits(&no) {
-                    true if yes.is_dyn() => Ok(no),
-                    true => Ok(yes),
-                    false => no_overload(node.at, "_?_:_", &[Ty::Bool, yes, no], false),
+                match yes.join(&no) {
+                    Some(joined) => Ok(joined),
+                    None => no_overload(node.at, "_?_:_", &[Ty::Bool, yes, no], false),
                 }
             }
             Expr::Call(name, args) => {
@@ -250,24 +293,21 @@ impl<'a> Checker<'a> {
             }
             Expr::Method(target, name, args) => self.method(node.at, target, name, args),
             Expr::List(items) => {
-                let mut of: Option<Ty<'a>> = None;
-                for (item, _) in items {
-                    let own = self.node(item)?;
-                    of = Some(match of {
-                        Some(of) if of.fits(&own) => of,
-                        Some(_) => Ty::Dyn,
-                        None => own,
-                    });
+                let mut of = Ty::Free;
+                for (item, optional) in items {
+                    of = self.entry(of, item, *optional)?;
                 }
-                Ok(Ty::List(Box::new(of.unwrap_or(Ty::Dyn))))
+                Ok(Ty::List(Box::new(of)))
             }
             Expr::Map(items) => {
-                for (key, value, _) in items {
-                    self.node(key)?;
-                    self.node(value)?;
+                let (mut keys, mut values) = (Ty::Free, Ty::Free);
+                for (key, value, optional) in items {
+                    keys = self.entry(keys, key, false)?;
+                    values = self.entry(values, value, *optional)?;
                 }
-                Ok(Ty::Map(Box::new(Ty::Dyn), Box::new(Ty::Dyn)))
+                Ok(Ty::Map(Box::new(keys), Box::new(values)))
             }
+            Expr::Struct(name, fields) => self.made(node.at, name, fields),
             Expr::Over(kind, range, vars, body, made) => {
                 self.over(*kind, range, vars, body, made.as_deref())
             }
@@ -278,7 +318,7 @@ impl<'a> Checker<'a> {
             Expr::OptMap(target, name, body, flat) => {
                 let inner = match self.node(target)? {
                     Ty::Optional(inner) => *inner,
-                    Ty::Dyn => Ty::Dyn,
+                    Ty::Dyn | Ty::Free => Ty::Dyn,
                     other => return no_overload(node.at, "optMap", &[other], true),
                 };
                 let made = self.with(vec![(name.clone(), inner)], |c| c.node(body))?;
@@ -291,6 +331,49 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// One more element of a list or a map, whose elements are all of one type.
+    fn entry(&mut self, before: Ty<'a>, item: &Node, optional: bool) -> Checked<'a> {
+        let mut own = self.node(item)?;
+        if optional {
+            own = match own {
+                Ty::Optional(inner) => *inner,
+                own if own.is_dyn() => Ty::Dyn,
+                own => return unexpected(item.at, &Ty::Optional(Box::new(before)), &own),
+            };
+        }
+        match before.join(&own) {
+            Some(joined) => Ok(joined),
+            None if self.formats > 0 => Ok(Ty::Dyn),
+            None => unexpected(item.at, &before, &own),
+        }
+    }
+
+    /// An object of a named type. What the fields of an `Object` may hold is looked at when it is applied.
+    fn made(&mut self, at: usize, name: &str, fields: &[(String, Node, bool)]) -> Checked<'a> {
+        let is_object = name == "Object" || name.starts_with("Object.");
+        if !self.extensions.patches || !(is_object || name == JSON_PATCH) {
+            let why = format!("undeclared reference to '{name}' (in container '')");
+            return Err(Issue::new(at, why));
+        }
+        for (field, value, optional) in fields {
+            let wanted = match (is_object, field.as_str()) {
+                (true, _) => Ty::Free,
+                (false, field) => patch_field(field)
+                    .ok_or_else(|| Issue::new(at, format!("undefined field '{field}'")))?,
+            };
+            let own = self.entry(Ty::Free, value, *optional)?;
+            if !wanted.fits(&own) {
+                let why = format!(
+                    "expected type of field '{field}' is '{}' but provided type is '{}'",
+                    wanted.name(),
+                    own.name()
+                );
+                return Err(Issue::new(value.at, why));
+            }
+        }
+        Ok(Ty::Made(name.into()))
+    }
+
     fn with<T>(&mut self, own: Vec<(String, Ty<'a>)>, act: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.variables.len();
         self.variables.extend(own);
@@ -301,7 +384,12 @@ impl<'a> Checker<'a> {
 
     fn field(&mut self, at: usize, target: Ty<'a>, field: &str) -> Checked<'a> {
         match target {
-            Ty::Dyn => Ok(Ty::Dyn),
+            Ty::Dyn | Ty::Free => Ok(Ty::Dyn),
+            Ty::Made(name) => match &*name {
+                JSON_PATCH => patch_field(field)
+                    .ok_or_else(|| Issue::new(at, format!("undefined field '{field}'"))),
+                _ => Ok(Ty::Dyn),
+            },
             Ty::Optional(inner) => Ok(Ty::Optional(Box::new(self.field(at, *inner, field)?))),
             Ty::Map(_, value) => Ok(*value),
             Ty::Object(schema) if value::knows(schema, field) => {
@@ -321,7 +409,7 @@ impl<'a> Checker<'a> {
 
     fn index(&mut self, at: usize, target: Ty<'a>, index: &Ty<'a>) -> Checked<'a> {
         match target {
-            Ty::Dyn => Ok(Ty::Dyn),
+            Ty::Dyn | Ty::Free => Ok(Ty::Dyn),
             Ty::Optional(inner) => Ok(Ty::Optional(Box::new(self.index(at, *inner, index)?))),
             Ty::List(of) if index.is_dyn() || index.is_number() => Ok(*of),
             Ty::Map(_, of) => Ok(*of),
@@ -339,11 +427,12 @@ impl<'a> Checker<'a> {
         made: Option<&Node>,
     ) -> Checked<'a> {
         let own = self.node(range)?;
+        let is_map = matches!(own, Ty::Map(..) | Ty::Object(_));
         let (key, value) = match own {
             Ty::List(of) => (Ty::Int, *of),
             Ty::Map(key, value) => (*key, *value),
             Ty::Object(_) => (Ty::String, Ty::Dyn),
-            Ty::Dyn => (Ty::Dyn, Ty::Dyn),
+            Ty::Dyn | Ty::Free => (Ty::Dyn, Ty::Dyn),
             other => {
                 let why = format!(
                     "expression of type '{}' cannot be range of a comprehension (must be list, map, or dynamic)",
@@ -352,7 +441,6 @@ impl<'a> Checker<'a> {
                 return Err(Issue::new(range.at, why));
             }
         };
-        let is_map = matches!(self.node(range)?, Ty::Map(..) | Ty::Object(_));
         let own = match vars {
             [one] if is_map => vec![(one.clone(), key.clone())],
             [one] => vec![(one.clone(), value.clone())],
@@ -384,13 +472,39 @@ impl<'a> Checker<'a> {
             && functions::is_namespace(space)
             && !self.variables.iter().any(|(own, _)| own == space)
         {
+            let whole = format!("{space}.{name}");
+            if space == "jsonpatch" && !self.extensions.patches {
+                let why = format!("undeclared reference to '{whole}' (in container '')");
+                return Err(Issue::new(at, why));
+            }
             let args = self.all(args)?;
-            return function(at, &format!("{space}.{name}"), &args);
+            return function(at, &whole, &args);
         }
+        let formats = usize::from(name == "format");
+        self.formats += formats;
         let target = self.node(target)?;
         let args = self.all(args)?;
+        self.formats -= formats;
         method(at, target, name, &args)
     }
+}
+
+/// The type of the operations of a JSON patch.
+const JSON_PATCH: &str = "JSONPatch";
+
+/// The type of a field of an operation of a JSON patch.
+fn patch_field<'a>(name: &str) -> Option<Ty<'a>> {
+    match name {
+        "op" | "path" | "from" => Some(Ty::String),
+        "value" => Some(Ty::Dyn),
+        _ => None,
+    }
+}
+
+fn unexpected<'a>(at: usize, wanted: &Ty<'_>, found: &Ty<'_>) -> Checked<'a> {
+    let (wanted, found) = (wanted.name(), found.name());
+    let why = format!("expected type '{wanted}' but found '{found}'");
+    Err(Issue::new(at, why))
 }
 
 fn binary<'a>(at: usize, operator: &str, left: Ty<'a>, right: Ty<'a>) -> Checked<'a> {
@@ -416,7 +530,7 @@ fn binary<'a>(at: usize, operator: &str, left: Ty<'a>, right: Ty<'a>) -> Checked
             ((same && ordered) || numbers || either_dyn).then_some(Ty::Bool)
         }
         "in" => match &right {
-            Ty::Dyn => Some(Ty::Bool),
+            Ty::Dyn | Ty::Free => Some(Ty::Bool),
             Ty::List(of) if of.fits(&left) || (of.is_number() && left.is_number()) => {
                 Some(Ty::Bool)
             }
@@ -440,7 +554,7 @@ fn binary<'a>(at: usize, operator: &str, left: Ty<'a>, right: Ty<'a>) -> Checked
             (Ty::Time, Ty::Duration) | (Ty::Duration, Ty::Time) => Some(Ty::Time),
             (Ty::Duration, Ty::Duration) => Some(Ty::Duration),
             (Ty::String, Ty::String) | (Ty::Bytes, Ty::Bytes) => Some(left.clone()),
-            _ if list && same => Some(left.clone()),
+            _ if list && same => left.join(&right),
             _ if numbers && same => Some(left.clone()),
             _ => None,
         },
@@ -476,7 +590,7 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
     let sized = || {
         matches!(
             first(),
-            Ty::Dyn | Ty::String | Ty::Bytes | Ty::List(_) | Ty::Map(..) | Ty::Object(_)
+            Ty::Dyn | Ty::Free | Ty::String | Ty::Bytes | Ty::List(_) | Ty::Map(..) | Ty::Object(_)
         )
     };
     let known = match name {
@@ -491,7 +605,7 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
         "bytes" => one(&[Ty::String, Ty::Bytes]).then_some(Ty::Bytes),
         "duration" => one(&[Ty::String, Ty::Duration]).then_some(Ty::Duration),
         "timestamp" => one(&[Ty::String, Ty::Time, Ty::Int]).then_some(Ty::Time),
-        "optional.none" => args.is_empty().then(|| Ty::Optional(Box::new(Ty::Dyn))),
+        "optional.none" => args.is_empty().then(|| Ty::Optional(Box::new(Ty::Free))),
         "optional.of" | "optional.ofNonZeroValue" => {
             one(&[]).then(|| Ty::Optional(Box::new(first())))
         }
@@ -508,11 +622,14 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
         "math.abs" => one(&[Ty::Int, Ty::Double]).then(first),
         "math.ceil" | "math.floor" | "math.round" => one(&[Ty::Double]).then_some(Ty::Double),
         "sets.contains" | "sets.intersects" | "sets.equivalent" => {
-            let lists = args.iter().all(|a| matches!(a, Ty::List(_) | Ty::Dyn));
+            let lists = args
+                .iter()
+                .all(|a| matches!(a, Ty::List(_) | Ty::Dyn | Ty::Free));
             (args.len() == 2 && lists).then_some(Ty::Bool)
         }
         "lists.range" => one(&[Ty::Int]).then(|| Ty::List(Box::new(Ty::Int))),
         "strings.quote" => string().then_some(Ty::String),
+        "jsonpatch.escapeKey" => string().then_some(Ty::String),
         _ => {
             let why = format!("undeclared reference to '{name}' (in container '')");
             return Err(Issue::new(at, why));
@@ -533,7 +650,37 @@ const OTHER_METHODS: &str = "hasValue value or orValue compareTo isLessThan isGr
     isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast ip masked prefixLength containsIP containsCIDR getScheme \
     getHost getHostname getPort getEscapedPath getQuery path group serviceAccount resource subresource namespace name \
     fieldSelector labelSelector check errored error allowed reason";
+/// Whatever they are called on, they give a truth.
+const TRUTHS: &str = "startsWith endsWith contains matches isSorted hasValue isLessThan isGreaterThan isInteger \
+    isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast containsIP containsCIDR errored allowed \
+    includes";
+/// They give a whole number.
+const NUMBERS: &str =
+    "size indexOf lastIndexOf compareTo family prefixLength sign asInteger major minor patch";
+/// They give a text.
+const TEXTS: &str = "lowerAscii upperAscii replace substring trim charAt format join find getScheme getHost getHostname \
+    getPort getEscapedPath error reason";
 const AUTHORIZATION: &str = "kubernetes.authorization.";
+
+/// What a function gives when it is not known what it is called on: the type that it always gives, if there is one.
+fn of_any<'a>(name: &str) -> Ty<'a> {
+    if is_one_of(name, TRUTHS) {
+        return Ty::Bool;
+    }
+    if is_one_of(name, NUMBERS) || is_one_of(name, TIME_METHODS) {
+        return Ty::Int;
+    }
+    if is_one_of(name, TEXTS) {
+        return Ty::String;
+    }
+    match name {
+        "split" | "findAll" => Ty::List(Box::new(Ty::String)),
+        "sort" | "distinct" | "flatten" | "slice" => Ty::List(Box::new(Ty::Dyn)),
+        "first" | "last" => Ty::Optional(Box::new(Ty::Dyn)),
+        "asApproximateFloat" => Ty::Double,
+        _ => Ty::Dyn,
+    }
+}
 
 fn is_one_of(name: &str, all: &str) -> bool {
     all.split_whitespace().any(|own| own == name)
@@ -545,9 +692,12 @@ fn method<'a>(at: usize, target: Ty<'a>, name: &str, args: &[Ty<'a>]) -> Checked
         let why = format!("undeclared reference to '{name}' (in container '')");
         return Err(Issue::new(at, why));
     }
-    let texts = || args.iter().all(|a| matches!(a, Ty::String | Ty::Dyn));
+    let texts = || {
+        args.iter()
+            .all(|a| matches!(a, Ty::String | Ty::Dyn | Ty::Free))
+    };
     let found = match &target {
-        Ty::Dyn => Some(Ty::Dyn),
+        Ty::Dyn | Ty::Free => Some(of_any(name)),
         Ty::String if is_one_of(name, STRING_METHODS) => match name {
             "startsWith" | "endsWith" | "contains" | "matches" => {
                 (args.len() == 1 && texts()).then_some(Ty::Bool)

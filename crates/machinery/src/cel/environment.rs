@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::{CALL_LIMIT, EvalError, Program, Scope, Type, Val, Variable};
+use super::{CALL_LIMIT, EvalError, Extensions, Program, Scope, Type, Val, Variable};
 use crate::structural::Structural;
 
 /// The type of `authorizer`.
@@ -24,12 +24,23 @@ pub struct Options {
     pub authorizer: bool,
 }
 
+/// The type of objects to apply.
+pub fn object_type() -> Type<'static> {
+    Type::Made("Object".into())
+}
+
+/// The type of JSON patches.
+pub fn patch_type() -> Type<'static> {
+    Type::List(Box::new(Type::Made("JSONPatch".into())))
+}
+
 /// The variables that an expression may use, and their types.
 #[derive(Clone, Debug, Default)]
 pub struct Environment<'a> {
     declared: Vec<(String, Type<'a>)>,
     /// The types of `variables.x`, for those who compose.
     composed: Option<BTreeMap<String, Type<'a>>>,
+    extensions: Extensions,
 }
 
 impl<'a> Environment<'a> {
@@ -63,6 +74,13 @@ impl<'a> Environment<'a> {
     #[must_use]
     pub fn composed(mut self) -> Self {
         self.composed = Some(BTreeMap::new());
+        self
+    }
+
+    /// With what patches are made of.
+    #[must_use]
+    pub fn with_patches(mut self) -> Self {
+        self.extensions.patches = true;
         self
     }
 
@@ -122,7 +140,7 @@ impl<'a> Environment<'a> {
                 ty: Type::Fields("kubernetes.variables", Arc::new(composed.clone())),
             });
         }
-        let (program, ty) = Program::compile(text, &variables)
+        let (program, ty) = Program::compile_with(text, &variables, self.extensions)
             .map_err(|why| format!("compilation failed: {why}"))?;
         let text = text.to_owned();
         Ok((Compiled { text, program }, ty))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::functions;
 use super::methods;
 use super::parse::{Comprehension, Expr, Literal, Node};
-use super::value::Val;
+use super::value::{Made, Val};
 
 /// Why an evaluation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +120,9 @@ impl<'a> Machine<'a> {
                 let there = |v: &Val<'a>| v.field(field).is_some();
                 match target {
                     None => Ok(Val::Bool(false)),
-                    Some(v @ (Val::Object(..) | Val::Map(_))) => Ok(Val::Bool(there(&v))),
+                    Some(v @ (Val::Object(..) | Val::Map(_) | Val::Struct(_))) => {
+                        Ok(Val::Bool(there(&v)))
+                    }
                     Some(_) => Err(EvalError::overload()),
                 }
             }
@@ -166,6 +168,7 @@ impl<'a> Machine<'a> {
             Expr::Method(target, name, args) => self.method(target, name, args),
             Expr::List(items) => self.list(items),
             Expr::Map(items) => self.map(items),
+            Expr::Struct(name, fields) => self.made(name, fields),
             Expr::Over(kind, range, vars, body, made) => {
                 self.over(*kind, range, vars, body, made.as_deref())
             }
@@ -277,6 +280,23 @@ impl<'a> Machine<'a> {
         Ok(Val::Map(Arc::new(map)))
     }
 
+    fn made(&mut self, name: &'a str, all: &'a [(String, Node, bool)]) -> Result<'a> {
+        self.pay(40)?;
+        let mut fields: Vec<(&'a str, Val<'a>)> = Vec::with_capacity(all.len());
+        for (field, node, optional) in all {
+            let value = match (self.eval(node)?, optional) {
+                (Val::Optional(None), true) => continue,
+                (Val::Optional(Some(inner)), true) => (*inner).clone(),
+                (value, false) => value,
+                (_, true) => return Err(EvalError::overload()),
+            };
+            // The last one counts.
+            fields.retain(|(own, _)| own != field);
+            fields.push((field, value));
+        }
+        Ok(Val::Struct(Arc::new(Made { name, fields })))
+    }
+
     fn insert(
         &mut self,
         map: &mut Vec<(Val<'a>, Val<'a>)>,
@@ -386,11 +406,13 @@ fn select<'a>(target: Val<'a>, field: &str, is_optional: bool) -> Result<'a> {
             Some(value) => value,
             None => Err(EvalError::new(format!("no such key: {field}"))),
         },
-        target @ (Val::Object(..) | Val::Map(_)) => match (target.field(field), is_optional) {
-            (found, true) => Ok(optional(found)),
-            (Some(found), false) => Ok(found),
-            (None, false) => Err(EvalError::new(format!("no such key: {field}"))),
-        },
+        target @ (Val::Object(..) | Val::Map(_) | Val::Struct(_)) => {
+            match (target.field(field), is_optional) {
+                (found, true) => Ok(optional(found)),
+                (Some(found), false) => Ok(found),
+                (None, false) => Err(EvalError::new(format!("no such key: {field}"))),
+            }
+        }
         _ => Err(EvalError::overload()),
     }
 }

@@ -13,7 +13,15 @@ use crate::quantity::Quantity;
 pub(super) fn is_namespace(name: &str) -> bool {
     matches!(
         name,
-        "optional" | "math" | "sets" | "ip" | "base64" | "strings" | "lists" | "format"
+        "optional"
+            | "math"
+            | "sets"
+            | "ip"
+            | "base64"
+            | "strings"
+            | "lists"
+            | "format"
+            | "jsonpatch"
     )
 }
 
@@ -245,6 +253,10 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             Ok(Val::List(Arc::new((0..*n).map(Val::Int).collect())))
         }
         ("strings.quote", [Val::Str(text)]) => Ok(Val::Str(format!("{text:?}").into())),
+        ("jsonpatch.escapeKey", [Val::Str(text)]) => {
+            machine.pay_text(text.len())?;
+            Ok(Val::Str(text.replace('~', "~0").replace('/', "~1").into()))
+        }
         _ => Err(EvalError::overload()),
     }
 }

@@ -61,6 +61,8 @@ pub(super) enum Literal {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) at: usize,
+    /// Its number: every node of an expression has one of its own, below the number of nodes.
+    pub(super) id: usize,
     depth: usize,
     pub(super) expr: Expr,
 }
@@ -100,6 +102,8 @@ pub(super) enum Expr {
     /// Elements; those that are optional are left out when they have no value.
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
+    /// An object of a named type: its fields, those that are optional left out when they have no value.
+    Struct(String, Vec<(String, Node, bool)>),
     /// What, range, variables (one, or key and value), condition or body, and what is made of each element.
     Over(
         Comprehension,
@@ -126,10 +130,22 @@ impl Node {
             Expr::Method(target, _, args) => std::iter::once(&**target).chain(args).collect(),
             Expr::List(items) => items.iter().map(|(n, _)| n).collect(),
             Expr::Map(items) => items.iter().flat_map(|(k, v, _)| [k, v]).collect(),
+            Expr::Struct(_, fields) => fields.iter().map(|(_, v, _)| v).collect(),
             Expr::Over(_, range, _, body, made) => {
                 let made = made.as_deref();
                 [&**range, body].into_iter().chain(made).collect()
             }
+        }
+    }
+
+    /// `a.b.c`, where the node is nothing else.
+    pub(super) fn qualified_name(&self) -> Option<String> {
+        match &self.expr {
+            Expr::Ident(name) => Some(name.clone()),
+            Expr::Select(target, field, false) => {
+                Some(format!("{}.{field}", target.qualified_name()?))
+            }
+            _ => None,
         }
     }
 
@@ -419,8 +435,15 @@ impl Parser {
     }
 
     fn node(&mut self, at: usize, expr: Expr) -> Result<Node, Issue> {
+        let id = self.nodes;
         self.nodes += 1;
-        let mut node = Node { at, depth: 0, expr };
+        let depth = 0;
+        let mut node = Node {
+            at,
+            id,
+            depth,
+            expr,
+        };
         let deepest = node.children().iter().map(|n| n.depth).max();
         node.depth = deepest.map_or(1, |d| d + 1);
         match node.depth > MAX_DEPTH || self.nodes > MAX_NODES {
@@ -554,10 +577,32 @@ impl Parser {
                 let index = self.expr()?;
                 self.expect("]")?;
                 node = self.node(at, Expr::Index(Box::new(node), Box::new(index), optional))?;
+            } else if matches!(self.peek(), Token::Op("{"))
+                && let Some(name) = node.qualified_name()
+            {
+                self.next += 1;
+                let fields = self.fields()?;
+                node = self.node(at, Expr::Struct(name, fields))?;
             } else {
                 return Ok(node);
             }
         }
+    }
+
+    /// The fields of an object of a named type, to the brace that ends it.
+    fn fields(&mut self) -> Result<Vec<(String, Node, bool)>, Issue> {
+        let mut fields = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let name = self.ident()?;
+            self.expect(":")?;
+            fields.push((name, self.expr()?, optional));
+            if !self.eat(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(fields)
     }
 
     fn ident(&mut self) -> Result<String, Issue> {

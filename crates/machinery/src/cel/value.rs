@@ -35,6 +35,8 @@ pub enum Val<'a> {
     List(Arc<Vec<Val<'a>>>),
     /// A map that was made.
     Map(Arc<Vec<(Val<'a>, Val<'a>)>>),
+    /// An object of a named type that was made.
+    Struct(Arc<Made<'a>>),
     /// A list of a tree.
     Array(&'a [Value], Option<&'a Structural>),
     /// An object or map of a tree.
@@ -57,6 +59,23 @@ pub enum Val<'a> {
     Url(Arc<str>),
     /// A value that somebody else's functions know.
     Foreign(Arc<dyn Foreign<'a> + 'a>),
+}
+
+/// An object of a named type: `Object.spec{replicas: 1}`.
+#[derive(Clone, Debug)]
+pub struct Made<'a> {
+    /// The name of the type.
+    pub name: &'a str,
+    /// Its fields, in the order in which they stand there.
+    pub fields: Vec<(&'a str, Val<'a>)>,
+}
+
+impl<'a> Made<'a> {
+    /// The value of a field.
+    pub fn get(&self, field: &str) -> Option<&Val<'a>> {
+        let found = self.fields.iter().find(|(own, _)| *own == field)?;
+        Some(&found.1)
+    }
 }
 
 /// A value that is not made of data: an authorizer, variables that are worked out when they are asked for.
@@ -176,6 +195,7 @@ impl<'a> Val<'a> {
                 Some(Self::of(value, schema))
             }
             Self::Map(_) => self.get(&Self::Str(name.to_owned().into())),
+            Self::Struct(own) => own.get(name).cloned(),
             _ => None,
         }
     }
@@ -192,6 +212,7 @@ impl<'a> Val<'a> {
             Self::Bytes(_) => "bytes",
             Self::List(_) | Self::Array(..) => "list",
             Self::Map(_) | Self::Object(..) => "map",
+            Self::Struct(_) => "object",
             Self::Duration(_) => "google.protobuf.Duration",
             Self::Time(_) => "google.protobuf.Timestamp",
             Self::Type(_) => "type",
@@ -201,6 +222,51 @@ impl<'a> Val<'a> {
             Self::Cidr(_) => "net.CIDR",
             Self::Url(_) => "kubernetes.URL",
             Self::Foreign(own) => own.type_name(),
+        }
+    }
+
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// There is no JSON for it: a map with keys that are no texts, a value that is not made of data.
+    pub fn to_json(&self) -> Result<Value, String> {
+        let text = |text: String| Ok(Value::String(text));
+        match self {
+            Self::Null | Self::Optional(None) => Ok(Value::Null),
+            Self::Bool(b) => Ok((*b).into()),
+            Self::Int(n) => Ok((*n).into()),
+            Self::Uint(n) => Ok((*n).into()),
+            Self::Double(n) => Ok((*n).into()),
+            Self::Str(own) => text(own.to_string()),
+            Self::Bytes(bytes) => text(base64::engine::general_purpose::STANDARD.encode(bytes)),
+            Self::Duration(d) => text(format!("{}s", d.as_secs_f64())),
+            Self::Time(t) => text(t.to_string()),
+            Self::Optional(Some(inner)) => inner.to_json(),
+            Self::Array(items, _) => Ok(Value::Array(items.to_vec())),
+            Self::Object(map, _) => Ok(Value::Object((*map).clone())),
+            Self::List(items) => {
+                let items: Result<Vec<Value>, String> = items.iter().map(Self::to_json).collect();
+                Ok(Value::Array(items?))
+            }
+            Self::Map(pairs) => {
+                let mut map = Map::new();
+                for (key, value) in pairs.iter() {
+                    let Self::Str(name) = key else {
+                        let kind = key.type_name();
+                        return Err(format!("map key of type {kind} is not a string"));
+                    };
+                    map.insert(name.to_string(), value.to_json()?);
+                }
+                Ok(Value::Object(map))
+            }
+            Self::Struct(own) => {
+                let mut map = Map::new();
+                for (name, value) in &own.fields {
+                    map.insert((*name).to_owned(), value.to_json()?);
+                }
+                Ok(Value::Object(map))
+            }
+            other => Err(format!("unsupported type {}", other.type_name())),
         }
     }
 
@@ -218,6 +284,10 @@ impl<'a> Val<'a> {
             (Self::Cidr(a), Self::Cidr(b)) => a == b,
             (Self::Url(a), Self::Url(b)) => a == b,
             (Self::Quantity(a), Self::Quantity(b)) => a == b,
+            (Self::Struct(a), Self::Struct(b)) => {
+                let has = |(key, value): &(&str, Self)| b.get(key).is_some_and(|v| v.equals(value));
+                a.name == b.name && a.fields.len() == b.fields.len() && a.fields.iter().all(has)
+            }
             (Self::Optional(a), Self::Optional(b)) => match (a, b) {
                 (None, None) => true,
                 (Some(a), Some(b)) => a.equals(b),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Additional, Pattern, Rare, Rule, Structural, Type};
-use crate::schema::ListType;
+use crate::schema::{Format, Kind, ListType, Schema};
 
 impl Structural {
     /// Reads a schema; what is no schema says nothing.
@@ -49,6 +49,58 @@ impl Structural {
             items: one(json, "items"),
             rare: rare(json),
         }
+    }
+}
+
+/// Deeper than any kind is that does not contain itself.
+const DEPTH: usize = 40;
+
+impl Structural {
+    /// What expressions see of a kind of the program; none when it contains itself.
+    pub fn of_schema(schema: &Schema) -> Option<Self> {
+        Self::below(schema, DEPTH)
+    }
+
+    fn below(schema: &Schema, depth: usize) -> Option<Self> {
+        let depth = depth.checked_sub(1)?;
+        let format = match schema.format() {
+            Format::DateTime => "date-time",
+            Format::Byte => "byte",
+            _ => "",
+        };
+        let mut own = Self {
+            kind: match schema.kind() {
+                Kind::Object => Type::Object,
+                Kind::Array => Type::Array,
+                Kind::String => Type::String,
+                Kind::Integer => Type::Integer,
+                Kind::Number => Type::Number,
+                Kind::Boolean => Type::Boolean,
+                Kind::Any | Kind::IntOrString | Kind::Quantity => Type::Any,
+            },
+            int_or_string: matches!(schema.kind(), Kind::IntOrString | Kind::Quantity),
+            list_type: schema.list_type(),
+            rare: (!format.is_empty()).then(|| {
+                Box::new(Rare {
+                    format: format.into(),
+                    ..Rare::default()
+                })
+            }),
+            ..Self::default()
+        };
+        for (name, field) in schema.properties() {
+            own.properties
+                .insert(name.into(), Self::below(field, depth)?);
+        }
+        if let Some(items) = schema.items() {
+            own.items = Some(Box::new(Self::below(items, depth)?));
+        }
+        if let Some(values) = schema.additional() {
+            let values = Self::below(values, depth)?;
+            own.additional = Some(Additional::Schema(Box::new(values)));
+        }
+        own.preserve_unknown = schema.is_free_form();
+        Some(own)
     }
 }
 

@@ -26,6 +26,10 @@ pub struct CompiledRule {
     message: Option<Program>,
     /// Whether it is about changes.
     pub uses_old: bool,
+    /// The most that it may cost each time.
+    pub cost: u64,
+    /// The most that its message may cost.
+    pub message_cost: u64,
 }
 
 impl Rule {
@@ -50,17 +54,20 @@ impl Rule {
                 ty: old,
             },
         ];
-        let (rule, ty) = Program::compile(&self.rule, &variables)
+        let (rule, ty, cost) = Program::compile_rule(&self.rule, &variables, node)
             .map_err(|why| (false, format!("compilation failed: {why}")))?;
         if !matches!(ty, cel::Type::Bool | cel::Type::Dyn) {
             return Err((false, "cel expression must evaluate to a bool".to_owned()));
         }
+        let mut message_cost = 0;
         let message = match self.message_expression.trim() {
             "" => None,
             text => {
-                let (message, ty) = Program::compile(text, &variables).map_err(|why| {
+                let compiled = Program::compile_rule(text, &variables, node);
+                let (message, ty, cost) = compiled.map_err(|why| {
                     (true, format!("messageExpression compilation failed: {why}"))
                 })?;
+                message_cost = cost;
                 if !matches!(ty, cel::Type::String | cel::Type::Dyn) {
                     let why = "messageExpression must evaluate to a string";
                     return Err((true, why.to_owned()));
@@ -72,6 +79,8 @@ impl Rule {
             uses_old: rule.uses("oldSelf"),
             rule,
             message,
+            cost,
+            message_cost,
         })
     }
 

@@ -1,16 +1,18 @@
 //! A policy with its expressions compiled, and what it says.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchResources, ParamKind, ValidatingAdmissionPolicySpec,
+    MatchCondition, MutatingAdmissionPolicy, ParamKind, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicySpec, Variable,
 };
 use machinery::Object;
 use machinery::cel::Val;
-use serde_json::Value;
 
-use super::matching::Target;
+use super::criteria::Matching;
+use super::mutation::Change;
+use super::{Hook, Shown};
 use crate::admission::expression::conditions::{self, Condition, Matched};
 use crate::admission::expression::{
-    Asker, BUDGET, Budget, Compiled, Environment, Facts, Failure, Options, Type, evaluate,
+    BUDGET, Budget, Compiled, Environment, Facts, Failure, Options, Type, evaluate,
 };
 
 const MAX_MESSAGE: usize = 5 * 1024;
@@ -28,55 +30,113 @@ struct Rule {
 /// A policy that can be asked.
 #[derive(Debug)]
 pub(super) struct Policy {
-    pub(super) constraints: Option<MatchResources>,
+    pub(super) matching: Option<Matching>,
     pub(super) param_kind: Option<ParamKind>,
     /// What goes wrong is as if the policy were not there.
     pub(super) ignores_failures: bool,
     conditions: Vec<Condition>,
-    variables: Vec<(String, Result<Compiled, String>)>,
+    pub(super) variables: Vec<(String, Result<Compiled, String>)>,
     rules: Vec<Rule>,
-    annotations: Vec<Result<Compiled, String>>,
+    annotations: Vec<(String, Result<Compiled, String>)>,
+    pub(super) changes: Vec<Change>,
+    /// Wants to see what others made of the object after it.
+    pub(super) wants_again: bool,
 }
 
-/// Something that a policy has against a write.
-#[derive(Debug)]
-pub(super) struct Denial {
-    pub(super) message: String,
-    pub(super) reason: String,
-    /// Whatever the binding's actions are.
-    pub(super) always: bool,
+/// What one rule of a policy says about a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing against it.
+    Admit,
+    /// It cannot be told, and need not be.
+    Ignored(String),
+    /// It could not be told.
+    Failed(String),
+    /// It breaks the rule: message and reason.
+    Deny(String, String),
 }
 
-impl Denial {
-    fn failure(message: impl Into<String>) -> Self {
+/// What a policy says about a write.
+#[derive(Clone, Debug, Default)]
+pub struct Opinion {
+    /// One for each rule; or one, when none was looked at.
+    pub decisions: Vec<Decision>,
+    /// Key and value for the audit log.
+    pub annotations: Vec<(String, String)>,
+    /// Annotations that could not be worked out, of a policy that does not ignore failures.
+    pub failed_annotations: Vec<String>,
+}
+
+/// What an expression of a policy may use.
+struct Environments {
+    plain: Environment<'static>,
+    full: Environment<'static>,
+    variables: Vec<(String, Result<Compiled, String>)>,
+}
+
+impl Environments {
+    fn new(params: bool, variables: Option<&Vec<Variable>>) -> Self {
+        let plain = Environment::admission(Options {
+            params,
+            authorizer: true,
+        });
+        let mut full = plain.clone().composed();
+        let all = variables.into_iter().flatten();
+        let variables = all
+            .map(|v| (v.name.clone(), full.compose(&v.name, &v.expression)))
+            .collect();
         Self {
-            message: message.into(),
-            reason: "Invalid".to_owned(),
-            always: false,
+            plain,
+            full,
+            variables,
         }
+    }
+
+    fn conditions(&self, all: Option<&Vec<MatchCondition>>) -> Vec<Condition> {
+        let all = all.into_iter().flatten().map(|c| Condition {
+            name: c.name.clone(),
+            expression: self.plain.compile(c.expression.trim(), &[Type::Bool]),
+        });
+        all.collect()
     }
 }
 
 impl Policy {
     /// Compiles a policy; none when the object is none.
-    pub(super) fn of(object: &Object) -> Option<Self> {
-        let spec = object.0.get("spec")?.clone();
-        let spec: ValidatingAdmissionPolicySpec = serde_json::from_value(spec).ok()?;
-        let options = |authorizer| Options {
-            params: spec.param_kind.is_some(),
-            authorizer,
-        };
-        let plain = Environment::admission(options(true));
-        let conditions = spec.match_conditions.iter().flatten().map(|c| Condition {
-            name: c.name.clone(),
-            expression: plain.compile(c.expression.trim(), &[Type::Bool]),
-        });
-        let conditions = conditions.collect();
-        let mut full = Environment::admission(options(true)).composed();
-        let variables = spec.variables.iter().flatten();
-        let variables = variables.map(|v| (v.name.clone(), full.compose(&v.name, &v.expression)));
-        let variables = variables.collect();
-        let message = Environment::admission(options(false)).composed_as(&full);
+    pub(super) fn of(mutating: bool, object: &Object) -> Option<Self> {
+        match mutating {
+            true => Self::mutating(object),
+            false => {
+                let typed: ValidatingAdmissionPolicy = object.view().ok()?;
+                Some(Self::validating(typed.spec?))
+            }
+        }
+    }
+
+    fn mutating(object: &Object) -> Option<Self> {
+        let spec = object.view::<MutatingAdmissionPolicy>().ok()?.spec?;
+        let environments = Environments::new(spec.param_kind.is_some(), spec.variables.as_ref());
+        let full = environments.full.clone().with_patches();
+        let changes = spec.mutations.iter().flatten();
+        Some(Self {
+            matching: spec.match_constraints.as_ref().map(Matching::new),
+            param_kind: spec.param_kind,
+            ignores_failures: spec.failure_policy.as_deref() == Some("Ignore"),
+            conditions: environments.conditions(spec.match_conditions.as_ref()),
+            variables: environments.variables,
+            rules: Vec::new(),
+            annotations: Vec::new(),
+            changes: changes.filter_map(|m| Change::of(m, &full)).collect(),
+            wants_again: spec.reinvocation_policy.as_deref() == Some("IfNeeded"),
+        })
+    }
+
+    fn validating(spec: ValidatingAdmissionPolicySpec) -> Self {
+        let params = spec.param_kind.is_some();
+        let environments = Environments::new(params, spec.variables.as_ref());
+        let full = &environments.full;
+        let authorizer = false;
+        let message = Environment::admission(Options { params, authorizer }).composed_as(full);
         let rules = spec.validations.iter().flatten().map(|v| Rule {
             text: v.expression.trim().to_owned(),
             expression: full.compile(&v.expression, &[Type::Bool]),
@@ -91,89 +151,111 @@ impl Policy {
         let rules = rules.collect();
         let annotations = spec.audit_annotations.iter().flatten().map(|a| {
             let text = a.value_expression.trim();
-            full.compile(text, &[Type::String, Type::Null])
+            let compiled = full.compile(text, &[Type::String, Type::Null]);
+            (a.key.clone(), compiled)
         });
         let annotations = annotations.collect();
-        Some(Self {
+        Self {
             ignores_failures: spec.failure_policy.as_deref() == Some("Ignore"),
-            constraints: spec.match_constraints,
+            matching: spec.match_constraints.as_ref().map(Matching::new),
             param_kind: spec.param_kind,
-            conditions,
-            variables,
+            conditions: environments.conditions(spec.match_conditions.as_ref()),
+            variables: environments.variables,
             rules,
             annotations,
-        })
+            changes: Vec::new(),
+            wants_again: false,
+        }
     }
 
-    /// What the policy has against a write.
-    pub(super) fn validate(&self, target: &Target<'_>, params: Option<&Value>) -> Vec<Denial> {
-        let facts = || {
-            let namespace = target.namespace.as_ref();
-            let facts = Facts::admission(&target.value, target.object, target.old, namespace);
-            match self.param_kind.is_some() {
-                true => facts.with_params(params),
-                false => facts,
-            }
-        };
-        let request = target.request;
-        let asker = || Asker::new(request.user, request.authorizer);
-        let with_authorizer = || facts().with_authorizer(asker(), &target.value);
-        match conditions::check(&self.conditions, &with_authorizer()) {
-            Matched::Yes => {}
-            Matched::No(_) => return Vec::new(),
-            Matched::Unknown(_) if self.ignores_failures => return Vec::new(),
-            Matched::Unknown(why) => return vec![Denial::failure(why)],
+    pub(super) fn takes_params(&self) -> bool {
+        self.param_kind.is_some()
+    }
+
+    /// Whether the conditions of the policy hold; the error is for the failure policy.
+    pub(super) fn meets(&self, shown: &Shown<'_>) -> Result<bool, String> {
+        let facts = shown.facts_with_authorizer(self.takes_params());
+        match conditions::check(&self.conditions, &facts) {
+            Matched::Yes => Ok(true),
+            Matched::No(_) => Ok(false),
+            Matched::Unknown(_) if self.ignores_failures => Ok(false),
+            Matched::Unknown(why) => Err(why),
         }
-        let full = with_authorizer().with_variables(&self.variables);
-        let messages = facts().with_variables(&self.variables);
+    }
+
+    fn failed(&self, why: impl Into<String>) -> Decision {
+        match self.ignores_failures {
+            true => Decision::Ignored(why.into()),
+            false => Decision::Failed(why.into()),
+        }
+    }
+
+    fn annotate<'a>(&'a self, facts: &Facts<'a>, opinion: &mut Opinion) {
+        let mut budget = Budget(BUDGET);
+        for (key, annotation) in &self.annotations {
+            let result = match annotation {
+                Ok(compiled) => evaluate(compiled, facts, &mut budget),
+                Err(why) => Err(Failure::Failed(format!("compilation error: {why}"))),
+            };
+            match result {
+                Ok(Val::Str(text)) if !text.trim().is_empty() => {
+                    let value = text.trim().to_owned();
+                    opinion.annotations.push((key.clone(), value));
+                }
+                Ok(_) => {}
+                Err(Failure::Budget) => {
+                    opinion.decisions = vec![self.failed(Failure::Budget.to_string())];
+                    opinion.annotations.clear();
+                    opinion.failed_annotations.clear();
+                    return;
+                }
+                Err(_) if self.ignores_failures => {}
+                Err(why) => opinion.failed_annotations.push(why.to_string()),
+            }
+        }
+    }
+}
+
+impl Hook {
+    /// What the policy has against a write, and what it notes about it.
+    pub fn validate(&self, shown: &Shown<'_>) -> Opinion {
+        let policy = &*self.policy;
+        let one = |decision| Opinion {
+            decisions: vec![decision],
+            ..Opinion::default()
+        };
+        match policy.meets(shown) {
+            Ok(true) => {}
+            Ok(false) => return Opinion::default(),
+            Err(why) => return one(policy.failed(why)),
+        }
+        let params = policy.takes_params();
+        let full = shown
+            .facts_with_authorizer(params)
+            .with_variables(&policy.variables);
+        let messages = shown.facts(params).with_variables(&policy.variables);
         let mut budget = Budget(BUDGET);
         let mut results = Vec::new();
-        for rule in &self.rules {
+        for rule in &policy.rules {
             let result = match &rule.expression {
                 Ok(compiled) => evaluate(compiled, &full, &mut budget),
                 Err(why) => Err(Failure::Failed(format!("compilation error: {why}"))),
             };
             if matches!(result, Err(Failure::Budget)) {
-                return self.failed(Failure::Budget.to_string(), false);
+                return one(policy.failed(Failure::Budget.to_string()));
             }
             results.push(result.map(|value| matches!(value, Val::Bool(true))));
         }
-        let mut denials = Vec::new();
-        for (rule, result) in self.rules.iter().zip(results) {
-            match result {
-                Ok(true) => {}
-                Ok(false) => denials.push(Denial {
-                    message: rule.told(&messages, &mut budget),
-                    reason: rule.reason.clone(),
-                    always: false,
-                }),
-                Err(why) => denials.extend(self.failed(why.to_string(), false)),
-            }
+        let mut opinion = Opinion::default();
+        for (rule, result) in policy.rules.iter().zip(results) {
+            opinion.decisions.push(match result {
+                Ok(true) => Decision::Admit,
+                Ok(false) => Decision::Deny(rule.told(&messages, &mut budget), rule.reason.clone()),
+                Err(why) => policy.failed(why.to_string()),
+            });
         }
-        denials.extend(self.annotate(&messages));
-        denials
-    }
-
-    /// An annotation that cannot be worked out is a refusal, unless failures are ignored.
-    fn annotate<'a>(&'a self, facts: &Facts<'a>) -> Vec<Denial> {
-        let mut budget = Budget(BUDGET);
-        let mut denials = Vec::new();
-        for annotation in &self.annotations {
-            let why = match annotation {
-                Ok(compiled) => evaluate(compiled, facts, &mut budget).err(),
-                Err(why) => Some(Failure::Failed(format!("compilation error: {why}"))),
-            };
-            denials.extend(why.map_or_else(Vec::new, |w| self.failed(w.to_string(), true)));
-        }
-        denials
-    }
-
-    fn failed(&self, why: String, always: bool) -> Vec<Denial> {
-        if self.ignores_failures {
-            return Vec::new();
-        }
-        let denial = Denial::failure(why);
-        vec![Denial { always, ..denial }]
+        policy.annotate(&messages, &mut opinion);
+        opinion
     }
 }
 

@@ -1,33 +1,58 @@
 //! The objects that a policy is given as `params`.
 
 use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
+use machinery::Object;
 use machinery::labels::Selector;
 use serde_json::Value;
 
-use super::matching::{Target, has_labels};
+use crate::Lookup;
+
+fn named(kind: &ParamKind) -> (&str, &str) {
+    (
+        kind.api_version.as_deref().unwrap_or_default(),
+        kind.kind.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Whether the kind of parameters is one.
+///
+/// # Errors
+/// It is not.
+pub(super) fn known(kind: Option<&ParamKind>, lookup: &dyn Lookup) -> Result<(), String> {
+    let Some((version, kind)) = kind.map(named) else {
+        return Ok(());
+    };
+    if resource_of((version, kind), lookup).is_some() {
+        return Ok(());
+    }
+    let version = match version.contains('/') {
+        true => version.to_owned(),
+        false => format!("/{version}"),
+    };
+    Err(format!(
+        "failed to find resource referenced by paramKind: '{version}, Kind={kind}'"
+    ))
+}
 
 /// The parameters of a binding; a policy that takes none is asked once without. The error is for the failure policy.
 pub(super) fn collect(
     kind: Option<&ParamKind>,
     reference: Option<&ParamRef>,
-    target: &Target<'_>,
-) -> Result<Vec<Option<Box<Value>>>, String> {
+    namespace: &str,
+    lookup: &dyn Lookup,
+) -> Result<Vec<Option<Value>>, String> {
     let (Some(kind), Some(reference)) = (kind, reference) else {
         return Ok(vec![None]);
     };
-    let named = (
-        kind.api_version.as_deref().unwrap_or_default(),
-        kind.kind.as_deref().unwrap_or_default(),
-    );
-    let Some((group, resource, namespaced)) = resource_of(named, target) else {
+    let named = named(kind);
+    let Some((group, resource, namespaced)) = resource_of(named, lookup) else {
         let (version, kind) = named;
         return Err(format!(
-            "failed to find resource referenced by paramKind: '{}, Kind={kind}'",
-            gv(version)
+            "paramKind kind `&ParamKind{{APIVersion:{version},Kind:{kind},}}` not known"
         ));
     };
     let own = reference.namespace.as_deref().unwrap_or_default();
-    let namespace = match (namespaced, own, target.request.namespace) {
+    let namespace = match (namespaced, own, namespace) {
         (false, "", _) => "",
         (false, ..) => {
             return Err(
@@ -41,19 +66,16 @@ pub(super) fn collect(
         (true, "", request) => request,
         (true, own, _) => own,
     };
-    let found: Vec<Value> = match (reference.name.as_deref(), &reference.selector) {
+    let found = match (reference.name.as_deref(), &reference.selector) {
         (Some(name), None) if !name.is_empty() => {
-            let found = target.lookup.get(&group, &resource, namespace, name);
-            found
-                .map(|o| Value::Object(o.0.clone()))
-                .into_iter()
-                .collect()
+            let found = lookup.get(&group, &resource, namespace, name);
+            found.into_iter().collect()
         }
         (_, Some(selector)) => {
             let selector = Selector::from_label_selector(selector)?;
-            let all = target.lookup.list(&group, &resource, namespace);
-            let all = all.iter().map(|o| Value::Object(o.0.clone()));
-            all.filter(|o| has_labels(&selector, o)).collect()
+            let mut all = lookup.list(&group, &resource, namespace);
+            all.retain(|o| selector.matches(|key| o.label(key)));
+            all
         }
         _ => return Err("one of name or selector must be provided".to_owned()),
     };
@@ -63,27 +85,18 @@ pub(super) fn collect(
         );
     }
     let (version, kind) = named;
-    Ok(found
-        .into_iter()
-        .map(|mut value| {
-            value["apiVersion"] = version.into();
-            value["kind"] = kind.into();
-            Some(Box::new(value))
-        })
-        .collect())
-}
-
-fn gv(version: &str) -> String {
-    match version.contains('/') {
-        true => version.to_owned(),
-        false => format!("/{version}"),
-    }
+    let shown = |object: &Object| {
+        let mut object = object.clone();
+        object.set_type(version, kind);
+        Some(object.into_value())
+    };
+    Ok(found.iter().map(|object| shown(object)).collect())
 }
 
 /// The group and plural name of a kind, and whether it lives in namespaces.
-fn resource_of(
+pub(super) fn resource_of(
     (version, kind): (&str, &str),
-    target: &Target<'_>,
+    lookup: &dyn Lookup,
 ) -> Option<(String, String, bool)> {
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     if let Some(known) = api::by_kind(group, version, kind) {
@@ -94,7 +107,6 @@ fn resource_of(
             namespaced,
         ));
     }
-    let lookup = target.lookup;
     let all = lookup.list("apiextensions.k8s.io", "customresourcedefinitions", "");
     all.iter().find_map(|definition| {
         let spec = |path: &[&str]| {

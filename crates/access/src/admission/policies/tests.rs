@@ -1,10 +1,15 @@
 use std::sync::Arc;
 
-use machinery::Object;
+use machinery::schema::Schema;
+use machinery::{ApiError, Object};
 use serde_json::{Value, json};
 
-use super::{Policies, Write};
-use crate::admission::{Notes, Operation, Request, Settings};
+use super::mutation::{Mutated, Troubles};
+use super::validation::Outcome;
+use super::{Policies, Shown};
+use crate::admission::Operation;
+use crate::admission::expression::{Names, request};
+use crate::admission::rules::{Name, Subject};
 use crate::{Lookup, Privileged, User};
 
 struct World(Vec<(&'static str, Value)>);
@@ -44,34 +49,111 @@ fn world(policy: Value, binding: Value) -> World {
     ])
 }
 
-fn asked(policy: Value, binding: Value, replicas: i64) -> String {
-    let world = world(policy, binding);
-    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"},
-        "spec": {"replicas": replicas}});
-    let object = Object(object.as_object().unwrap().clone());
-    let (user, settings, notes) = (User::default(), Settings::default(), Notes::default());
-    let request = Request {
-        user: &user,
-        operation: Operation::Create,
+fn names() -> [Name<'static>; 1] {
+    [Name {
         group: "apps",
+        version: "v1",
         resource: "deployments",
+    }]
+}
+
+/// Shows a write of a Deployment to the policies of a world.
+fn with<T>(
+    world: &World,
+    object: &Value,
+    act: impl FnOnce(&Policies, &Subject<'_>, &Shown<'_>) -> T,
+) -> T {
+    let mut policies = Policies::default();
+    for (resource, value) in &world.0 {
+        if let Some((mutating, part)) = super::part_of(super::GROUP, resource) {
+            let object = Object(value.as_object().unwrap().clone());
+            policies.apply(mutating, part, object.name(), Some(&object));
+        }
+    }
+    let own = Object(object.as_object().unwrap().clone());
+    let user = User::default();
+    let find = |name: &str| Ok(world.get("", "namespaces", "", name).unwrap());
+    let names = names();
+    let subject = Subject {
+        operation: Operation::Create,
+        names: &names,
         subresource: "",
-        kind: "Deployment",
         namespace: "ns",
-        name: "web",
+        object: Some(&own),
         old: None,
-        name_suffix: "abcde",
-        settings: &settings,
-        notes: &notes,
+        find_namespace: &find,
+    };
+    let called = Names {
+        group: "apps",
+        version: "v1",
+        resource: "deployments",
+        kind: "Deployment",
+        subresource: "",
+    };
+    let request = request(
+        called,
+        called,
+        "ns",
+        "web",
+        Operation::Create,
+        &user,
+        false,
+        Value::Null,
+    );
+    let namespace = json!({"metadata": {"name": "ns", "labels": {"team": "x"}}});
+    let shown = Shown {
+        request: &request,
+        object: Some(object),
+        old: None,
+        namespace: Some(&namespace),
+        params: None,
+        user: &user,
         authorizer: &Privileged,
     };
-    let write = Write {
-        version: "v1",
-        dry_run: false,
-    };
-    match Policies::default().validate(&request, write, &object, &world) {
-        Ok(warnings) => format!("ok {}", warnings.join("; ")),
-        Err(error) => format!("{} {} {}", error.code, error.reason, error.message),
+    act(&policies, &subject, &shown)
+}
+
+fn deployment(replicas: i64) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"},
+        "spec": {"replicas": replicas}})
+}
+
+fn outcome(policy: Value, binding: Value, replicas: i64) -> Outcome {
+    let world = world(policy, binding);
+    let mut outcome = Outcome::default();
+    with(&world, &deployment(replicas), |policies, subject, shown| {
+        for hook in policies.validating() {
+            assert!(hook.concerns(subject, "web").unwrap().is_some());
+            if let Err(why) = hook.ready(&world) {
+                outcome.misconfigured(hook, None, &why);
+                continue;
+            }
+            for binding in &hook.bindings {
+                if !binding.concerns(subject, "web").unwrap() {
+                    continue;
+                }
+                match hook.params(binding, "ns", &world) {
+                    Err(why) => outcome.misconfigured(hook, Some(binding), &why),
+                    Ok(all) => {
+                        for params in &all {
+                            let params = params.as_ref();
+                            let shown = Shown { params, ..*shown };
+                            outcome.hear(hook, binding, hook.validate(&shown));
+                        }
+                    }
+                }
+            }
+        }
+    });
+    outcome
+}
+
+fn asked(policy: Value, binding: Value, replicas: i64) -> String {
+    let outcome = outcome(policy, binding, replicas);
+    let refused = outcome.refusal(|why| ApiError::forbidden("apps", "deployments", "web", why));
+    match refused {
+        None => format!("ok {}", outcome.warnings.join("; ")),
+        Some(error) => format!("{} {} {}", error.code, error.reason, error.message),
     }
 }
 
@@ -139,4 +221,144 @@ fn parameters_are_found() {
         asked(with, binding("none", "Deny"), 2),
         "422 Invalid deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
     );
+}
+
+#[test]
+fn the_audit_log_is_told() {
+    let audit = json!({"policyName": "p", "validationActions": ["Audit"]});
+    let noted = policy(
+        json!({"validations": [{"expression": "true"}, {"expression": "object.spec.replicas < 3"}],
+        "auditAnnotations": [
+            {"key": "count", "valueExpression": "string(object.spec.replicas)"},
+            {"key": "none", "valueExpression": "object.spec.replicas > 3 ? '' : 'few'"},
+        ]}),
+    );
+    let outcome = outcome(noted, audit, 5);
+    assert!(
+        outcome
+            .refusal(|why| ApiError::forbidden("", "", "", why))
+            .is_none()
+    );
+    assert_eq!(
+        outcome.annotations(),
+        [
+            ("p/count".to_owned(), "5".to_owned()),
+            (
+                "validation.policy.admission.k8s.io/validation_failure".to_owned(),
+                r#"[{"message":"failed expression: object.spec.replicas < 3","policy":"p","binding":"b","expressionIndex":1,"validationActions":["Audit"]}]"#
+                    .to_owned()
+            ),
+        ]
+    );
+    let check = &outcome.checks[0];
+    assert_eq!((check.error, check.action), ("invalid_error", "audit"));
+}
+
+fn mutated(mutations: Value) -> String {
+    let mut all = world(json!({}), json!({}));
+    all.0.truncate(2);
+    let spec = policy(
+        json!({"mutations": mutations, "reinvocationPolicy": "Never",
+            "variables": [{"name": "twice", "expression": "object.spec.replicas * 2"}]}),
+    );
+    all.0.push((
+        "mutatingadmissionpolicies",
+        json!({"metadata": {"name": "p"}, "spec": spec}),
+    ));
+    all.0.push((
+        "mutatingadmissionpolicybindings",
+        json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}}),
+    ));
+    let mut object = deployment(5);
+    object["metadata"]["labels"] = json!({"a/b": "1"});
+    object["spec"]["template"] = json!({"spec": {"containers": [{"name": "x", "image": "y"}]}});
+    let kind = api::by_kind("apps", "v1", "Deployment").unwrap();
+    let schema: Schema = kind.schema().unwrap();
+    with(&all, &object.clone(), |policies, _, shown| {
+        let mut troubles = Troubles::default();
+        let hook = &policies.mutating()[0];
+        for index in 0..hook.mutations() {
+            let before = object.clone();
+            let object_now = Some(&before);
+            let shown = Shown {
+                object: object_now,
+                ..*shown
+            };
+            match hook.mutate(index, &shown, &schema) {
+                Ok(Mutated::Unchanged) => {}
+                Ok(Mutated::Merged(new) | Mutated::Patched(new)) => object = new,
+                Err(why) => troubles.add(hook, Some("b"), &why, false),
+            }
+        }
+        let refused =
+            troubles.refusal(|why| ApiError::forbidden("apps", "deployments", "web", why));
+        match refused {
+            Some(error) => format!("{} {} {}", error.code, error.reason, error.message),
+            None => format!("{} {}", object["metadata"]["labels"], object["spec"]),
+        }
+    })
+}
+
+fn apply(text: &str) -> Value {
+    json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": text}})
+}
+
+fn patch(text: &str) -> Value {
+    json!({"patchType": "JSONPatch", "jsonPatch": {"expression": text}})
+}
+
+#[test]
+fn objects_are_changed() {
+    let labels = "Object{metadata: Object.metadata{labels: {'new': string(variables.twice)}}}";
+    let containers = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{
+        containers: object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{name: c.name, tty: true})}}}}";
+    assert_eq!(
+        mutated(json!([apply(labels), apply(containers)])),
+        r#"{"a/b":"1","new":"10"} {"replicas":5,"template":{"spec":{"containers":[{"image":"y","name":"x","tty":true}]}}}"#
+    );
+    let patches = "[JSONPatch{op: 'test', path: '/spec/replicas', value: 5},
+        JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('c/d'), value: 'x'},
+        JSONPatch{op: 'copy', from: '/metadata/labels/a~1b', path: '/metadata/labels/e'},
+        JSONPatch{op: 'add', path: '/spec/selector', value: Object.spec.selector{matchLabels: {'f': 'g'}}}]";
+    assert_eq!(
+        mutated(json!([patch(patches)])),
+        r#"{"a/b":"1","c/d":"x","e":"1"} {"replicas":5,"selector":{"matchLabels":{"f":"g"}},"template":{"spec":{"containers":[{"image":"y","name":"x"}]}}}"#
+    );
+    let untrue = "[JSONPatch{op: 'test', path: '/spec/replicas', value: 6}, JSONPatch{op: 'remove', path: '/spec'}]";
+    assert_eq!(
+        mutated(json!([patch(untrue)])),
+        r#"{"a/b":"1"} {"replicas":5,"template":{"spec":{"containers":[{"image":"y","name":"x"}]}}}"#
+    );
+}
+
+#[test]
+fn changes_that_make_no_sense_are_refused_in_the_words_of_the_reference() {
+    let denied =
+        |why: &str| format!("403 Invalid policy 'p' with binding 'b' denied request: {why}");
+    for (mutation, why) in [
+        (
+            apply("Object{spec: Object.spec{other: 1}}"),
+            "error applying patch: failed to convert patch object to typed object: .spec.other: field not declared in schema",
+        ),
+        (
+            apply("Object{spec: Object.wrong{replicas: 1}}"),
+            "type mismatch: unexpected type name \"Object.wrong\", expected \"Object.spec\", which matches field name path from root Object type",
+        ),
+        (
+            apply(
+                "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'a': 'b'}}}}",
+            ),
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.selector",
+        ),
+        (
+            apply("Object{spec: Object.spec{replicas: object.none}}"),
+            "expression 'Object{spec: Object.spec{replicas: object.none}}' resulted in error: no such key: none",
+        ),
+        (
+            patch("[JSONPatch{op: 'remove', path: '/spec/none'}]"),
+            "JSON Patch: error in remove for path: '/spec/none': Unable to remove nonexistent key: none: missing value",
+        ),
+    ] {
+        assert_eq!(mutated(json!([mutation])), denied(why));
+    }
 }

@@ -30,7 +30,7 @@ pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
         let at = Path::new("metadata").child("name");
         errors.invalid(&at, name, "must be spec.names.plural+\".\"+spec.group");
     }
-    spec(&mut errors, &new.spec);
+    spec(&mut errors, &new.spec, None);
     status_names(&mut errors, new);
     stored_versions(&mut errors, new);
     approval(&mut errors, new, None);
@@ -40,7 +40,7 @@ pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
 /// Everything wrong with a changed definition.
 pub(super) fn update(new: &CustomResourceDefinition, old: &CustomResourceDefinition) -> ErrorList {
     let mut errors = ErrorList::new();
-    spec(&mut errors, &new.spec);
+    spec(&mut errors, &new.spec, Some(&old.spec));
     let at = Path::new("spec");
     let names = at.child("names");
     if is_established(old) {
@@ -120,7 +120,11 @@ impl Common {
     }
 }
 
-fn spec(errors: &mut ErrorList, spec: &CustomResourceDefinitionSpec) {
+fn spec(
+    errors: &mut ErrorList,
+    spec: &CustomResourceDefinitionSpec,
+    old: Option<&CustomResourceDefinitionSpec>,
+) {
     let at = Path::new("spec");
     group(errors, &at.child("group"), &spec.group);
     match spec.scope.as_str() {
@@ -132,7 +136,7 @@ fn spec(errors: &mut ErrorList, spec: &CustomResourceDefinitionSpec) {
             spec.versions[*].schema instead";
         errors.invalid(&at.child("preserveUnknownFields"), true, why);
     }
-    versions(errors, &at, spec);
+    versions(errors, &at, spec, old);
     spec_names(errors, &at.child("names"), &spec.names);
     let conversion = spec.conversion.as_ref();
     conversion::validate(errors, &at.child("conversion"), conversion);
@@ -149,7 +153,12 @@ fn group(errors: &mut ErrorList, at: &Path, group: &str) {
     }
 }
 
-fn versions(errors: &mut ErrorList, at: &Path, spec: &CustomResourceDefinitionSpec) {
+fn versions(
+    errors: &mut ErrorList,
+    at: &Path,
+    spec: &CustomResourceDefinitionSpec,
+    old: Option<&CustomResourceDefinitionSpec>,
+) {
     let list = at.child("versions");
     let common = Common::of(spec);
     let mut seen = BTreeSet::new();
@@ -183,7 +192,10 @@ fn versions(errors: &mut ErrorList, at: &Path, spec: &CustomResourceDefinitionSp
             "schema"
         };
         if let Some(at) = place(common.schema, name) {
-            schema::validation(errors, &at, version);
+            let mut before = old.into_iter().flat_map(|old| &old.versions);
+            let before = before.find(|old| old.name == version.name);
+            let is_old = before.is_some_and(|old| old.schema == version.schema);
+            schema::validation(errors, &at, version, is_old);
         }
         if let Some(at) = place(common.subresources, "subresources") {
             version::subresources(errors, &at, version.subresources.as_ref());

@@ -1,12 +1,14 @@
 //! The OpenAPI schema of a version.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
     JSONSchemaPropsOrBool, ValidationRule,
 };
-use machinery::structural::{META_FIELDS, Structural};
+use machinery::cel::cardinality;
+use machinery::structural::{CompiledRule, META_FIELDS, Rule, Structural};
 use machinery::{ErrorList, Path};
 use serde_json::Value;
 
@@ -45,11 +47,12 @@ const NOT_AT_ROOT: [&str; 21] = [
     "x-kubernetes-map-type",
 ];
 
-/// Checks a version's schema, which is told as standing at `at`.
+/// Checks a version's schema, which is told as standing at `at`; the rules of one that `is_old` may cost what they cost.
 pub(super) fn validation(
     errors: &mut ErrorList,
     at: &Path,
     version: &CustomResourceDefinitionVersion,
+    is_old: bool,
 ) {
     let schema = version
         .schema
@@ -72,12 +75,77 @@ pub(super) fn validation(
     if errors.0.len() == before {
         structural::defaults(errors, &at, schema);
     }
+    let total = RefCell::default();
     let walk = Walk {
         inside_meta: false,
         no_defaults: None,
         uncorrelatable: None,
+        most: Some(1),
+        is_old,
+        total: &total,
     };
     walk.schema(errors, &at, schema, true);
+    total.into_inner().tell(errors, &at);
+}
+
+/// The most that a rule may cost.
+const RULE_BUDGET: u64 = 10_000_000;
+/// The most that all rules of a schema may.
+const SCHEMA_BUDGET: u64 = 100_000_000;
+
+/// What the rules of a schema cost together.
+#[derive(Default)]
+struct Total {
+    cost: u64,
+    /// Those that cost most.
+    expensive: Vec<(u64, Path)>,
+}
+
+impl Total {
+    fn add(&mut self, at: &Path, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+        if cost >= SCHEMA_BUDGET / 100 {
+            self.expensive.push((cost, at.clone()));
+            self.expensive
+                .sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+            self.expensive.truncate(4);
+        }
+    }
+
+    fn tell(self, errors: &mut ErrorList, at: &Path) {
+        if self.cost <= SCHEMA_BUDGET {
+            return;
+        }
+        for (_, place) in &self.expensive {
+            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            errors.forbidden(place, why);
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        errors.forbidden(at, too_expensive(what, self.cost, SCHEMA_BUDGET));
+    }
+}
+
+/// How many children each value of a schema may have; none: that is not bounded.
+fn children_at_most(schema: &JSONSchemaProps) -> Option<u64> {
+    let given = match (schema.type_.text(), &schema.additional_properties) {
+        ("object", Some(_)) => schema.max_properties,
+        ("array", _) => schema.max_items,
+        _ => return Some(1),
+    };
+    given.map(|n| n.max(0).unsigned_abs())
+}
+
+fn too_expensive(what: &str, cost: u64, budget: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let factor = cost as f64 / budget as f64;
+    let factor = match factor {
+        factor if factor > 100.0 => "more than 100x".to_owned(),
+        factor if factor < 1.5 => format!("{factor:.6}x"),
+        factor => format!("{factor:.1}x"),
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+    )
 }
 
 fn root_fields(errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps) {
@@ -98,14 +166,18 @@ fn root_fields(errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps) {
 
 /// Where in a schema we are, as far as it matters for what may stand there.
 #[derive(Clone)]
-struct Walk {
+struct Walk<'t> {
     inside_meta: bool,
     no_defaults: Option<String>,
     /// The first place above at which old and new values cannot be told to belong together.
     uncorrelatable: Option<Path>,
+    /// How many values there may be here; none: that is not bounded.
+    most: Option<u64>,
+    is_old: bool,
+    total: &'t RefCell<Total>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn cannot_correlate(&self, at: &Path) -> Self {
         let mut below = self.clone();
         below.uncorrelatable.get_or_insert_with(|| at.clone());
@@ -148,25 +220,75 @@ impl Walk {
                     };
                     errors.invalid(&at.child(field), shown, why);
                 }
-                Ok(compiled) if compiled.uses_old => {
-                    if let Some(place) = &self.uncorrelatable {
-                        let why = format!(
-                            "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
-                        );
-                        errors.invalid(&at.child("rule"), rule.rule.as_str(), why);
-                    }
+                Ok(compiled) => {
+                    self.costs(errors, &at, &compiled, &node);
+                    self.about_changes(errors, &at, &compiled, rule);
                 }
-                Ok(_) => {
-                    if let Some(optional) = rule.optional_old_self {
-                        let why = "may not be set if oldSelf is not used in rule";
-                        errors.invalid(&at.child("optionalOldSelf"), optional, why);
-                    }
+            }
+        }
+    }
+
+    /// What a rule may cost, wherever it is looked at.
+    fn costs(&self, errors: &mut ErrorList, at: &Path, compiled: &CompiledRule, node: &Structural) {
+        let times = self.most.unwrap_or_else(|| cardinality(node));
+        for (field, what, cost) in [
+            (
+                "rule",
+                "estimated rule cost",
+                compiled.cost.saturating_mul(times),
+            ),
+            (
+                "messageExpression",
+                "estimated messageExpression cost",
+                compiled.message_cost,
+            ),
+        ] {
+            let at = at.child(field);
+            if cost > RULE_BUDGET && !self.is_old {
+                errors.forbidden(&at, too_expensive(what, cost, RULE_BUDGET));
+            }
+            self.total.borrow_mut().add(&at, cost);
+        }
+    }
+
+    fn about_changes(
+        &self,
+        errors: &mut ErrorList,
+        at: &Path,
+        compiled: &CompiledRule,
+        rule: &Rule,
+    ) {
+        match compiled.uses_old {
+            true => {
+                if let Some(place) = &self.uncorrelatable {
+                    let why = format!(
+                        "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
+                    );
+                    errors.invalid(&at.child("rule"), rule.rule.as_str(), why);
+                }
+            }
+            false => {
+                if let Some(optional) = rule.optional_old_self {
+                    let why = "may not be set if oldSelf is not used in rule";
+                    errors.invalid(&at.child("optionalOldSelf"), optional, why);
                 }
             }
         }
     }
 
     fn children(&self, errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps, root: bool) {
+        let most = self
+            .most
+            .zip(children_at_most(schema))
+            .map(|(a, b)| a.saturating_mul(b));
+        let inner = Self {
+            most,
+            ..self.clone()
+        };
+        inner.each_child(errors, at, schema, root);
+    }
+
+    fn each_child(&self, errors: &mut ErrorList, at: &Path, schema: &JSONSchemaProps, root: bool) {
         let has_properties = schema.properties.as_ref().is_some_and(|p| !p.is_empty());
         if let Some(more) = &schema.additional_properties {
             let at = at.child("additionalProperties");
