@@ -4,6 +4,7 @@
 
 mod build;
 mod conformance;
+mod fuzz;
 mod install;
 mod test;
 mod tidy;
@@ -62,6 +63,8 @@ enum Chore {
         #[arg(long)]
         logs: Option<PathBuf>,
     },
+    /// Look for bytes that break what reads them: one target for long, guided by coverage, or all of them for a while.
+    Fuzz(fuzz::Options),
     /// Check formatting, lints, the crate graph and a few rules of the house.
     Tidy,
 }
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Chore::Test { filter } => test::run(filter.as_deref()),
         Chore::Bench { arguments } => bench(&arguments),
         Chore::Sim { what } => sim(&what),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Conformance(options) => conformance::run(&options),
         Chore::Interop { stock, only, logs } => interop(&stock, only.as_deref(), logs.as_deref()),
         Chore::Tidy => tidy::run(),

@@ -65,6 +65,7 @@ const LAYERS: &[&[&str]] = &[
         "guestbook-demo",
         "cluster-tests",
         "cluster-bench",
+        "fuzz-targets",
         "xtask",
     ],
 ];

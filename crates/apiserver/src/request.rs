@@ -4,8 +4,28 @@
 
 use std::borrow::Cow;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
+
+use crate::negotiate::Form;
+
+/// Reads all that the front reads of a request before anybody is asked: method, path and query, what kind of answer the
+/// `accept` header wants. For those who try whether it holds.
+pub fn probe(method: &str, target: &str, accept: &str) -> String {
+    let method = method.parse().unwrap_or(Method::GET);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let query = Query::parse(query);
+    let info = RequestInfo::parse(&method, path, &query);
+    let mut headers = HeaderMap::new();
+    if let Ok(accept) = accept.parse() {
+        headers.insert(http::header::ACCEPT, accept);
+    }
+    let form = Form::lenient(&headers, &query);
+    let selectors = ["labelSelector", "fieldSelector"].map(|key| query.text(key));
+    let labels = machinery::labels::Selector::parse(selectors[0]);
+    let fields = machinery::fields::Selector::parse(selectors[1]);
+    format!("{info:?} {form:?} {labels:?} {fields:?}")
+}
 
 /// The query of a request.
 #[derive(Clone, Debug, Default)]

@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Why bytes are no object.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ProtobufError {
+pub enum ProtobufError {
     /// The envelope is missing.
     #[error(
         "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"
@@ -54,7 +54,7 @@ pub(crate) enum ProtobufError {
 ///
 /// # Errors
 /// No envelope, an unknown kind, or bytes that are no such message.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Object, ProtobufError> {
+pub fn decode(bytes: &[u8]) -> Result<Object, ProtobufError> {
     let body = bytes.strip_prefix(MAGIC).ok_or(ProtobufError::NoMagic)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut envelope = Reader::new(body, "runtime.Unknown");

@@ -1,0 +1,65 @@
+//! Each target over its corpus, and over what an engine makes up.
+//!
+//! Plain, the engine is a random one and stops after a moment; under `cargo bolero test` (`cargo xtask fuzz`) it is one that
+//! coverage guides. The corpus is small and written by hand, with what once was a fault.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Runs a target over its corpus.
+fn seeds(name: &str) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(name);
+    let entries = fs::read_dir(&corpus).expect("every target has a corpus");
+    for entry in entries {
+        let path = entry.expect("a readable corpus").path();
+        fuzz_targets::run(name, &fs::read(path).expect("a readable seed"));
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        $(
+            #[test]
+            fn $name() {
+                seeds(stringify!($name));
+                bolero::check!()
+                    .with_max_len(4096)
+                    .with_test_time(Duration::from_millis(500))
+                    .for_each(|bytes| fuzz_targets::run(stringify!($name), bytes));
+            }
+        )*
+    };
+}
+
+targets! {
+    decode_json
+    decode_yaml
+    decode_cbor
+    decode_protobuf
+    patch_json
+    patch_strategic
+    apply
+    custom_schema
+    labels
+    fields
+    json_path
+    owned_fields
+    quantity
+    http_front
+    cel
+    cel_policy
+}
+
+#[test]
+fn every_target_is_run() {
+    let all: Vec<&str> = fuzz_targets::TARGETS
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
+    assert_eq!(all, NAMES);
+}
