@@ -2,12 +2,14 @@
 //!
 //! After a restart every lease has its whole time again, as after a change of etcd's leader. Every
 //! revision must have something to show to those who follow all keys, so that a lease's record is
-//! written with the first key that hangs on it, and removed with some later write. A lease without
-//! keys is forgotten by a restart.
+//! written with the first key that hangs on it, and removed with some later write. What has not
+//! come to that yet, leases without keys and records of leases that are gone, stands beside the
+//! store until then; granting and revoking are answered when it does.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +47,9 @@ pub(crate) struct Leases {
     held: Mutex<HashMap<i64, Held>>,
     /// Records of leases that are gone.
     superfluous: Mutex<HashSet<i64>>,
+    /// How often something was granted or revoked, and how much of it is on disk.
+    changes: AtomicU64,
+    kept: tokio::sync::Mutex<u64>,
     changed: Notify,
 }
 
@@ -60,6 +65,30 @@ fn read_record(kv: &KeyValue) -> Option<(i64, i64)> {
     Some((i64::from_str_radix(id, 16).ok()?, seconds.parse().ok()?))
 }
 
+/// A line each: the number and the seconds of a lease that was granted, `-` and the number of one that is gone.
+fn write_aside(
+    granted: impl Iterator<Item = (i64, i64)>,
+    gone: impl Iterator<Item = i64>,
+) -> String {
+    let granted = granted.map(|(id, seconds)| format!("{id:x} {seconds}\n"));
+    granted.chain(gone.map(|id| format!("-{id:x}\n"))).collect()
+}
+
+fn read_aside(text: &str) -> (HashMap<i64, i64>, HashSet<i64>) {
+    let (mut granted, mut gone) = (HashMap::new(), HashSet::new());
+    let id = |text: &str| i64::from_str_radix(text, 16).ok();
+    for line in text.lines() {
+        match (line.strip_prefix('-'), line.split_once(' ')) {
+            (Some(number), _) => gone.extend(id(number)),
+            (None, Some((number, seconds))) => {
+                granted.extend(id(number).zip(seconds.parse::<i64>().ok()));
+            }
+            _ => {}
+        }
+    }
+    (granted, gone)
+}
+
 fn held(seconds: i64) -> Held {
     let lives = Duration::from_secs(seconds.unsigned_abs());
     Held {
@@ -73,20 +102,48 @@ impl Leases {
     pub(crate) async fn load(engine: Arc<Engine>) -> Arc<Leases> {
         let found = engine.range(Range::prefix(PREFIX)).await;
         let records = found.map(|found| found.kvs).unwrap_or_default();
-        let leases = records.iter().filter_map(read_record);
-        let leases = leases.map(|(id, seconds)| {
-            let recorded = Held {
-                recorded: true,
-                ..held(seconds)
-            };
-            (id, recorded)
-        });
+        let aside = engine.take_aside().unwrap_or_default();
+        let (granted, mut gone) = read_aside(&String::from_utf8_lossy(&aside));
+        let mut leases: HashMap<i64, Held> = granted
+            .into_iter()
+            .map(|(id, seconds)| (id, held(seconds)))
+            .collect();
+        let recorded: HashMap<i64, i64> = records.iter().filter_map(read_record).collect();
+        gone.retain(|id| recorded.contains_key(id) && !leases.contains_key(id));
+        for (id, seconds) in recorded {
+            if !gone.contains(&id) {
+                // One of the same name, granted later, counts.
+                leases.entry(id).or_insert(held(seconds)).recorded = true;
+            }
+        }
         Arc::new(Leases {
-            held: Mutex::new(leases.collect()),
-            superfluous: Mutex::default(),
+            held: Mutex::new(leases),
+            superfluous: Mutex::new(gone),
+            changes: AtomicU64::new(0),
+            kept: tokio::sync::Mutex::new(0),
             engine,
             changed: Notify::new(),
         })
+    }
+
+    /// Keeps beside the store what the store itself does not say yet. Whoever comes while another is at it shares the next
+    /// write.
+    async fn keep(&self) -> Result<(), StoreError> {
+        let mine = self.changes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut kept = self.kept.lock().await;
+        if *kept >= mine {
+            return Ok(());
+        }
+        let all = self.changes.load(Ordering::SeqCst);
+        let aside = {
+            let held = self.held.lock();
+            let granted = held.iter().filter(|(_, lease)| !lease.recorded);
+            let granted = granted.map(|(id, lease)| (*id, lease.seconds));
+            write_aside(granted, self.superfluous.lock().iter().copied())
+        };
+        self.engine.put_aside(aside.into_bytes()).await?;
+        *kept = all;
+        Ok(())
     }
 
     /// Adds what the store must learn of leases to a transaction that writes anyway.
@@ -148,7 +205,10 @@ impl Leases {
                 () = tokio::time::sleep_until(ends) => {}
                 () = self.changed.notified() => continue,
             }
-            if let Err(error) = self.remove(id).await {
+            let removed = self.remove(id).await;
+            // One that comes back with a restart has no keys, and goes again.
+            let kept = async { removed.and(self.keep().await) };
+            if let Err(error) = kept.await {
                 tracing::warn!(lease = id, "a lease that is over stays for now: {error}");
                 let later = Instant::now() + AGAIN;
                 self.held
@@ -264,6 +324,10 @@ impl Lease for Service {
         }
         let seconds = request.ttl.max(1);
         let id = self.leases.grant(request.id, seconds)?;
+        if let Err(error) = self.leases.keep().await {
+            self.leases.held.lock().remove(&id);
+            return Err(status(error));
+        }
         Ok(Response::new(LeaseGrantResponse {
             header: self.header_now(),
             id,
@@ -281,6 +345,7 @@ impl Lease for Service {
             return Err(not_found());
         }
         self.leases.remove(id).await.map_err(status)?;
+        self.leases.keep().await.map_err(status)?;
         Ok(Response::new(LeaseRevokeResponse {
             header: self.header_now(),
         }))

@@ -8,7 +8,8 @@ use store::sim::Sight;
 use store::sim_disk::SimDisk;
 use store_reader::{Files, verify};
 
-struct Simulated<'a>(&'a SimDisk);
+/// The files of a simulated disk, for the second reader.
+pub struct Simulated<'a>(pub &'a SimDisk);
 
 impl Files for Simulated<'_> {
     fn names(&self) -> io::Result<Vec<String>> {

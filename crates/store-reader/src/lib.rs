@@ -8,8 +8,8 @@
 //! # The format
 //!
 //! A directory holds `FORMAT` (the text `oxikube-store 1` and a line feed), `LOCK`, at most a few
-//! `checkpoint-<revision, 20 digits>.db`, one or more `wal-<index, 16 hex digits>.log`, and
-//! unfinished files `*.tmp` that do not count.
+//! `checkpoint-<revision, 20 digits>.db`, one or more `wal-<index, 16 hex digits>.log`, perhaps
+//! `aside`, and unfinished files `*.tmp` that do not count.
 //!
 //! Numbers are little endian in frames' heads and LEB128 elsewhere; *bytes* are their number and
 //! then they themselves. A *frame* is `oxfr`, the payload's length (4), a CRC-32 (4) over a salt
@@ -24,6 +24,8 @@
 //! time in milliseconds since 1970, and entries. An entry is a byte 1, a revision, a number of
 //! changes (each a byte 1, key, value, lease; or a byte 2, key); or a byte 2 and the revision
 //! before which history was given up.
+//!
+//! `aside` is one frame with salt 0 (`oxi-side`, then what another API keeps beside the store).
 //!
 //! The state is the newest checkpoint, and on top of it what the log says after it. The log's last
 //! frame may be unfinished.
@@ -162,6 +164,9 @@ pub fn verify(files: &dyn Files) -> Result<Contents, Problem> {
         let text = String::from_utf8_lossy(&format).trim().to_owned();
         return Err(Problem::Format(format!("FORMAT says {text:?}")));
     }
+    if names.iter().any(|name| name == "aside") {
+        aside(&read("aside")?)?;
+    }
     let mut contents = Contents {
         revision: 1,
         ..Contents::default()
@@ -217,6 +222,17 @@ pub fn verify(files: &dyn Files) -> Result<Contents, Problem> {
         log.segment(name, *index, &read(name)?, at + 1 == segments.len())?;
     }
     Ok(log.contents)
+}
+
+fn aside(bytes: &[u8]) -> Result<(), Problem> {
+    let mut frames = Frames::new(bytes);
+    let is_sound = frames
+        .next(0)
+        .is_some_and(|payload| payload.starts_with(b"oxi-side"));
+    match is_sound && frames.at() == bytes.len() {
+        true => Ok(()),
+        false => Err(damaged("aside", 0, "a checksum does not fit")),
+    }
 }
 
 fn checkpoint(

@@ -175,6 +175,7 @@ enum Job {
     Checkpoint(Answer<()>),
     CheckpointDone(Done),
     LogBytes(oneshot::Sender<u64>),
+    PutAside(Vec<u8>, Answer<()>),
 }
 
 #[derive(Default)]
@@ -235,6 +236,7 @@ pub struct Engine {
     published: Arc<Published>,
     queue: Arc<Queue>,
     room: Arc<Semaphore>,
+    aside: Mutex<Option<Vec<u8>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -253,6 +255,7 @@ impl Engine {
 
     /// Opens a store on any disk, a simulated one for instance.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Engine>, OpenError> {
+        let aside = crate::aside::read(&*disk)?;
         let writer = Writer::open(disk, options)?;
         let published = writer.published().clone();
         let queue = Arc::new(Queue::default());
@@ -272,6 +275,7 @@ impl Engine {
             published,
             queue,
             room,
+            aside: Mutex::new(aside),
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -328,6 +332,19 @@ impl Engine {
             log_bytes,
             watches: inner.cursors.len(),
         })
+    }
+
+    /// What was put aside before this process opened the store, once.
+    pub fn take_aside(&self) -> Option<Vec<u8>> {
+        self.aside.lock().take()
+    }
+
+    /// Keeps a few bytes beside the store, in place of those that were there: what must survive a restart and have no
+    /// revision. It is on the disk when this returns, and is no part of backups.
+    pub async fn put_aside(&self, content: Vec<u8>) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Job::PutAside(content, answer))?;
+        answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// The error that made the engine refuse writes, if it does.
@@ -449,6 +466,9 @@ impl Worker {
                     self.checkpoint_wanted.push(answer);
                 }
                 Job::CheckpointDone(done) => self.checkpoint_done(done),
+                Job::PutAside(content, answer) => {
+                    let _ = answer.send(self.writer.put_aside(&content));
+                }
                 Job::LogBytes(answer) => {
                     let _ = answer.send(self.writer.log_bytes());
                 }

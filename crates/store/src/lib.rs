@@ -26,6 +26,7 @@ pub mod replica;
 pub mod sim;
 pub mod sim_disk;
 
+mod aside;
 mod checkpoint;
 mod frame;
 mod history;
@@ -403,6 +404,11 @@ pub trait Store: Send + Sync + 'static {
     /// also to other processes that share the store.
     async fn latest(&self) -> Result<Revision, StoreError> {
         Ok(self.revision())
+    }
+
+    /// Whether other processes read and write the same store.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     /// Whether writes are taken.

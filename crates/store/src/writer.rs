@@ -20,7 +20,7 @@ use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_
 use crate::wal::{AppendError, Log, segment_indexes, segment_name};
 use crate::{
     Batch, Compare, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision, StoreError, Txn,
-    TxnResult, checkpoint,
+    TxnResult, aside, checkpoint,
 };
 
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
@@ -308,6 +308,19 @@ impl Writer {
             return Err(failure);
         }
         self.log.rotate(salt()).map_err(|error| self.refuse(error))
+    }
+
+    /// Keeps this beside the log, in place of what was kept there before.
+    pub(crate) fn put_aside(&self, content: &[u8]) -> Result<(), StoreError> {
+        if let Some(failure) = self.published.failure() {
+            return Err(failure);
+        }
+        aside::write(&*self.disk, content).map_err(|error| match is_no_space(&error) {
+            true => StoreError::NoSpace,
+            false => self
+                .published
+                .fail(format!("writing beside the log failed: {error}")),
+        })
     }
 
     /// Bytes of the log on the disk.

@@ -179,15 +179,42 @@ async fn leases_hold_their_keys_over_a_restart_and_take_them_along() {
         etcdctl(&at, "get '' --prefix --keys-only").await,
         "k\n\nother"
     );
+    // Leases without keys live on too, and what was revoked stays away.
+    let grant = async |at: &str| {
+        let granted = etcdctl(at, "lease grant 3600").await;
+        granted.split(' ').nth(1).unwrap().to_owned()
+    };
+    let (bare, brief) = (grant(&at).await, grant(&at).await);
+    etcdctl(&at, &format!("lease revoke {brief}")).await;
+    let revision = engine.revision();
     engine.close();
-    let engine = Engine::open_on(Arc::new(disk), Options::default()).unwrap();
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
     let at = serve(engine.clone()).await;
-    assert!(etcdctl(&at, "lease list").await.contains(&id));
+    assert_eq!(
+        engine.revision(),
+        revision,
+        "a lease has no revision of its own"
+    );
+    let listed = etcdctl(&at, "lease list").await;
+    assert!(
+        listed.contains(&id) && listed.contains(&bare) && !listed.contains(&brief),
+        "{listed}"
+    );
+    let told = etcdctl(&at, &format!("lease timetolive {bare}")).await;
+    assert!(told.contains("granted with TTL(3600s)"), "{told}");
     assert!(
         etcdctl(&at, &format!("lease revoke {id}"))
             .await
             .contains("revoked")
     );
+    // Its record goes with a later write; until then it is known to be gone.
+    engine.close();
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default()).unwrap();
+    let at = serve(engine.clone()).await;
+    let listed = etcdctl(&at, "lease list").await;
+    assert!(!listed.contains(&id) && listed.contains(&bare), "{listed}");
+    let files = store_proof::files::Simulated(&disk);
+    store_reader::verify(&files).expect("the second reader knows the file");
     assert_eq!(etcdctl(&at, "get '' --prefix --keys-only").await, "other");
     let granted = etcdctl(&at, "lease grant 1").await;
     let id = granted.split(' ').nth(1).unwrap().to_owned();
