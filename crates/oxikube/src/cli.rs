@@ -43,6 +43,18 @@ enum Command {
         /// between its signs of life.
         #[arg(long, value_parser = grace)]
         node_monitor_grace_period: Option<Duration>,
+        /// Take a backup of the cluster's data so often, for example every `12h`, or `never`; nothing is written when
+        /// nothing has changed. They are in `snapshots` of the cluster's directory.
+        #[arg(long, value_name = "TIME", value_parser = datastore::duration_or_never)]
+        snapshot_every: Option<Duration>,
+        /// How many of these backups are kept.
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            default_value_t = 5,
+            requires = "snapshot_every"
+        )]
+        snapshot_keep: usize,
     },
     /// Add, remove, stop, start and enter the nodes of a cluster.
     Node {
@@ -282,12 +294,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             nodes,
             network_backend,
             node_monitor_grace_period,
+            snapshot_every,
+            snapshot_keep,
         } => {
             let wanted = start::Wanted {
                 api_port,
                 nodes,
                 network_backend,
                 node_grace: node_monitor_grace_period,
+                snapshots: snapshot_every.map(|every| (every, snapshot_keep)),
             };
             start::start(&clusters.cluster(&cluster.name)?, &wanted)?;
         }

@@ -99,6 +99,19 @@ pub(crate) struct Config {
     /// How long a node may be silent.
     #[serde(default = "node_grace_seconds")]
     pub(crate) node_grace_seconds: u64,
+    /// Scheduled backups of the cluster's data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshots: Option<Snapshots>,
+}
+
+/// When backups are taken, and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Snapshots {
+    /// The time from one to the next.
+    pub(crate) every_seconds: u64,
+    /// The oldest ones beyond so many are removed.
+    pub(crate) keep: usize,
 }
 
 /// Shorter than where a network may be slow (decision 6).
@@ -115,6 +128,7 @@ impl Config {
             api_port,
             network_backend: Backend::default(),
             node_grace_seconds: node_grace_seconds(),
+            snapshots: None,
         }
     }
 

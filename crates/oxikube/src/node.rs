@@ -68,7 +68,7 @@ async fn serve(
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let state = Path::new(STATE);
-    let flags = datastore::Flags::default();
+    let flags = datastore::Flags::scheduled(config.cluster.snapshots);
     let store = datastore::open(&flags, &state.join("store")).await?;
     let shutdown = CancellationToken::new();
     let pki = api::Pki::read(&state.join("pki"))?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use overlay::Backend;
 
-use crate::cluster::{Cluster, Clusters, Config};
+use crate::cluster::{Cluster, Clusters, Config, Snapshots};
 use crate::member::Member;
 use crate::node::ready::node_ready;
 use crate::progress::{self, Message};
@@ -33,6 +33,20 @@ pub(crate) struct Wanted {
     pub(crate) network_backend: Option<Backend>,
     /// How long a node may be silent.
     pub(crate) node_grace: Option<Duration>,
+    /// How often backups are taken, where zero is never; and how many are kept.
+    pub(crate) snapshots: Option<(Duration, usize)>,
+}
+
+impl Wanted {
+    /// The schedule of backups, where one is asked for: what it is to be from now on.
+    fn schedule(&self) -> Option<Option<Snapshots>> {
+        let (every, keep) = self.snapshots?;
+        let schedule = Snapshots {
+            every_seconds: every.as_secs(),
+            keep,
+        };
+        Some(Some(schedule).filter(|_| !every.is_zero()))
+    }
 }
 
 /// Starts the cluster and returns when all of its nodes are ready.
@@ -44,6 +58,7 @@ pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     if !is_new {
         let config = cluster.config()?;
         fits(cluster, &config, wanted)?;
+        reschedule(cluster, config.clone(), wanted)?;
         let all = cluster.members(&config);
         if all.iter().all(|node| node.init().is_some()) {
             say(&format!("cluster {} is running already", cluster.name));
@@ -155,6 +170,21 @@ fn fits(cluster: &Cluster, config: &Config, wanted: &Wanted) -> anyhow::Result<(
         ),
         _ => Ok(()),
     }
+}
+
+/// Takes down that backups are to be taken otherwise than before.
+fn reschedule(cluster: &Cluster, mut config: Config, wanted: &Wanted) -> anyhow::Result<()> {
+    let Some(schedule) = wanted.schedule().filter(|new| *new != config.snapshots) else {
+        return Ok(());
+    };
+    if cluster.first(&config).init().is_some() {
+        let name = &cluster.name;
+        bail!(
+            "cluster {name} runs: switch it off with `oxikube stop --name {name}` to change when its backups are taken"
+        );
+    }
+    config.snapshots = schedule;
+    cluster.create(&config)
 }
 
 /// Switches the first node on and waits until it is ready. A cluster that has never been ready is removed again.
@@ -279,6 +309,7 @@ fn create(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<(Config, OwnedFd
     if let Some(grace) = wanted.node_grace {
         config.node_grace_seconds = grace.as_secs();
     }
+    config.snapshots = wanted.schedule().flatten();
     say(&format!(
         "creating cluster {} in {}",
         cluster.name,

@@ -17,6 +17,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use etcd_store::{Opened, Place, Tls};
 
+use crate::cluster::Snapshots;
+
 pub(crate) use commands::{StoreCommand, backup, restore, run};
 
 /// Where a server's data is, and what is done for it on the side.
@@ -74,6 +76,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     all.map(Duration::from_secs).ok_or_else(wrong)
 }
 
+/// The same, or `never`.
+pub(crate) fn duration_or_never(text: &str) -> Result<Duration, String> {
+    match text {
+        "never" => Ok(Duration::ZERO),
+        time => duration(time),
+    }
+}
+
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -98,6 +108,15 @@ fn tls(
 }
 
 impl Flags {
+    /// Those of a cluster that keeps its data itself, with backups on this schedule.
+    pub(crate) fn scheduled(snapshots: Option<Snapshots>) -> Self {
+        Self {
+            snapshot_every: snapshots.map(|set| Duration::from_secs(set.every_seconds)),
+            snapshot_keep: snapshots.map_or(0, |set| set.keep),
+            ..Self::default()
+        }
+    }
+
     /// Where the data is; `dir` when no flag says otherwise.
     fn place(&self, dir: &Path) -> anyhow::Result<Place> {
         let Some(endpoints) = &self.datastore_endpoint else {
@@ -165,6 +184,7 @@ mod tests {
     fn times_have_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("12h"), Ok(Duration::from_secs(12 * 3600)));
+        assert_eq!(duration_or_never("never"), Ok(Duration::ZERO));
         for bad in ["", "5", "h", "0s", "-1s", "1d", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
