@@ -109,6 +109,18 @@ impl Host {
         std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Sends a signal (`STOP`) to a process.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn signal(&self, name: &str, signal: &str) {
+        let found = self.processes.iter().find(|(n, _)| n == name);
+        let (_, child) = found.expect("it was started");
+        let kill = ["-s", signal, &child.id().to_string()].map(str::to_owned);
+        let told = Command::new("kill").args(kill).status();
+        assert!(told.expect("kill").success());
+    }
+
     /// Ends a process; `gently`: as a supervisor does.
     ///
     /// # Panics

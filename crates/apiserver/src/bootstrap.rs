@@ -39,6 +39,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     rest.and(service_cidr)?;
     let published = Object::from_value(server.policy().published());
     own.ensure(&published.unwrap_or_default()).await?;
+    crate::kubernetes_service::say_here(server).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
     tokio::spawn(crate::service_cidr::keep(Arc::downgrade(server)));
@@ -46,6 +47,14 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     tokio::spawn(crate::standing::keep(Arc::downgrade(server)));
     tokio::spawn(crate::aggregation::available::keep(Arc::downgrade(server)));
     Ok(())
+}
+
+/// Servers that start together meet at most so often in one object.
+const ATTEMPTS: usize = 10;
+
+/// Whether another server wrote what was to be written: then it is looked at again.
+fn was_slower(done: &Result<(), ApiError>) -> bool {
+    matches!(done, Err(error) if error.code == 409)
 }
 
 /// The server as a client of itself.
@@ -67,12 +76,16 @@ impl Own {
         let Some(path) = Paths::of(wanted) else {
             return Ok(());
         };
-        self.try_settle(&path, wanted)
-            .await
-            .map_err(|source| StartError::Bootstrap {
-                what: path.object.clone(),
-                source,
-            })
+        let mut settled = self.try_settle(&path, wanted).await;
+        for _ in 0..ATTEMPTS {
+            if was_slower(&settled) {
+                settled = self.try_settle(&path, wanted).await;
+            }
+        }
+        settled.map_err(|source| StartError::Bootstrap {
+            what: path.object,
+            source,
+        })
     }
 
     async fn try_settle(&self, path: &Paths, wanted: &Object) -> Result<(), ApiError> {
@@ -104,26 +117,30 @@ impl Own {
         let Some(path) = Paths::of(wanted) else {
             return Ok(());
         };
-        let ensured = match self.get(&path.object).await {
-            Ok(None) => self
-                .send(Method::POST, &path.collection, Some(wanted))
-                .await
-                .map(drop),
-            Ok(Some(existing)) => {
-                let mut merged = existing.into_value();
-                machinery::patch::merge::apply(&mut merged, &Value::Object(wanted.0.clone()));
-                let merged = Object::from_value(merged).unwrap_or_default();
-                // A write that changes nothing is none.
-                self.send(Method::PUT, &path.object, Some(&merged))
-                    .await
-                    .map(drop)
+        let mut ensured = self.try_ensure(&path, wanted).await;
+        for _ in 0..ATTEMPTS {
+            if was_slower(&ensured) {
+                ensured = self.try_ensure(&path, wanted).await;
             }
-            Err(error) => Err(error),
-        };
+        }
         ensured.map_err(|source| StartError::Bootstrap {
             what: path.object,
             source,
         })
+    }
+
+    async fn try_ensure(&self, path: &Paths, wanted: &Object) -> Result<(), ApiError> {
+        let Some(existing) = self.get(&path.object).await? else {
+            let made = self.send(Method::POST, &path.collection, Some(wanted));
+            return made.await.map(drop);
+        };
+        let mut merged = existing.into_value();
+        machinery::patch::merge::apply(&mut merged, &Value::Object(wanted.0.clone()));
+        let merged = Object::from_value(merged).unwrap_or_default();
+        // A write that changes nothing is none.
+        self.send(Method::PUT, &path.object, Some(&merged))
+            .await
+            .map(drop)
     }
 
     /// An object, if it is there.

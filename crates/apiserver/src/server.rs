@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::node::Graph;
 use access::rbac::Index;
@@ -104,6 +105,9 @@ pub enum StartError {
     /// What is to be written down has no place.
     #[error("the audit log cannot be opened")]
     Audit(#[source] std::io::Error),
+    /// The store shows no server, though this one has just said that it is there.
+    #[error("no API server is listed in the store, not even this one")]
+    NoServers,
     /// An object that every cluster has cannot be made.
     #[error("{what} cannot be made")]
     Bootstrap {
@@ -114,6 +118,9 @@ pub enum StartError {
         source: ApiError,
     },
 }
+
+/// A server that goes does not wait longer for a store that does not answer.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// An API server.
 pub struct Server {
@@ -139,6 +146,7 @@ pub struct Server {
     ending: CancellationToken,
     shutdown: CancellationToken,
     under_way: TaskTracker,
+    leaving: CancellationToken,
     pub(crate) settings: Settings,
 }
 
@@ -210,6 +218,7 @@ impl Server {
             webhooks,
             limits: config.limits,
             ending: CancellationToken::new(),
+            leaving: shutdown.child_token(),
             shutdown,
             under_way: TaskTracker::new(),
             settings: Settings {
@@ -256,6 +265,20 @@ impl Server {
         Ok(())
     }
 
+    /// Tells the cluster that this server goes, where several share a store: pods are led to the others from then on.
+    /// Before [`Server::shut_down`], and before the store is closed.
+    pub async fn leave(self: &Arc<Self>) {
+        self.leaving.cancel();
+        let left = tokio::time::timeout(LEAVE_WITHIN, crate::kubernetes_service::leave(self));
+        match left.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the others are not told that this server goes")
+            }
+            Err(_) => tracing::warn!("the store does not answer to a server that goes"),
+        }
+    }
+
     /// Says that the server is not ready any more; after the delay that the operator wants ends watches and whatever else
     /// would stay open, and the server's own tasks. Requests under way are answered.
     pub fn shut_down(&self) {
@@ -289,6 +312,11 @@ impl Server {
     pub(crate) async fn answered(&self) {
         self.under_way.close();
         self.under_way.wait().await;
+    }
+
+    /// Cancelled when the server goes.
+    pub(crate) fn leaving_token(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     pub(crate) fn shutdown_token(&self) -> CancellationToken {

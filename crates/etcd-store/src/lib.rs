@@ -319,6 +319,10 @@ impl Store for EtcdStore {
         Ok(latest)
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn condition(&self) -> Condition {
         self.shared.condition.lock().clone()
     }

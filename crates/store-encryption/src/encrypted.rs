@@ -236,6 +236,10 @@ impl Store for Encrypted {
         self.inner.latest().await
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     fn condition(&self) -> Condition {
         self.inner.condition()
     }

@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod components;
 mod customresources;
+mod datastore;
 mod deployments;
 mod guestbook;
 mod guide;

@@ -372,6 +372,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
     let result = tokio::select! {
         ended = &mut serving => ended.context("the API server ended"),
         () = shutdown.cancelled() => {
+            server.leave().await;
             server.shut_down();
             serving.await.context("the API server ended")
         }

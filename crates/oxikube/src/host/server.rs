@@ -164,6 +164,7 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
         Err(error) => Err(error),
     };
     shutdown.cancel();
+    server.leave().await;
     server.shut_down();
     store.close();
     result
@@ -210,7 +211,7 @@ impl Host {
         if !self.flags.disable_scheduler {
             let scheduler = self.client(user::KUBE_SCHEDULER);
             let pulse = self.pulses.scheduler.clone();
-            let work = scheduler::run(scheduler);
+            let work = move || scheduler::run(scheduler.clone());
             self.lead("kube-scheduler", user::KUBE_SCHEDULER, &pulse, work);
         }
         if !self.flags.disable_agent {
@@ -227,15 +228,18 @@ impl Host {
     }
 
     /// Does a work of which there must be one in the cluster: at once when this server is the only one, and otherwise as
-    /// long as it is the leader. Who waits for its turn is as well as who works.
-    fn lead(
+    /// long as it is the leader. Who waits for its turn is as well as who works. Whoever has lost the lead, because the
+    /// datastore was gone for a while, drops the work with all that it began, and stands for election again: the API and
+    /// the node of this server have nothing to do with it.
+    fn lead<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         name: &'static str,
         user: &str,
         pulse: &Pulse,
-        work: impl Future<Output = ()> + Send + 'static,
+        work: impl Fn() -> F + Send + 'static,
     ) {
         if self.flags.datastore.datastore_endpoint.is_none() {
+            let work = work();
             self.tasks.spawn(pulse.during(async move {
                 work.await;
                 Err(anyhow!("{name} ended"))
@@ -243,14 +247,16 @@ impl Host {
             return;
         }
         let client = self.client(user);
-        let identity = format!("{}_{}", self.name, uuid::Uuid::new_v4());
-        let election = Election::new(name, identity, name);
-        let shutdown = self.shutdown.clone();
+        let (own, shutdown) = (self.name.clone(), self.shutdown.clone());
         self.tasks.spawn(pulse.during(async move {
-            match lead(client, &election, work, shutdown.cancelled()).await {
-                Ended::Shutdown => Ok(()),
-                Ended::Lost => Err(anyhow!("{name}: leaderelection lost")),
-                Ended::Done(()) => Err(anyhow!("{name} ended")),
+            loop {
+                let identity = format!("{own}_{}", uuid::Uuid::new_v4());
+                let election = Election::new(name, identity, name);
+                match lead(client.clone(), &election, work(), shutdown.cancelled()).await {
+                    Ended::Shutdown => return Ok(()),
+                    Ended::Lost => tracing::warn!("{name}: leaderelection lost"),
+                    Ended::Done(()) => return Err(anyhow!("{name} ended")),
+                }
             }
         }));
     }
@@ -306,7 +312,9 @@ impl Host {
                 reserved: vec![self.flags.https_listen_port, KUBELET_PORT, dns::PORT],
             }),
         };
-        let work = controller_manager::run(config, self.shutdown.clone().cancelled_owned());
+        let shutdown = self.shutdown.clone();
+        let work =
+            move || controller_manager::run(config.clone(), shutdown.clone().cancelled_owned());
         let name = "kube-controller-manager";
         let pulse = self.pulses.controllers.clone();
         self.lead(name, user::KUBE_CONTROLLER_MANAGER, &pulse, work);
