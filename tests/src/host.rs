@@ -185,9 +185,9 @@ impl Host {
                 Ok(value) => return value,
                 Err(instead) => instead,
             };
-            let ended = self.processes.iter().find(|(_, child)| is_over(child));
-            let told = ended.map_or(String::new(), |(name, _)| format!("{name} has ended; "));
-            if ended.is_some() || began.elapsed() > PATIENCE {
+            if began.elapsed() > PATIENCE {
+                let ended = self.processes.iter().find(|(_, child)| is_over(child));
+                let told = ended.map_or(String::new(), |(name, _)| format!("{name} has ended; "));
                 let logs = self.processes.iter().map(|(name, _)| {
                     let log = self.log(name);
                     let lines: Vec<&str> = log.lines().collect();
