@@ -52,7 +52,7 @@ fn of_two_of_each_one_may_die() {
                 "kube-controller-manager --kubeconfig={manager} --use-service-account-credentials \
                  --allocate-node-cidrs --cluster-cidr=10.244.0.0/16 --root-ca-file={p}/ca.crt \
                  --cluster-signing-cert-file={p}/ca.crt --cluster-signing-key-file={p}/ca.key \
-                 --leader-elect-lease-duration=3s --leader-elect-renew-deadline=2s \
+                 --leader-elect-lease-duration=8s --leader-elect-renew-deadline=6s \
                  --leader-elect-retry-period=500ms --secure-port={}",
                 10257 + 10 * number
             )),
@@ -60,8 +60,8 @@ fn of_two_of_each_one_may_die() {
         host.start(
             &format!("kube-scheduler-{number}"),
             &words(&format!(
-                "kube-scheduler --kubeconfig={scheduler} --leader-elect-lease-duration=3s \
-                 --leader-elect-renew-deadline=2s --leader-elect-retry-period=500ms --secure-port={}",
+                "kube-scheduler --kubeconfig={scheduler} --leader-elect-lease-duration=8s \
+                 --leader-elect-renew-deadline=6s --leader-elect-retry-period=500ms --secure-port={}",
                 10259 + 10 * number
             )),
         );
