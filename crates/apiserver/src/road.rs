@@ -42,7 +42,7 @@ pub(crate) async fn answer(
             let result = unless_panic(&call, deadline(&call, dispatch(&call, body))).await;
             result.map(|response| held(&call, response, (seat, under_way)))
         }
-        Err(Refusal::Answer(response)) => Ok(response),
+        Err(Refusal::Answer(response)) => Ok(*response),
         Err(Refusal::Error(error)) => Err(error),
     };
     let mut response = result.unwrap_or_else(|error| {

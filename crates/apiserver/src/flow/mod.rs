@@ -56,7 +56,7 @@ pub(crate) enum Refusal {
     /// As an error of the API.
     Error(ApiError),
     /// As it is.
-    Answer(Response<Body>),
+    Answer(Box<Response<Body>>),
 }
 
 impl From<ApiError> for Refusal {
@@ -125,11 +125,11 @@ fn reads(verb: &str) -> bool {
 }
 
 /// What somebody who is held back gets to hear: no Status, as upstream.
-fn too_many(seconds: i64) -> Response<Body> {
+fn too_many(seconds: i64) -> Box<Response<Body>> {
     let mut response = respond::text(429, "Too many requests, please try again later.\n");
     let after = HeaderValue::from(seconds);
     response.headers_mut().insert(RETRY_AFTER, after);
-    response
+    Box::new(response)
 }
 
 /// The request as flow schemas see it.

@@ -342,7 +342,7 @@ impl<'a> Estimator<'_, 'a> {
 
     fn select(&mut self, node: &Node, target: &Node, field: &str, optional: bool) -> Part<'a> {
         // `authorizer.requestResource` is one name.
-        if matches!(self.types.get(&target.id), None) {
+        if !self.types.contains_key(&target.id) {
             return self.part(node, Range::of(1));
         }
         let target = self.node(target);

@@ -111,7 +111,7 @@ pub(super) fn volumes(pod: Pod) -> Option<Refusal> {
     let mut names = Vec::new();
     for volume in items(pod.spec, "volumes") {
         let is = |kind: &&str| !volume[*kind].is_null();
-        if GOOD_VOLUMES.iter().any(|kind| is(kind)) {
+        if GOOD_VOLUMES.iter().any(is) {
             continue;
         }
         names.push(text(&volume["name"]));

@@ -39,7 +39,10 @@ fn answered(count: usize, change: impl FnOnce(&mut Value)) -> String {
     }
 }
 
-fn check(changes: &[(usize, fn(&mut Value))], expected: Expect) {
+/// How many objects are asked for, and what becomes of the answer.
+type Change = (usize, fn(&mut Value));
+
+fn check(changes: &[Change], expected: Expect) {
     let told: String = changes.iter().map(|(n, c)| answered(*n, c)).collect();
     expected.assert_eq(&told);
 }
