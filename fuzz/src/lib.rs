@@ -3,9 +3,12 @@
 //! [`TARGETS`] is the table. `tests/targets.rs` runs each over its corpus (`corpus/<target>`) and over random bytes for a moment;
 //! `cargo xtask fuzz` runs one for as long as you like, guided by coverage. Start with a target.
 
+mod edit;
 mod expressions;
 mod objects;
 mod texts;
+
+pub use edit::edited;
 
 /// A function of bytes.
 pub type Target = fn(&[u8]);

@@ -1,4 +1,4 @@
-//! Each target over its corpus, and over what an engine makes up.
+//! Each target over its corpus, over what an engine makes up, and over edited seeds.
 //!
 //! Plain, the engine is a random one and stops after a moment; under `cargo bolero test` (`cargo xtask fuzz`) it is one that
 //! coverage guides. The corpus is small and written by hand, with what once was a fault.
@@ -7,16 +7,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Runs a target over its corpus.
-fn seeds(name: &str) {
+/// Runs a target over its corpus, and gives that.
+fn seeds(name: &str) -> Vec<Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(name);
     let entries = fs::read_dir(&corpus).expect("every target has a corpus");
-    for entry in entries {
+    let read = |entry: std::io::Result<fs::DirEntry>| {
         let path = entry.expect("a readable corpus").path();
-        fuzz_targets::run(name, &fs::read(path).expect("a readable seed"));
-    }
+        fs::read(path).expect("a readable seed")
+    };
+    let seeds: Vec<Vec<u8>> = entries.map(read).collect();
+    seeds.iter().for_each(|seed| fuzz_targets::run(name, seed));
+    seeds
 }
 
 macro_rules! targets {
@@ -26,11 +29,15 @@ macro_rules! targets {
         $(
             #[test]
             fn $name() {
-                seeds(stringify!($name));
+                let seeds = seeds(stringify!($name));
                 bolero::check!()
                     .with_max_len(4096)
                     .with_test_time(Duration::from_millis(500))
-                    .for_each(|bytes| fuzz_targets::run(stringify!($name), bytes));
+                    .for_each(|bytes| {
+                        fuzz_targets::run(stringify!($name), bytes);
+                        let near = fuzz_targets::edited(&seeds, bytes);
+                        fuzz_targets::run(stringify!($name), &near);
+                    });
             }
         )*
     };

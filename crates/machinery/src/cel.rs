@@ -2,8 +2,8 @@
 //!
 //! [`Program::compile`] reads and checks an expression against the types of its variables, [`Program::run`] evaluates it over JSON
 //! trees without copying them, within a budget of steps. What is here: the language with its macros, optional values, and the
-//! libraries of Kubernetes for strings, lists, sets, maths, regular expressions, URLs, addresses, quantities. What is not:
-//! protobuf messages, the authorizer.
+//! libraries of Kubernetes for strings, lists, sets, regular expressions, URLs, addresses, quantities, versions, formats. What
+//! is not: protobuf messages, the authorizer.
 //! Behaviour: `github.com/google/cel-spec`, `k8s.io/apiserver/pkg/cel`.
 
 mod check;
@@ -12,12 +12,16 @@ pub mod environment;
 mod eval;
 mod functions;
 mod methods;
+mod named_format;
 mod parse;
+mod semver;
 mod value;
 
 pub use check::Type;
 pub use cost::cardinality;
 pub use eval::{EvalError, Scope};
+pub use named_format::NamedFormat;
+pub use semver::Version;
 pub use value::{Foreign, Made, Val};
 
 use crate::structural::Structural;

@@ -20,6 +20,7 @@ use regex::Regex;
 use serde_json::{Number, Value};
 
 pub use defaults::{drop_nulls, fill_defaults};
+pub(crate) use formats::fits as has_format;
 pub use formats::is_known as is_known_format;
 pub use lists::list_duplicates;
 pub use prune::prune;

@@ -13,6 +13,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path, names};
 
+use super::webhook::not_static;
 use super::{matching, mutatingadmissionpolicy};
 use crate::check::{self, ErrorListExt, json};
 use crate::columns;
@@ -60,31 +61,18 @@ impl Kind for ValidatingAdmissionPolicyBinding {
     }
 
     fn validate_create(_context: &Context, new: &Validating) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let (spec, path) = (&new.spec, Path::new("spec"));
-        policy_name(&mut errors, &path, &spec.policy_name);
-        param_ref(
-            &mut errors,
-            &path.child("paramRef"),
-            spec.param_ref.as_ref(),
-        );
-        let at = path.child("matchResources");
-        matching::match_resources(&mut errors, &at, spec.match_resources.as_ref());
-        actions(
-            &mut errors,
-            &path.child("validationActions"),
-            &spec.validation_actions,
-        );
+        let mut errors = validating(new);
+        not_static(&mut errors, new.metadata.name.text());
         errors
     }
 
     fn validate_update(
-        context: &Context,
+        _context: &Context,
         _part: Part,
         new: &Validating,
         _old: &Validating,
     ) -> ErrorList {
-        Self::validate_create(context, new)
+        validating(new)
     }
 
     fn row(object: &Validating, tree: &Object, now: Timestamp) -> Row {
@@ -121,39 +109,62 @@ impl Kind for MutatingAdmissionPolicyBinding {
     }
 
     fn validate_create(_context: &Context, new: &Mutating) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let (spec, path) = (new.spec.clone().unwrap_or_default(), Path::new("spec"));
-        policy_name(&mut errors, &path, spec.policy_name.text());
-        param_ref(
-            &mut errors,
-            &path.child("paramRef"),
-            spec.param_ref.as_ref(),
-        );
-        let at = path.child("matchResources");
-        matching::match_resources(&mut errors, &at, spec.match_resources.as_ref());
-        if let Some(resources) = &spec.match_resources {
-            mutatingadmissionpolicy::only_mutable(
-                &mut errors,
-                &at,
-                resources.resource_rules.items(),
-            );
-        }
+        let mut errors = mutating(new);
+        not_static(&mut errors, new.metadata.name.text());
         errors
     }
 
     fn validate_update(
-        context: &Context,
+        _context: &Context,
         _part: Part,
         new: &Mutating,
         _old: &Mutating,
     ) -> ErrorList {
-        Self::validate_create(context, new)
+        mutating(new)
     }
 
     fn row(object: &Mutating, tree: &Object, now: Timestamp) -> Row {
         let spec = object.spec.clone().unwrap_or_default();
         row(spec.policy_name.text(), spec.param_ref.as_ref(), tree, now)
     }
+}
+
+/// Everything wrong with a binding.
+fn validating(new: &Validating) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (spec, path) = (&new.spec, Path::new("spec"));
+    policy_name(&mut errors, &path, &spec.policy_name);
+    param_ref(
+        &mut errors,
+        &path.child("paramRef"),
+        spec.param_ref.as_ref(),
+    );
+    let at = path.child("matchResources");
+    matching::match_resources(&mut errors, &at, spec.match_resources.as_ref());
+    actions(
+        &mut errors,
+        &path.child("validationActions"),
+        &spec.validation_actions,
+    );
+    errors
+}
+
+/// Everything wrong with a binding.
+fn mutating(new: &Mutating) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (spec, path) = (new.spec.clone().unwrap_or_default(), Path::new("spec"));
+    policy_name(&mut errors, &path, spec.policy_name.text());
+    param_ref(
+        &mut errors,
+        &path.child("paramRef"),
+        spec.param_ref.as_ref(),
+    );
+    let at = path.child("matchResources");
+    matching::match_resources(&mut errors, &at, spec.match_resources.as_ref());
+    if let Some(resources) = &spec.match_resources {
+        mutatingadmissionpolicy::only_mutable(&mut errors, &at, resources.resource_rules.items());
+    }
+    errors
 }
 
 fn row(policy: &str, params: Option<&ParamRef>, tree: &Object, now: Timestamp) -> Row {

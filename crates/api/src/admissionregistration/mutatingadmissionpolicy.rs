@@ -11,6 +11,7 @@ use machinery::cel::environment::{self, Environment, Options};
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
 
+use super::webhook::not_static;
 use super::{expressions, matching};
 use crate::check::ErrorListExt;
 use crate::columns;
@@ -59,7 +60,9 @@ impl Kind for MutatingAdmissionPolicy {
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
-        policy(new, false)
+        let mut errors = policy(new, false);
+        not_static(&mut errors, new.metadata.name.text());
+        errors
     }
 
     fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

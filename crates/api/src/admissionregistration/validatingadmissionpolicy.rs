@@ -16,6 +16,7 @@ use machinery::{ErrorList, Object, Path, names};
 
 use super::expressions::{self, compiles};
 use super::matching;
+use super::webhook::not_static;
 use crate::check::{self, ErrorListExt, json};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
@@ -72,7 +73,9 @@ impl Kind for ValidatingAdmissionPolicy {
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
-        policy(new, false)
+        let mut errors = policy(new, false);
+        not_static(&mut errors, new.metadata.name.text());
+        errors
     }
 
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::functions;
+use super::named_format;
 use super::parse::{Comprehension, Expr, Issue, Literal, Node};
 use super::value;
 use super::{Extensions, Variable};
@@ -579,6 +580,16 @@ fn binary<'a>(at: usize, operator: &str, left: Ty<'a>, right: Ty<'a>) -> Checked
     }
 }
 
+const QUANTITY: Ty<'static> = Ty::Other("kubernetes.Quantity");
+const SEMVER: Ty<'static> = Ty::Other("kubernetes.Semver");
+const FORMAT: Ty<'static> = Ty::Other("kubernetes.NamedFormat");
+
+/// `format.uuid` and the like.
+fn is_format(name: &str) -> bool {
+    let own = name.strip_prefix("format.");
+    own.and_then(named_format::find).is_some()
+}
+
 fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
     let is = |i: usize, wanted: &[Ty<'_>]| {
         args.get(i)
@@ -609,18 +620,24 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
         "optional.of" | "optional.ofNonZeroValue" => {
             one(&[]).then(|| Ty::Optional(Box::new(first())))
         }
-        "quantity" => string().then_some(Ty::Other("kubernetes.Quantity")),
+        "quantity" => string().then_some(QUANTITY),
         "isQuantity" | "isIP" | "isCIDR" | "isURL" | "ip.isCanonical" => {
             string().then_some(Ty::Bool)
         }
         "ip" => string().then_some(Ty::Other("net.IP")),
         "cidr" => string().then_some(Ty::Other("net.CIDR")),
         "url" => string().then_some(Ty::Other("kubernetes.URL")),
-        "base64.encode" => one(&[Ty::Bytes]).then_some(Ty::String),
-        "base64.decode" => string().then_some(Ty::Bytes),
-        "math.greatest" | "math.least" => (!args.is_empty()).then_some(Ty::Dyn),
-        "math.abs" => one(&[Ty::Int, Ty::Double]).then(first),
-        "math.ceil" | "math.floor" | "math.round" => one(&[Ty::Double]).then_some(Ty::Double),
+        "sign" => one(&[QUANTITY]).then_some(Ty::Int),
+        "semver" | "isSemver" => {
+            let lenient = args.len() == 2 && is(0, &[Ty::String]) && is(1, &[Ty::Bool]);
+            let made = match name {
+                "semver" => SEMVER,
+                _ => Ty::Bool,
+            };
+            (lenient || string()).then_some(made)
+        }
+        "format.named" => string().then(|| Ty::Optional(Box::new(FORMAT))),
+        name if is_format(name) => args.is_empty().then_some(FORMAT),
         "sets.contains" | "sets.intersects" | "sets.equivalent" => {
             let lists = args
                 .iter()
@@ -642,14 +659,15 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
 }
 
 const STRING_METHODS: &str = "startsWith endsWith contains matches find findAll charAt indexOf lastIndexOf lowerAscii \
-    upperAscii trim reverse replace split substring format size";
+    upperAscii trim replace split substring format size";
 const LIST_METHODS: &str = "isSorted sum min max indexOf lastIndexOf join distinct reverse sort flatten slice first last size";
 const TIME_METHODS: &str = "getFullYear getMonth getDate getDayOfMonth getDayOfYear getDayOfWeek getHours getMinutes \
     getSeconds getMilliseconds";
 const OTHER_METHODS: &str = "hasValue value or orValue compareTo isLessThan isGreaterThan isInteger family isUnspecified \
     isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast ip masked prefixLength containsIP containsCIDR getScheme \
     getHost getHostname getPort getEscapedPath getQuery path group serviceAccount resource subresource namespace name \
-    fieldSelector labelSelector check errored error allowed reason";
+    fieldSelector labelSelector check errored error allowed reason asInteger asApproximateFloat add sub major minor patch \
+    validate includes";
 /// Whatever they are called on, they give a truth.
 const TRUTHS: &str = "startsWith endsWith contains matches isSorted hasValue isLessThan isGreaterThan isInteger \
     isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast containsIP containsCIDR errored allowed \
@@ -698,6 +716,7 @@ fn method<'a>(at: usize, target: Ty<'a>, name: &str, args: &[Ty<'a>]) -> Checked
     };
     let found = match &target {
         Ty::Dyn | Ty::Free => Some(of_any(name)),
+        _ if name == "includes" => (args.len() == 1).then_some(Ty::Bool),
         Ty::String if is_one_of(name, STRING_METHODS) => match name {
             "startsWith" | "endsWith" | "contains" | "matches" => {
                 (args.len() == 1 && texts()).then_some(Ty::Bool)
@@ -733,9 +752,20 @@ fn method<'a>(at: usize, target: Ty<'a>, name: &str, args: &[Ty<'a>]) -> Checked
         },
         Ty::Other("kubernetes.Quantity") => match name {
             "isLessThan" | "isGreaterThan" | "isInteger" => Some(Ty::Bool),
-            "compareTo" => Some(Ty::Int),
+            "compareTo" | "asInteger" => Some(Ty::Int),
+            "asApproximateFloat" => Some(Ty::Double),
+            "add" | "sub" => Some(QUANTITY),
             _ => None,
         },
+        Ty::Other("kubernetes.Semver") => match name {
+            "isLessThan" | "isGreaterThan" => Some(Ty::Bool),
+            "compareTo" | "major" | "minor" | "patch" => Some(Ty::Int),
+            _ => None,
+        },
+        Ty::Other("kubernetes.NamedFormat") if name == "validate" => {
+            let texts = Ty::List(Box::new(Ty::String));
+            (args.len() == 1).then(|| Ty::Optional(Box::new(texts)))
+        }
         Ty::Other(own) if own.starts_with(AUTHORIZATION) => {
             let own = &own[AUTHORIZATION.len()..];
             let texts_of = |n: usize| args.len() == n && texts();

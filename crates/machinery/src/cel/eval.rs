@@ -227,7 +227,7 @@ impl<'a> Machine<'a> {
     }
 
     fn method(&mut self, target: &'a Node, name: &'a str, args: &'a [Node]) -> Result<'a> {
-        // `optional.of(x)`, `math.greatest(x)` and the like are functions with a dot in their name.
+        // `optional.of(x)`, `lists.range(x)` and the like are functions with a dot in their name.
         if let Expr::Ident(space) = &target.expr
             && functions::is_namespace(space)
             && !self.variables.iter().any(|(own, _)| own == space)

@@ -7,21 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::eval::{EvalError, Machine, Result};
 use super::value::{self, Val};
+use super::{Version, named_format};
 use crate::quantity::Quantity;
 
 /// Names that stand before a dot in the names of functions.
 pub(super) fn is_namespace(name: &str) -> bool {
     matches!(
         name,
-        "optional"
-            | "math"
-            | "sets"
-            | "ip"
-            | "base64"
-            | "strings"
-            | "lists"
-            | "format"
-            | "jsonpatch"
+        "optional" | "sets" | "ip" | "strings" | "lists" | "format" | "jsonpatch"
     )
 }
 
@@ -195,6 +188,23 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             Err(error) => Err(EvalError::new(error.to_string())),
         },
         ("isQuantity", [Val::Str(text)]) => Ok(Val::Bool(Quantity::parse(text).is_ok())),
+        ("semver" | "isSemver", [Val::Str(text), rest @ ..]) => {
+            let version = match rest {
+                [] | [Val::Bool(false)] => Version::parse(text),
+                [Val::Bool(true)] => Version::parse_lenient(text),
+                _ => return Err(EvalError::overload()),
+            };
+            match (name, version) {
+                ("semver", Ok(version)) => Ok(Val::Semver(Arc::new(version))),
+                ("semver", Err(why)) => Err(EvalError::new(why)),
+                (_, version) => Ok(Val::Bool(version.is_ok())),
+            }
+        }
+        ("format.named", [Val::Str(name)]) => {
+            let found = named_format::find(name).map(|own| Arc::new(Val::Format(own)));
+            Ok(Val::Optional(found))
+        }
+        ("sign", [Val::Quantity(own)]) => Ok(Val::Int(own.signum().into())),
         ("ip", [Val::Str(text)]) => text.parse().map(Val::Ip).map_err(|_| {
             EvalError::new(format!(
                 "IP Address {text:?} parse error during conversion from string"
@@ -218,24 +228,6 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             ))),
         },
         ("isURL", [Val::Str(text)]) => Ok(Val::Bool(is_url(text))),
-        ("base64.encode", [Val::Bytes(bytes)]) => {
-            use base64::Engine as _;
-            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-            Ok(Val::Str(text.into()))
-        }
-        ("base64.decode", [Val::Str(text)]) => {
-            use base64::Engine as _;
-            let bytes = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
-            bytes
-                .map(|b| Val::Bytes(b.into()))
-                .map_err(|error| EvalError::new(error.to_string()))
-        }
-        ("math.greatest" | "math.least", _) => extreme(name, args),
-        ("math.abs", [Val::Int(n)]) => n.checked_abs().map(Val::Int).ok_or_else(overflow),
-        ("math.abs", [Val::Double(n)]) => Ok(Val::Double(n.abs())),
-        ("math.ceil", [Val::Double(n)]) => Ok(Val::Double(n.ceil())),
-        ("math.floor", [Val::Double(n)]) => Ok(Val::Double(n.floor())),
-        ("math.round", [Val::Double(n)]) => Ok(Val::Double(n.round())),
         ("sets.contains" | "sets.intersects" | "sets.equivalent", [a, b]) => {
             let (Some(x), Some(y)) = (a.items(), b.items()) else {
                 return Err(EvalError::overload());
@@ -253,6 +245,10 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             Ok(Val::List(Arc::new((0..*n).map(Val::Int).collect())))
         }
         ("strings.quote", [Val::Str(text)]) => Ok(Val::Str(format!("{text:?}").into())),
+        (name, []) => match name.strip_prefix("format.").and_then(named_format::find) {
+            Some(found) => Ok(Val::Format(found)),
+            None => Err(EvalError::overload()),
+        },
         ("jsonpatch.escapeKey", [Val::Str(text)]) => {
             machine.pay_text(text.len())?;
             Ok(Val::Str(text.replace('~', "~0").replace('/', "~1").into()))
@@ -287,30 +283,6 @@ fn is_zero(value: &Val<'_>) -> bool {
         Val::Duration(d) => d.is_zero(),
         other => other.size() == Some(0),
     }
-}
-
-fn extreme<'a>(name: &str, args: Vec<Val<'a>>) -> Result<'a> {
-    let all = match args.as_slice() {
-        [one] => one.items().unwrap_or_else(|| args.clone()),
-        _ => args,
-    };
-    let wanted = match name {
-        "math.greatest" => Ordering::Greater,
-        _ => Ordering::Less,
-    };
-    let mut best: Option<Val<'a>> = None;
-    for value in all {
-        if !value.is_number() {
-            return Err(EvalError::overload());
-        }
-        if best
-            .as_ref()
-            .is_none_or(|b| value.compare(b) == Some(wanted))
-        {
-            best = Some(value);
-        }
-    }
-    best.ok_or_else(|| EvalError::new(format!("{name}() argument must not be empty")))
 }
 
 /// A value as text, as `string()` and messages show it.

@@ -7,6 +7,7 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 
+use super::Version;
 use super::eval::{EvalError, Machine, Result};
 use super::functions::{self, text_of};
 use super::value::Val;
@@ -27,6 +28,14 @@ pub(super) fn call<'a>(
             None => Err(EvalError::new("optional.none() dereference")),
         },
         (_, "size") if args.is_empty() => functions::size(target),
+        (_, "includes") => match (args, target.items()) {
+            ([x], Some(items)) => {
+                machine.pay(items.len())?;
+                Ok(Val::Bool(items.iter().any(|item| item.equals(x))))
+            }
+            ([x], None) => Ok(Val::Bool(target.equals(x))),
+            _ => Err(EvalError::overload()),
+        },
         (Val::Str(text), _) => string(machine, text, name, args),
         (Val::List(_) | Val::Array(..), _) => list(machine, target, name, args),
         (Val::Time(time), _) => timestamp(*time, name, args),
@@ -51,6 +60,17 @@ pub(super) fn call<'a>(
         }),
         (Val::Cidr(cidr), _) => network(cidr, name, args),
         (Val::Url(url), _) => address(url, name),
+        (Val::Semver(own), _) => semver(own, name, args),
+        (Val::Format(own), "validate") => match args {
+            [Val::Str(text)] => {
+                machine.pay((1 + text.len() / 10) * (1 + own.size / 4))?;
+                let problems = own.problems(text).into_iter();
+                let problems: Vec<Val<'a>> = problems.map(|p| Val::Str(p.into())).collect();
+                let found = (!problems.is_empty()).then(|| Val::List(Arc::new(problems)));
+                Ok(Val::Optional(found.map(Arc::new)))
+            }
+            _ => Err(EvalError::overload()),
+        },
         (Val::Foreign(own), _) => match own.call(name, args) {
             Some(result) => result,
             None => Err(EvalError::overload()),
@@ -112,17 +132,27 @@ fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]
                 _ => Err(EvalError::new(format!("index out of range: {n}"))),
             }
         }
-        ("indexOf" | "lastIndexOf", [x]) => {
-            let found = match name {
-                "indexOf" => own.find(text(x)?),
-                _ => own.rfind(text(x)?),
+        ("indexOf" | "lastIndexOf", [x, rest @ ..]) => {
+            let wanted = text(x)?;
+            let bounds = place(own, rest)?;
+            let found = match (name, bounds) {
+                ("indexOf", from) => {
+                    let from = from.unwrap_or(0);
+                    own[from..].find(wanted).map(|at| at + from)
+                }
+                (_, None) => own.rfind(wanted),
+                // What begins there, or before.
+                (_, Some(last)) => {
+                    let mut all = own.char_indices().map(|(at, _)| at).chain([own.len()]);
+                    let starts = all.by_ref().take_while(|at| *at <= last);
+                    starts.filter(|at| own[*at..].starts_with(wanted)).last()
+                }
             };
             Ok(found.map_or(Val::Int(-1), |at| int(own[..at].chars().count())))
         }
         ("lowerAscii", []) => made(own.to_ascii_lowercase()),
         ("upperAscii", []) => made(own.to_ascii_uppercase()),
         ("trim", []) => made(own.trim().to_owned()),
-        ("reverse", []) => made(own.chars().rev().collect()),
         ("replace", [from, to]) => {
             let replaced = own.replace(text(from)?, text(to)?);
             machine.pay_text(replaced.len())?;
@@ -167,6 +197,32 @@ fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]
             made(own.chars().skip(from).take(length).collect())
         }
         ("format", [values]) => format(machine, own, values),
+        _ => Err(EvalError::overload()),
+    }
+}
+
+/// The place in a text that an argument names, in bytes.
+fn place(own: &str, args: &[Val<'_>]) -> std::result::Result<Option<usize>, EvalError> {
+    let at = match args {
+        [] => return Ok(None),
+        [Val::Int(at)] => *at,
+        _ => return Err(EvalError::overload()),
+    };
+    let outside = || EvalError::new(format!("index out of range: {at}"));
+    let wanted = usize::try_from(at).map_err(|_| outside())?;
+    let mut all = own.char_indices().map(|(at, _)| at).chain([own.len()]);
+    all.nth(wanted).map(Some).ok_or_else(outside)
+}
+
+fn semver<'a>(own: &Version, name: &str, args: &[Val<'a>]) -> Result<'a> {
+    let part = |n: usize| Ok(Val::Int(i64::try_from(own.numbers[n]).unwrap_or(i64::MAX)));
+    match (name, args) {
+        ("major", []) => part(0),
+        ("minor", []) => part(1),
+        ("patch", []) => part(2),
+        ("compareTo", [Val::Semver(other)]) => Ok(Val::Int(own.cmp(other) as i64)),
+        ("isLessThan", [Val::Semver(other)]) => Ok(Val::Bool(*own < **other)),
+        ("isGreaterThan", [Val::Semver(other)]) => Ok(Val::Bool(*own > **other)),
         _ => Err(EvalError::overload()),
     }
 }
@@ -373,9 +429,31 @@ fn quantity<'a>(own: &Quantity, name: &str, args: &[Val<'a>]) -> Result<'a> {
         ("compareTo", [Val::Quantity(other)]) => order(own.cmp(other)),
         ("isLessThan", [Val::Quantity(other)]) => Val::Bool(own.cmp(other) == Ordering::Less),
         ("isGreaterThan", [Val::Quantity(other)]) => Val::Bool(own.cmp(other) == Ordering::Greater),
-        ("isInteger", []) => Val::Bool(own.to_string().parse::<i64>().is_ok()),
+        ("isInteger", []) => Val::Bool(is_integer(own)),
+        ("asInteger", []) => match is_integer(own) {
+            true => Val::Int(own.value()),
+            false => return Err(EvalError::new("cannot convert value to integer")),
+        },
+        ("asApproximateFloat", []) => Val::Double(own.approximate()),
+        ("add" | "sub", [other]) => {
+            let other = match other {
+                Val::Quantity(other) => (**other).clone(),
+                Val::Int(n) => Quantity::from_int(*n, own.format()),
+                _ => return Err(EvalError::overload()),
+            };
+            let mut made = own.clone();
+            match name {
+                "add" => made.add(&other),
+                _ => made.sub(&other),
+            }
+            Val::Quantity(Arc::new(made))
+        }
         _ => return Err(EvalError::overload()),
     })
+}
+
+fn is_integer(own: &Quantity) -> bool {
+    Quantity::from_int(own.value(), own.format()) == *own
 }
 
 fn network<'a>(own: &ipnet::IpNet, name: &str, args: &[Val<'a>]) -> Result<'a> {

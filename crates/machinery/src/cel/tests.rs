@@ -88,7 +88,13 @@ fn expressions_hold() {
         "{'a': 1}.a == 1",
         "1 / 0 > 1 || true",
         "!(false && 1 / 0 > 1)",
-        "math.greatest(1, 2.5) == 2.5",
+        "semver('1.2.3-rc.1').isLessThan(semver('1.2.3')) && semver('v01.2', true).minor() == 2 && !isSemver('1.2')",
+        "quantity('1Gi').add(quantity('1Gi')).compareTo(quantity('2Gi')) == 0 && quantity('5').sub(2).asInteger() == 3",
+        "sign(quantity('-1')) == -1 && !quantity('50m').isInteger() && quantity('1500m').asApproximateFloat() == 1.5",
+        "!format.dns1123Label().validate(self.name).hasValue() && format.named('uuid').value().validate('x').value()[0] == 'does not match the UUID format'",
+        "self.tags.includes('x') && !self.tags.includes('z')",
+        "'abcabc'.indexOf('c', 3) == 5 && 'abcabc'.lastIndexOf('b', 3) == 1",
+        "'s' + string(self.labels.app) == 'sweb'",
         r#""\u00e9" == 'é'"#,
         "r'\\d' == '\\\\d'",
         "[1, 2].transformList(i, v, i + v) == [1, 3]",
@@ -113,6 +119,10 @@ fn nonsense_is_told() {
         (
             "self.other == 1",
             "ERROR: <input>:1:5: undefined field 'other'\n | self.other == 1\n | ....^",
+        ),
+        (
+            "math.abs(1) == 1",
+            "ERROR: <input>:1:1: undeclared reference to 'math' (in container '')\n | math.abs(1) == 1\n | ^",
         ),
         (
             "other == 1",

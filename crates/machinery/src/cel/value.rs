@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::eval::EvalError;
+use super::{NamedFormat, Version};
 use crate::quantity::Quantity;
 use crate::schema::ListType;
 use crate::structural::{Additional, Structural, Type};
@@ -57,6 +58,10 @@ pub enum Val<'a> {
     Cidr(ipnet::IpNet),
     /// A URL.
     Url(Arc<str>),
+    /// A semantic version.
+    Semver(Arc<Version>),
+    /// A format of texts.
+    Format(&'static NamedFormat),
     /// A value that somebody else's functions know.
     Foreign(Arc<dyn Foreign<'a> + 'a>),
 }
@@ -221,6 +226,8 @@ impl<'a> Val<'a> {
             Self::Ip(_) => "net.IP",
             Self::Cidr(_) => "net.CIDR",
             Self::Url(_) => "kubernetes.URL",
+            Self::Semver(_) => "kubernetes.Semver",
+            Self::Format(_) => "kubernetes.NamedFormat",
             Self::Foreign(own) => own.type_name(),
         }
     }
@@ -283,6 +290,8 @@ impl<'a> Val<'a> {
             (Self::Ip(a), Self::Ip(b)) => a == b,
             (Self::Cidr(a), Self::Cidr(b)) => a == b,
             (Self::Url(a), Self::Url(b)) => a == b,
+            (Self::Semver(a), Self::Semver(b)) => a == b,
+            (Self::Format(a), Self::Format(b)) => a == b,
             (Self::Quantity(a), Self::Quantity(b)) => a == b,
             (Self::Struct(a), Self::Struct(b)) => {
                 let has = |(key, value): &(&str, Self)| b.get(key).is_some_and(|v| v.equals(value));

@@ -85,7 +85,7 @@ fn is(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
 }
 
 /// Whether a text has a format; it has every format that means nothing.
-pub(super) fn fits(format: &str, text: &str) -> bool {
+pub(crate) fn fits(format: &str, text: &str) -> bool {
     if format.is_empty() || !is_known("string", format) {
         return true;
     }

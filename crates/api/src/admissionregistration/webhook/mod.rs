@@ -137,9 +137,8 @@ impl Leniency {
 fn validate(name: &str, hooks: &[MutatingWebhook], old: Option<&[MutatingWebhook]>) -> ErrorList {
     let mut errors = ErrorList::new();
     let leniency = old.map_or(Leniency::NONE, |old| Leniency::of(hooks, old));
-    if old.is_none() && name.ends_with(STATIC) {
-        let at = Path::new("metadata").child("name");
-        errors.invalid(&at, name, static_text());
+    if old.is_none() {
+        not_static(&mut errors, name);
     }
     let mut seen = BTreeSet::new();
     for (index, hook) in hooks.iter().enumerate() {
@@ -158,6 +157,14 @@ fn validate(name: &str, hooks: &[MutatingWebhook], old: Option<&[MutatingWebhook
         }
     }
     errors
+}
+
+/// A new object must not have a name that belongs to files.
+pub(super) fn not_static(errors: &mut ErrorList, name: &str) {
+    if name.ends_with(STATIC) {
+        let at = Path::new("metadata").child("name");
+        errors.invalid(&at, name, static_text());
+    }
 }
 
 fn static_text() -> String {
