@@ -1,7 +1,7 @@
 //! Admission: the plug-ins of `access` before a write is prepared, and again before it is stored; and the rule that
 //! nobody grants what he does not hold.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::admission::{self, Notes, Request};
 use access::{Authorizer, Privileged};
@@ -78,6 +78,17 @@ impl<'a> Operation<'a> {
             options,
             ..self
         }
+    }
+
+    fn measure(&self, step: &'static str, refused: bool, began: Instant) {
+        let operation = match self.operation {
+            admission::Operation::Create => "CREATE",
+            admission::Operation::Update => "UPDATE",
+            admission::Operation::Delete => "DELETE",
+            admission::Operation::Connect => "CONNECT",
+        };
+        let measures = &self.call.server.metrics().measures;
+        measures.admitted(operation, step, refused, began.elapsed());
     }
 
     /// The resource that is written.
@@ -192,7 +203,10 @@ pub(crate) async fn mutate(
     object: &mut Object,
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
-    plug_ins(operation, object, old).await?;
+    let began = Instant::now();
+    let admitted = plug_ins(operation, object, old).await;
+    operation.measure("admit", admitted.is_err(), began);
+    admitted?;
     let settings = &operation.call.server.policy().admission;
     let mut policies = Mutations::of(operation);
     let rounds = Rounds::of(operation).filter(|_| settings.has("MutatingAdmissionWebhook"));
@@ -226,10 +240,10 @@ async fn plug_ins(
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
     let server = &*operation.call.server;
-    let before = object.clone();
+    let before = &*object;
     let changed = decide(server, |authorizer| {
         let mut changed = before.clone();
-        let result = operation.asking(&before, old, authorizer, |request| {
+        let result = operation.asking(before, old, authorizer, |request| {
             admission::admit(request, &mut changed, server)
         });
         result.map(|()| changed)
@@ -247,7 +261,10 @@ pub(crate) async fn validate(
     object: &Object,
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
-    refuse(operation, object, old).await?;
+    let began = Instant::now();
+    let valid = refuse(operation, object, old).await;
+    operation.measure("validate", valid.is_err(), began);
+    valid?;
     policies::validate(operation, object, old).await?;
     let settings = &operation.call.server.policy().admission;
     match settings.has("ValidatingAdmissionWebhook") {

@@ -44,6 +44,8 @@ pub(crate) struct Call {
     pub(crate) upgrade: Mutex<Option<OnUpgrade>>,
     /// In what time it is answered.
     pub(crate) timeout: Duration,
+    /// So long it waited for its seat.
+    pub(crate) waited: Duration,
     /// The UIDs of the flow schema and the level that it belongs to.
     pub(crate) flow: Option<(HeaderValue, HeaderValue)>,
     /// What is written down of it.
@@ -77,6 +79,7 @@ impl Call {
             now: now(),
             upgrade: Mutex::new(upgrade),
             timeout,
+            waited: Duration::ZERO,
             flow: None,
             trail,
             warnings: Mutex::default(),
@@ -104,6 +107,7 @@ impl Call {
             now: self.now,
             upgrade: Mutex::default(),
             timeout: self.timeout,
+            waited: self.waited,
             flow: None,
             trail: self.trail.clone(),
             warnings: Mutex::default(),

@@ -32,6 +32,7 @@ mod kept;
 mod kubernetes_service;
 mod limits;
 mod listen;
+mod measures;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -55,7 +56,7 @@ mod virtuals;
 mod webhooks;
 mod write;
 
-pub use audit::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions};
+pub use audit::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions, WebhookOptions};
 pub use body::{Body, BoxError};
 pub use components::{Alive, Component, Pulse};
 pub use in_process::InProcess;

@@ -154,10 +154,12 @@ impl Server {
     ) -> impl Future<Output = Option<TlsStream<TcpStream>>> + use<> {
         // Small answers are not held back for more to come.
         let _ = stream.set_nodelay(true);
+        let metrics = self.metrics().clone();
         async move {
             match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => Some(stream),
                 Ok(Err(error)) => {
+                    metrics.measures.tls_failed();
                     tracing::debug!(%error, "a TLS handshake failed");
                     None
                 }

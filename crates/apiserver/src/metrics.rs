@@ -12,25 +12,88 @@ use api::kind::Named;
 use parking_lot::Mutex;
 
 use crate::call::Call;
+use crate::measures::Measures;
 
-const BUCKETS: [f64; 14] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+/// Upper ends of seconds, as upstream's.
+pub(crate) const SECONDS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 ];
+const BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 /// What requests are counted by: group, version, resource, sub-resource, scope, verb.
 type Labels = [String; 6];
 
-#[derive(Default)]
-struct Histogram {
-    buckets: [u64; BUCKETS.len()],
+/// How often a figure fell where.
+pub(crate) struct Histogram {
+    ends: &'static [f64],
+    buckets: Vec<u64>,
     count: u64,
     sum: f64,
+}
+
+impl Histogram {
+    pub(crate) fn new(ends: &'static [f64]) -> Self {
+        Self {
+            ends,
+            buckets: vec![0; ends.len()],
+            count: 0,
+            sum: 0.0,
+        }
+    }
+
+    pub(crate) fn note(&mut self, value: f64) {
+        if let Some(at) = self.ends.iter().position(|end| value <= *end) {
+            self.buckets[at] += 1;
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn render(&self, out: &mut String, name: &str, labels: &str) {
+        let mut below = 0;
+        for (count, end) in self.buckets.iter().zip(self.ends) {
+            below += count;
+            let end = match *end {
+                // As Go writes them.
+                large if large >= 1e6 => format!("1e+{:02}", large.log10().round()),
+                other => other.to_string(),
+            };
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
+        }
+        let count = self.count;
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+        line(out, &format!("{name}_sum"), labels, self.sum);
+        line(out, &format!("{name}_count"), labels, count);
+    }
+}
+
+/// What is known of the answers to requests of one kind.
+struct Answers {
+    took: Histogram,
+    /// Without the time that they waited for a seat.
+    served: Histogram,
+    bytes: Histogram,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            took: Histogram::new(&SECONDS),
+            served: Histogram::new(&SECONDS[2..]),
+            bytes: Histogram::new(&BYTES),
+        }
+    }
 }
 
 #[derive(Default)]
 struct State {
     requests: BTreeMap<(Labels, u16, bool), u64>,
-    durations: BTreeMap<Labels, Histogram>,
+    answers: BTreeMap<Labels, Answers>,
     watches: BTreeMap<(String, String, String), i64>,
 }
 
@@ -38,6 +101,8 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Metrics {
     state: Mutex<State>,
+    /// What is measured on the way of a request.
+    pub(crate) measures: Measures,
     reading: AtomicI64,
     writing: AtomicI64,
     pub(crate) webhooks: webhooks::Webhooks,
@@ -126,8 +191,39 @@ impl Metrics {
             "Response latency distribution in seconds for each verb, dry run value, group, \
              version, resource, subresource, scope and component.",
         );
-        for (labels, histogram) in &state.durations {
-            write_histogram(&mut out, &names(labels), histogram);
+        for (labels, answers) in &state.answers {
+            let own = format!("component=\"apiserver\",dry_run=\"\",{}", names(labels));
+            let name = "apiserver_request_duration_seconds";
+            answers.took.render(&mut out, name, &own);
+        }
+        let name = "apiserver_request_sli_duration_seconds";
+        head(
+            &mut out,
+            name,
+            "histogram",
+            "ALPHA",
+            "Response latency distribution (not counting webhook duration and priority & \
+             fairness queue wait times) in seconds for each verb, group, version, resource, \
+             subresource, scope and component.",
+        );
+        for (labels, answers) in &state.answers {
+            let own = format!("component=\"apiserver\",{}", names(labels));
+            answers.served.render(&mut out, name, &own);
+        }
+        let name = "apiserver_response_sizes";
+        head(
+            &mut out,
+            name,
+            "histogram",
+            "STABLE",
+            "Response size distribution in bytes for each group, version, verb, resource, \
+             subresource, scope and component.",
+        );
+        for (labels, answers) in &state.answers {
+            if answers.bytes.count > 0 {
+                let own = format!("component=\"apiserver\",{}", names(labels));
+                answers.bytes.render(&mut out, name, &own);
+            }
         }
         head(
             &mut out,
@@ -162,13 +258,14 @@ impl Metrics {
             );
         }
         self.webhooks.render(&mut out);
+        self.measures.render(&mut out);
         out
     }
 }
 
 impl InFlight<'_> {
     /// Counts the request out.
-    pub(crate) fn end(self, call: &Call, code: u16, took: Duration) {
+    pub(crate) fn end(self, call: &Call, code: u16, took: Duration, bytes: Option<u64>) {
         if let Some(gauge) = self.gauge {
             gauge.fetch_sub(1, Ordering::Relaxed);
         }
@@ -220,17 +317,12 @@ impl InFlight<'_> {
         if call.info.is_long_running() {
             return;
         }
-        let histogram = state.durations.entry(labels).or_default();
-        let seconds = took.as_secs_f64();
-        histogram.count += 1;
-        histogram.sum += seconds;
-        for (bucket, _) in histogram
-            .buckets
-            .iter_mut()
-            .zip(BUCKETS)
-            .filter(|(_, le)| seconds <= *le)
-        {
-            *bucket += 1;
+        let answers = state.answers.entry(labels).or_default();
+        answers.took.note(took.as_secs_f64());
+        let served = took.saturating_sub(call.waited);
+        answers.served.note(served.as_secs_f64());
+        if let Some(bytes) = bytes {
+            answers.bytes.note(bytes as f64);
         }
     }
 }
@@ -249,25 +341,4 @@ pub(crate) fn head(out: &mut String, name: &str, kind: &str, level: &str, help: 
 
 pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
     let _ = writeln!(out, "{name}{{{labels}}} {value}");
-}
-
-fn write_histogram(out: &mut String, labels: &str, histogram: &Histogram) {
-    let name = "apiserver_request_duration_seconds";
-    let labels = format!("component=\"apiserver\",dry_run=\"\",{labels}");
-    for (count, le) in histogram.buckets.iter().zip(BUCKETS) {
-        line(
-            out,
-            &format!("{name}_bucket"),
-            &format!("{labels},le=\"{le}\""),
-            count,
-        );
-    }
-    line(
-        out,
-        &format!("{name}_bucket"),
-        &format!("{labels},le=\"+Inf\""),
-        histogram.count,
-    );
-    line(out, &format!("{name}_sum"), &labels, histogram.sum);
-    line(out, &format!("{name}_count"), &labels, histogram.count);
 }

@@ -7,7 +7,7 @@ use store::{Condition, Range};
 
 use crate::body::Body;
 use crate::call::Call;
-use crate::{custom, discovery, openapi, respond};
+use crate::{custom, discovery, measures, openapi, respond};
 
 /// Answers a path.
 pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -62,8 +62,13 @@ fn version() -> Value {
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "36", "gitVersion": "v1.37.0",
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+        "platform": platform(),
     })
+}
+
+/// System and machine, in Go's words.
+pub(crate) fn platform() -> String {
+    format!("{}/{}", std::env::consts::OS, go_architecture())
 }
 
 fn go_architecture() -> &'static str {
@@ -199,6 +204,8 @@ fn metrics(call: &Call) -> Response<Body> {
     if let Some(fairness) = call.server.flow().fairness() {
         fairness.render(&mut text);
     }
+    measures::render_caches(&call.server, &mut text);
+    measures::render_process(&mut text);
     respond::whole(
         200,
         &call.form,

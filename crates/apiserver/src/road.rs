@@ -60,7 +60,8 @@ pub(crate) async fn answer(
         headers.insert(SCHEMA_UID, schema.clone());
         headers.insert(LEVEL_UID, level.clone());
     }
-    in_flight.end(&call, response.status().as_u16(), started.elapsed());
+    let bytes = http_body::Body::size_hint(response.body()).exact();
+    in_flight.end(&call, response.status().as_u16(), started.elapsed(), bytes);
     call.trail
         .finish(call.info.is_long_running(), response)
         .await
@@ -69,8 +70,12 @@ pub(crate) async fn answer(
 /// The stages that know nothing of resources.
 async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refusal> {
     match authenticate(call, extensions) {
-        Ok(user) => call.user = user,
+        Ok(user) => {
+            (call.server.metrics().measures).authenticated(Some(&user.name));
+            call.user = user;
+        }
         Err(error) => {
+            call.server.metrics().measures.authenticated(None);
             call.trail.refused(call, extensions, &error).await;
             return Err(error.into());
         }
@@ -94,6 +99,7 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
         .authorizers()
         .decide(&call.server, &attributes)
         .await;
+    (call.server.metrics().measures).authorized(verdict.is_allowed());
     let decision = match verdict.is_allowed() {
         true => "allow",
         false => "forbid",

@@ -10,6 +10,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,6 +27,7 @@ use crate::metrics::{head, line};
 pub(crate) use log::LogFile;
 use queue::Queue;
 pub(crate) use trail::{Ending, PeerAddress, Trail};
+use webhook::Webhook;
 
 /// What an operator wants to have written down.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,21 @@ pub struct AuditOptions {
     pub policy: Option<Policy>,
     /// A file.
     pub log: Option<LogOptions>,
+    /// A server elsewhere.
+    pub webhook: Option<WebhookOptions>,
+}
+
+/// A server elsewhere that takes events.
+#[derive(Clone, Debug)]
+pub struct WebhookOptions {
+    /// Who it is.
+    pub kubeconfig: PathBuf,
+    /// The pause after the first try that failed; each further one is longer.
+    pub initial_backoff: Duration,
+    /// No more bytes at once, if it can be helped.
+    pub max_batch_bytes: Option<usize>,
+    /// How events get there.
+    pub delivery: Delivery,
 }
 
 /// A file of events.
@@ -107,12 +124,14 @@ struct Backend {
 /// The far end.
 enum Target {
     Log(LogFile),
+    Webhook(Webhook),
 }
 
 impl Target {
     fn name(&self) -> &'static str {
         match self {
             Self::Log(_) => "log",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -123,6 +142,7 @@ impl Target {
     async fn send(&self, events: &[Arc<Event>]) -> Result<(), String> {
         match self {
             Self::Log(file) => file.write(events).map_err(|error| error.to_string()),
+            Self::Webhook(webhook) => webhook.send(events).await,
         }
     }
 }
@@ -205,6 +225,10 @@ impl Audit {
         if let Some(log) = options.log {
             let target = Arc::new(Target::Log(LogFile::open(&log)?));
             backends.push(Backend::new(log.delivery, target, &counts));
+        }
+        if let Some(options) = options.webhook {
+            let target = Arc::new(Target::Webhook(Webhook::open(&options)?));
+            backends.push(Backend::new(options.delivery, target, &counts));
         }
         Ok((!backends.is_empty()).then_some(Self {
             policy,

@@ -8,7 +8,7 @@ use jiff::{Timestamp, ToSpan};
 use super::log::tests::{old_names, tidy_now};
 use super::*;
 
-fn event(name: &str) -> Arc<Event> {
+pub(super) fn event(name: &str) -> Arc<Event> {
     let request = Attributes::path(&User::new("jane", &[]), "get", "/version");
     let mut event = Event::new(Level::Metadata, name, &request, Timestamp::UNIX_EPOCH);
     "/version".clone_into(&mut event.request_uri);
@@ -114,6 +114,7 @@ async fn a_strict_log_that_fails_refuses_the_request() {
         let options = AuditOptions {
             policy: Some(policy.clone()),
             log: Some(log),
+            webhook: None,
         };
         let audit = Audit::open(options).expect("open").expect("on");
         assert_eq!(audit.emit(Event::clone(&event("1"))).await, goes_on);

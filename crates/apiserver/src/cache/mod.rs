@@ -257,6 +257,11 @@ impl Cache {
         self.get(key)?.tree()
     }
 
+    /// The last revision that was applied.
+    pub(crate) fn applied(&self) -> Revision {
+        self.state.read().applied
+    }
+
     /// How many objects there are, and about how many bytes one has: the mean of the first few.
     pub(crate) fn measure(&self, sample: usize) -> (u64, u64) {
         let state = self.state.read();

@@ -265,6 +265,7 @@ impl Fairness {
             patience: self.patience.min(call.timeout / 4),
         };
         let seated = arrival.seat().await;
+        call.waited = now.elapsed();
         call.flow = Some(found.uids.clone());
         seated.map_err(|_| {
             let second = jiff::Timestamp::now().as_second();

@@ -268,7 +268,16 @@ async fn commit(
         failure_read: if is_alone { Vec::new() } else { vec![key] },
     };
     let failed = |error| CommitError::Failed(store_error(error));
-    match call.server.store().txn(txn).await.map_err(failed)? {
+    let operation = match (&txn.success[0], expected) {
+        (Op::Put { .. }, 0) => "create",
+        (Op::Put { .. }, _) => "update",
+        _ => "delete",
+    };
+    let began = std::time::Instant::now();
+    let written = call.server.store().txn(txn).await;
+    let of = (&*storage.group, &*storage.resource);
+    (call.server.metrics().measures).stored(operation, of, began.elapsed());
+    match written.map_err(failed)? {
         TxnResult::Failed { current, .. } => {
             let seen = current
                 .first()

@@ -41,6 +41,7 @@ pub(crate) fn options(path: &Path) -> AuditOptions {
                 max_event_bytes: None,
             },
         }),
+        webhook: None,
     }
 }
 
@@ -173,4 +174,119 @@ async fn every_answer_has_a_number() {
     let id = |answer: &crate::harness::Answer| answer.headers["audit-id"].clone();
     assert_eq!(id(&one).len(), 36);
     assert_ne!(id(&one), id(&two));
+}
+
+/// Takes lists of events; the first time it is asked it is not well.
+async fn collector(tls: &crate::tls::Authority) -> (std::net::SocketAddr, Collected) {
+    let (der, key) = tls.sign(
+        &["127.0.0.1"],
+        &[],
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+    );
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![der], key)
+        .expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (told, collected) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut asked = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, told) = (acceptor.clone(), told.clone());
+            asked += 1;
+            let well = asked > 1;
+            let answer = move |request: http::Request<hyper::body::Incoming>| {
+                let told = told.clone();
+                async move {
+                    let path = request.uri().path().to_owned();
+                    let body = http_body_util::BodyExt::collect(request.into_body()).await;
+                    let body = body.expect("a body").to_bytes();
+                    if well {
+                        let list: Value = serde_json::from_slice(&body).expect("JSON");
+                        told.send((path, list)).expect("somebody listens");
+                    }
+                    let mut answer =
+                        http::Response::new(http_body_util::Empty::<bytes::Bytes>::new());
+                    *answer.status_mut() = if well { 200 } else { 500 }.try_into().expect("a code");
+                    let close = http::HeaderValue::from_static("close");
+                    answer.headers_mut().insert("connection", close);
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
+            };
+            tokio::spawn(async move {
+                let stream = acceptor.accept(stream).await.expect("TLS");
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                let service = hyper::service::service_fn(answer);
+                let served = hyper::server::conn::http1::Builder::new();
+                let _ = served.serve_connection(stream, service).await;
+            });
+        }
+    });
+    (address, collected)
+}
+
+type Collected = tokio::sync::mpsc::UnboundedReceiver<(String, Value)>;
+
+#[tokio::test]
+async fn events_are_sent_to_a_server_elsewhere_until_it_takes_them() {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let authority = crate::tls::Authority::new();
+    let (address, mut collected) = collector(&authority).await;
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        encode(&authority.der)
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let kubeconfig = dir.path().join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {
+            "server": format!("https://{address}/events"), "certificate-authority-data": encode(pem.as_bytes()),
+        }}],
+        "users": [{"name": "u", "user": {}}],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).expect("a file");
+    let log = options(&dir.path().join("unused")).log.expect("a log");
+    let webhook = apiserver::WebhookOptions {
+        kubeconfig,
+        initial_backoff: Duration::from_millis(10),
+        max_batch_bytes: None,
+        delivery: Delivery {
+            mode: DeliveryMode::Blocking,
+            ..log.delivery
+        },
+    };
+    let cluster = Cluster::with(|config| {
+        config.audit = AuditOptions {
+            log: None,
+            webhook: Some(webhook),
+            ..options(dir.path())
+        };
+    });
+    let cluster = cluster.await;
+    let path = "/api/v1/namespaces/default/configmaps/none";
+    let headers = [("audit-id", "elsewhere")];
+    cluster.admin.send(Method::GET, path, &headers, "").await;
+    loop {
+        let (path, list) = collected.recv().await.expect("a list");
+        assert_eq!(
+            (path.as_str(), &list["kind"]),
+            ("/events", &json!("EventList"))
+        );
+        let items = list["items"].as_array().expect("events");
+        if items
+            .iter()
+            .any(|e| e["auditID"] == "elsewhere" && e["stage"] == "ResponseComplete")
+        {
+            break;
+        }
+    }
 }

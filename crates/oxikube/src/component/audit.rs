@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use access::audit::Policy;
 use anyhow::{Context, bail};
-use apiserver::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions};
+use apiserver::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions, WebhookOptions};
 use clap::Args;
 use clap::builder::ArgAction;
 
@@ -65,6 +65,112 @@ pub(crate) struct AuditFlags {
     /// Bytes beyond which an event is too long.
     #[arg(long, default_value_t = 102_400)]
     audit_log_truncate_max_event_size: usize,
+    #[command(flatten)]
+    webhook: WebhookFlags,
+}
+
+/// A server elsewhere that takes events.
+#[derive(Args, Clone, Default)]
+struct WebhookFlags {
+    /// Kubeconfig of the server.
+    #[arg(long)]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// The pause after the first try that failed.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    audit_webhook_initial_backoff: Duration,
+    /// Version of the events.
+    #[arg(long, default_value = "audit.k8s.io/v1", value_parser = ["audit.k8s.io/v1"])]
+    audit_webhook_version: String,
+    /// Whether requests wait for their events: batch, blocking or blocking-strict.
+    #[arg(long, default_value = "batch", value_parser = ["batch", "blocking", "blocking-strict"])]
+    audit_webhook_mode: String,
+    /// How many events may wait; beyond it they are lost. Only for batches.
+    #[arg(long, default_value_t = 10_000)]
+    audit_webhook_batch_buffer_size: usize,
+    /// How many events are sent at once. Only for batches.
+    #[arg(long, default_value_t = 400)]
+    audit_webhook_batch_max_size: usize,
+    /// How long an event waits for others. Only for batches.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    audit_webhook_batch_max_wait: Duration,
+    /// There is a limit of batches a second.
+    #[arg(long, action = ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    audit_webhook_batch_throttle_enable: bool,
+    /// The limit.
+    #[arg(long, default_value_t = 10.0)]
+    audit_webhook_batch_throttle_qps: f64,
+    /// How many batches may go at once after a pause.
+    #[arg(long, default_value_t = 15)]
+    audit_webhook_batch_throttle_burst: u32,
+    /// Events that are too long lose their bodies, and batches that are too long are cut.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    audit_webhook_truncate_enabled: bool,
+    /// Bytes beyond which an event is too long.
+    #[arg(long, default_value_t = 102_400)]
+    audit_webhook_truncate_max_event_size: usize,
+    /// Bytes beyond which a batch is too long.
+    #[arg(long, default_value_t = 10_485_760)]
+    audit_webhook_truncate_max_batch_size: usize,
+}
+
+impl WebhookFlags {
+    fn options(&self) -> anyhow::Result<Option<WebhookOptions>> {
+        let Some(kubeconfig) = self.audit_webhook_config_file.clone() else {
+            return Ok(None);
+        };
+        let mode = mode(&self.audit_webhook_mode);
+        let throttle = (
+            self.audit_webhook_batch_throttle_qps,
+            self.audit_webhook_batch_throttle_burst,
+        );
+        let batch = Batch {
+            buffer: self.audit_webhook_batch_buffer_size,
+            max_size: self.audit_webhook_batch_max_size,
+            max_wait: self.audit_webhook_batch_max_wait,
+            throttle: (self.audit_webhook_batch_throttle_enable).then_some(throttle),
+        };
+        if mode == DeliveryMode::Batch {
+            check_batch("webhook", &batch)?;
+        }
+        let truncates = self.audit_webhook_truncate_enabled;
+        Ok(Some(WebhookOptions {
+            kubeconfig,
+            initial_backoff: self.audit_webhook_initial_backoff,
+            max_batch_bytes: truncates.then_some(self.audit_webhook_truncate_max_batch_size),
+            delivery: Delivery {
+                mode,
+                batch,
+                max_event_bytes: truncates.then_some(self.audit_webhook_truncate_max_event_size),
+            },
+        }))
+    }
+}
+
+fn mode(name: &str) -> DeliveryMode {
+    match name {
+        "batch" => DeliveryMode::Batch,
+        "blocking" => DeliveryMode::Blocking,
+        _ => DeliveryMode::BlockingStrict,
+    }
+}
+
+fn check_batch(of: &str, batch: &Batch) -> anyhow::Result<()> {
+    if batch.buffer == 0 {
+        bail!("invalid audit batch {of} buffer size 0, must be a positive number");
+    }
+    if batch.max_size == 0 {
+        bail!("invalid audit batch {of} max batch size 0, must be a positive number");
+    }
+    let Some((qps, burst)) = batch.throttle else {
+        return Ok(());
+    };
+    if qps <= 0.0 || qps.is_nan() {
+        bail!("invalid audit batch {of} throttle QPS {qps}, must be a positive number");
+    }
+    if burst == 0 {
+        bail!("invalid audit batch {of} throttle burst 0, must be a positive number");
+    }
+    Ok(())
 }
 
 impl AuditFlags {
@@ -89,22 +195,25 @@ impl AuditFlags {
                 None => None,
                 Some(path) => Some(self.log(path)?),
             },
+            webhook: self.webhook.options()?,
         })
     }
 
     fn log(&self, path: &std::path::Path) -> anyhow::Result<LogOptions> {
-        let mode = match self.audit_log_mode.as_str() {
-            "batch" => DeliveryMode::Batch,
-            "blocking" => DeliveryMode::Blocking,
-            _ => DeliveryMode::BlockingStrict,
-        };
-        if mode == DeliveryMode::Batch {
-            self.check_batch()?;
-        }
+        let mode = mode(&self.audit_log_mode);
         let throttle = (
             self.audit_log_batch_throttle_qps,
             self.audit_log_batch_throttle_burst,
         );
+        let batch = Batch {
+            buffer: self.audit_log_batch_buffer_size,
+            max_size: self.audit_log_batch_max_size,
+            max_wait: self.audit_log_batch_max_wait,
+            throttle: self.audit_log_batch_throttle_enable.then_some(throttle),
+        };
+        if mode == DeliveryMode::Batch {
+            check_batch("log", &batch)?;
+        }
         Ok(LogOptions {
             path: (path.as_os_str() != "-").then(|| path.to_owned()),
             json: self.audit_log_format == "json",
@@ -114,36 +223,11 @@ impl AuditFlags {
             compress: self.audit_log_compress,
             delivery: Delivery {
                 mode,
-                batch: Batch {
-                    buffer: self.audit_log_batch_buffer_size,
-                    max_size: self.audit_log_batch_max_size,
-                    max_wait: self.audit_log_batch_max_wait,
-                    throttle: self.audit_log_batch_throttle_enable.then_some(throttle),
-                },
+                batch,
                 max_event_bytes: self
                     .audit_log_truncate_enabled
                     .then_some(self.audit_log_truncate_max_event_size),
             },
         })
-    }
-
-    fn check_batch(&self) -> anyhow::Result<()> {
-        if self.audit_log_batch_buffer_size == 0 {
-            bail!("invalid audit batch log buffer size 0, must be a positive number");
-        }
-        if self.audit_log_batch_max_size == 0 {
-            bail!("invalid audit batch log max batch size 0, must be a positive number");
-        }
-        if !self.audit_log_batch_throttle_enable {
-            return Ok(());
-        }
-        let qps = self.audit_log_batch_throttle_qps;
-        if qps <= 0.0 || qps.is_nan() {
-            bail!("invalid audit batch log throttle QPS {qps}, must be a positive number");
-        }
-        if self.audit_log_batch_throttle_burst == 0 {
-            bail!("invalid audit batch log throttle burst 0, must be a positive number");
-        }
-        Ok(())
     }
 }
