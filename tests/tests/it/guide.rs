@@ -375,9 +375,6 @@ fn the_rest_of_the_tables() {
             space.kubectl(&words).ok()
         };
         run(&format!("get {} --ignore-not-found", TYPES.join(",")));
-        for kind in TYPES {
-            run(&format!("get {kind} -o name"));
-        }
         let role = format!("{}-role", space.name());
         assert!(
             run(&format!(
