@@ -1,4 +1,4 @@
-//! `kubernetes-guide.md` 2.9, 2.10 and 5: its volumes manifest by manifest, and the commands and resource types of its tables
+//! `kubernetes-guide.md` 2.8, 2.9, 2.10 and 5: its volumes manifest by manifest, and the commands and resource types of its tables
 //! that other tests do not use.
 
 use std::time::{Duration, Instant};
@@ -483,6 +483,51 @@ fn name_spaces(space: &Namespace) {
         assert!(
             refused.contains("this namespace may not be deleted"),
             "{refused}"
+        );
+    }
+}
+
+/// 2.8: an address of one's own choice, and what a pod that comes later finds in its environment.
+#[test]
+fn a_service_at_a_chosen_address_is_found_by_environment() {
+    let cluster = Cluster::shared();
+    let space = cluster.namespace("chosen", 36);
+    let service = |address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: redis-master}}\nspec:\n  selector: {{app: redis}}\n  \
+             ports: [{{port: 6379}}]\n{address}"
+        )
+    };
+    apply(&space, &service(""));
+    let path = "jsonpath={.spec.clusterIP}";
+    let get = ["get", "service", "redis-master", "-o", path];
+    let address = space.kubectl(&get).ok();
+    space.kubectl(&["delete", "service", "redis-master"]).ok();
+    let outside = service("  clusterIP: 192.0.2.4\n");
+    let refused = space.input(&["apply", "-f", "-"], &outside).failed();
+    assert!(
+        refused.contains("failed to allocate IP 192.0.2.4"),
+        "{refused}"
+    );
+    apply(&space, &service(&format!("  clusterIP: {address}\n")));
+    assert_eq!(space.kubectl(&get).ok(), address);
+    let run = "run env --image=busybox --image-pull-policy=IfNotPresent --restart=Never -- env";
+    let words: Vec<&str> = run.split(' ').collect();
+    space.kubectl(&words).ok();
+    space.wait(&["pod/env"], "jsonpath={.status.phase}=Succeeded");
+    let said = space.kubectl(&["logs", "env"]).ok();
+    for variable in [
+        format!("REDIS_MASTER_SERVICE_HOST={address}"),
+        "REDIS_MASTER_SERVICE_PORT=6379".to_owned(),
+        format!("REDIS_MASTER_PORT=tcp://{address}:6379"),
+        format!("REDIS_MASTER_PORT_6379_TCP=tcp://{address}:6379"),
+        "REDIS_MASTER_PORT_6379_TCP_PROTO=tcp".to_owned(),
+        "REDIS_MASTER_PORT_6379_TCP_PORT=6379".to_owned(),
+        format!("REDIS_MASTER_PORT_6379_TCP_ADDR={address}"),
+    ] {
+        assert!(
+            said.lines().any(|line| line == variable),
+            "{variable}: {said}"
         );
     }
 }
