@@ -88,3 +88,49 @@ fn a_quiet_key_is_lean() {
     let Ok(()) = history.load(state);
     assert_eq!(history.state_bytes(), 1040);
 }
+
+/// Also while a checkpoint is written beside the one before it, which is when there is most.
+#[test]
+fn files_stay_within_three_times_the_live_data_and_the_history() {
+    const KEYS: usize = 300;
+    const REVISIONS: usize = 500;
+    const VALUE: usize = 1000;
+    let options = Options {
+        segment_bytes: 32 << 10,
+        checkpoint_bytes: 64 << 10,
+        checkpoint_chunk_bytes: 16 << 10,
+        history_revisions: REVISIONS,
+        ..Options::default()
+    };
+    // What is small beside the live data in life: segments that are begun, and writes beside a checkpoint.
+    let slack = 3 * options.segment_bytes as usize + 2 * options.checkpoint_bytes as usize;
+    let disk = SimDisk::new(7);
+    let mut writer = Writer::open(std::sync::Arc::new(disk.clone()), options).unwrap();
+    let (mut job, mut checkpoints) = (None, 0);
+    for n in 0..20 * KEYS {
+        let key = format!("key-{:04}", n * 7 % KEYS);
+        let value = format!("{n:04}").repeat(VALUE / 4);
+        writer.commit(vec![txn([put(&key, &value)])], 0)[0]
+            .clone()
+            .unwrap();
+        let running = job.take().or_else(|| writer.checkpoint_due());
+        job = running.and_then(|mut running| match running.step() {
+            Ok(true) => Some(running),
+            ended => {
+                checkpoints += 1;
+                writer.checkpoint_done(running.done(ended.map(drop)));
+                None
+            }
+        });
+        let names = crate::disk::Disk::list(&disk).unwrap();
+        let files: usize = names.iter().filter_map(|name| disk.len_of(name)).sum();
+        let live = KEYS.min(n + 1) * (VALUE + 40);
+        let history = REVISIONS.min(n + 1) * (VALUE + 60);
+        let most = 3 * live + history + slack;
+        assert!(
+            files <= most,
+            "{files} bytes of {most} after {n}: {names:?}"
+        );
+    }
+    assert!(checkpoints > 5, "{checkpoints}");
+}
