@@ -459,3 +459,94 @@ fn a_cluster_is_backed_up_while_it_runs_and_restored() {
     let told = told.stdout + &told.stderr;
     assert!(told.contains("too old resource version"), "{told}");
 }
+
+/// A member of etcd alone on loopback, killed with the value.
+struct Etcd {
+    child: std::process::Child,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+impl Etcd {
+    fn start() -> Self {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (client, peer) = (free(), free());
+        let at = |listener: std::net::TcpListener| {
+            format!("http://{}", listener.local_addr().expect("an address"))
+        };
+        let (url, peer) = (at(client), at(peer));
+        let data = tempfile::tempdir().expect("a directory");
+        let arguments = words(&format!(
+            "--data-dir={} --listen-client-urls={url} --advertise-client-urls={url} --listen-peer-urls={peer} \
+             --initial-advertise-peer-urls={peer} --initial-cluster=default={peer} --logger=zap --log-level=error",
+            data.path().display()
+        ));
+        let child = Command::new("etcd").args(arguments).spawn();
+        Self {
+            child: child.expect("Debian's etcd-server"),
+            url,
+            _data: data,
+        }
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // One that has ended already is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_cluster_moves_to_etcd_and_back() {
+    let cluster = Cluster::start("migrate");
+    let kubectl = |arguments: &[&str]| cluster.kubectl(36, arguments, "").ok();
+    kubectl(&["create", "configmap", "moved", "--from-literal=a=b"]);
+    let object = || kubectl(&["get", "configmap", "moved", "-o", "yaml"]);
+    let before = object();
+    let etcd = Etcd::start();
+    let to = ["store", "migrate", "--to", &etcd.url];
+    let refused = cluster.oxikube(&to).failed();
+    assert!(refused.contains("in use by process"), "{refused}");
+    cluster.oxikube(&["stop"]).ok();
+    cluster.oxikube(&to).ok();
+    let refused = cluster.oxikube(&to).failed();
+    assert!(refused.contains("nothing is mixed"), "{refused}");
+    let store = cluster.state().join(cluster.name()).join("store");
+    let aside = store.with_file_name("store-before");
+    let back = [
+        "store",
+        "migrate",
+        "--from",
+        &etcd.url,
+        "--to",
+        store.to_str().expect("text"),
+    ];
+    let refused = cluster.oxikube(&back).failed();
+    assert!(refused.contains("holds a store already"), "{refused}");
+    std::fs::rename(&store, &aside).expect("put aside");
+    cluster.oxikube(&back).ok();
+    cluster.oxikube(&["store", "check"]).ok();
+    cluster.oxikube(&["start"]).ok();
+    let version = |yaml: &str| {
+        let line = yaml.lines().find(|line| line.contains("resourceVersion"));
+        let number = line.and_then(|line| line.split('"').nth(1));
+        number
+            .and_then(|n| n.parse::<u64>().ok())
+            .expect("a number")
+    };
+    let after = object();
+    assert!(
+        version(&after) >= version(&before),
+        "time does not run backwards"
+    );
+    let rest = |yaml: &str| -> Vec<String> {
+        let lines = yaml
+            .lines()
+            .filter(|line| !line.contains("resourceVersion"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(rest(&after), rest(&before));
+    kubectl(&["create", "configmap", "goes-on"]);
+}

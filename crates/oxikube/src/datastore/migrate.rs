@@ -161,7 +161,8 @@ async fn fill(
         "the target holds {} keys already; nothing is mixed",
         there.kvs.len()
     );
-    drive(etcd, revision.saturating_sub(kvs.len() as u64)).await?;
+    // First: each key is newer than it was, not only the store.
+    drive(etcd, revision).await?;
     let pairs: Vec<_> = kvs.iter().zip(lives).collect();
     for some in pairs.chunks(AT_ONCE) {
         let compare = some.iter().map(|(kv, _)| Compare::ModRevision {
@@ -182,7 +183,7 @@ async fn fill(
             bail!("somebody else writes to the target");
         }
     }
-    drive(etcd, revision).await
+    Ok(())
 }
 
 /// Writes a key of no meaning until the store is at a revision.
