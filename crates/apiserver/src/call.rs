@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::user::{API_SERVER, SYSTEM_MASTERS};
 use access::{Attributes, FieldRequirement, Lookup, User};
 use api::Context;
 use api::kind::{Ask, Requester, Surroundings};
@@ -50,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) flow: Option<(HeaderValue, HeaderValue)>,
     /// What is written down of it.
     pub(crate) trail: Arc<Trail>,
+    /// The server's own work, in which admission has no say.
+    pub(crate) own: bool,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -82,7 +85,17 @@ impl Call {
             waited: Duration::ZERO,
             flow: None,
             trail,
+            own: false,
             warnings: Mutex::default(),
+        }
+    }
+
+    /// A request that the server makes of itself past everybody else.
+    pub(crate) fn own<B>(server: Arc<Server>, request: &mut http::Request<B>) -> Self {
+        Self {
+            user: User::new(API_SERVER, &[SYSTEM_MASTERS]),
+            own: true,
+            ..Self::new(server, request)
         }
     }
 
@@ -110,6 +123,7 @@ impl Call {
             waited: self.waited,
             flow: None,
             trail: self.trail.clone(),
+            own: self.own,
             warnings: Mutex::default(),
         }
     }

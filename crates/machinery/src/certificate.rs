@@ -123,6 +123,37 @@ pub fn check_chain(pem: &[u8]) -> Result<(), String> {
     }
 }
 
+/// What is wrong with the certificates of authorities that somebody is to be believed by: one good one is enough.
+///
+/// # Errors
+/// There is none, in the words of Go's clients.
+pub fn check_authorities(pem: &[u8]) -> Result<(), String> {
+    let failed = |why: &str| Err(format!("unable to load root certificates: {why}"));
+    let mut rest = pem;
+    let mut wrong = None;
+    while !rest.is_empty() {
+        let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) else {
+            return failed(
+                &wrong.unwrap_or_else(|| "unable to parse bytes as PEM block".to_owned()),
+            );
+        };
+        if block.label == CERTIFICATE {
+            match X509Certificate::from_der(&block.contents) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    wrong.get_or_insert_with(|| format!("failed to parse certificate: {error}"));
+                }
+            }
+        }
+        rest = left;
+    }
+    failed(
+        wrong
+            .as_deref()
+            .unwrap_or("no valid certificate authority data seen"),
+    )
+}
+
 /// Who a certificate names, and when it is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {

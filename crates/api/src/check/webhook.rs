@@ -2,9 +2,10 @@
 //!
 //! Behaviour and wording: `k8s.io/apiserver/pkg/util/webhook/validation.go`.
 
-use machinery::{ErrorList, Path, names};
+use k8s_openapi::ByteString;
+use machinery::{ErrorList, Path, certificate, names};
 
-use super::ErrorListExt;
+use super::{ErrorListExt, json};
 
 const FORM: &str = "; desired format: https://host[/path]";
 
@@ -33,6 +34,13 @@ pub fn url(errors: &mut ErrorList, at: &Path, url: &str) {
     let query = rest.split_once('?').map_or("", |(_, query)| query);
     if !query.is_empty() {
         errors.invalid(at, query, "query parameters are not permitted in the URL");
+    }
+}
+
+/// The authorities that a webhook is believed by.
+pub fn authorities(errors: &mut ErrorList, at: &Path, bundle: &ByteString) {
+    if let Err(why) = certificate::check_authorities(&bundle.0) {
+        errors.invalid(at, json(bundle), why);
     }
 }
 

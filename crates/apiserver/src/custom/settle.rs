@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use api::apiextensions::customresourcedefinition::CLEANUP;
 use api::apiextensions::customresourcedefinition::naming::{self, Condition, is_true};
 use http::Method;
+use http_body_util::{BodyExt, Empty};
 use machinery::{ApiError, Object};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -17,9 +19,14 @@ use store::Revision;
 use super::{GROUP, RESOURCE};
 use crate::bootstrap::Own;
 use crate::cache::{Cache, Selection};
-use crate::resource::Storage;
+use crate::call::Call;
+use crate::resource::{Resource, Storage};
 use crate::server::Server;
+use crate::write::collection::delete_collection;
 
+/// How long to wait before objects that could not be deleted are deleted again; the longer, the oftener it failed.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(120);
 const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// What is kept of a definition between two looks at it.
@@ -135,10 +142,13 @@ fn empty_aside(server: &Arc<Server>, object: &Object, emptied: &Arc<Mutex<BTreeS
     }
     let (server, emptied) = (Arc::downgrade(server), emptied.clone());
     tokio::spawn(async move {
-        if let Err(error) = empty(&server, &name).await
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = empty(&server, &name).await
             && !matches!(error.code, 404 | 409)
         {
             tracing::warn!(%error, name, "the objects of a custom kind cannot be deleted");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
         emptied.lock().remove(&uid);
     });
@@ -150,7 +160,15 @@ async fn empty(server: &Weak<Server>, name: &str) -> Result<(), ApiError> {
     let own = Own::of(&strong);
     let object = own.get(&format!("{PATH}/{name}")).await?.ok_or_else(gone)?;
     let group = object.str_at(&["spec", "group"]).to_owned();
-    let done = if is_true(&object, "Established") {
+    let plural = object.str_at(&["spec", "names", "plural"]);
+    let done = if strong.resources().storage(&group, plural).is_some() {
+        // They are kept in the same place: deleting the one would delete the other.
+        progress(
+            "False",
+            "OverlappingBuiltInResource",
+            "instances overlap with built-in resources in storage",
+        )
+    } else if is_true(&object, "Established") {
         tell(
             &own,
             name,
@@ -167,9 +185,12 @@ async fn empty(server: &Weak<Server>, name: &str) -> Result<(), ApiError> {
         if let Some((storage, resource)) = found {
             if let Some(resource) = resource {
                 resource.ready().await;
-                let names = resource.names();
-                let root = format!("/apis/{group}/{}", names.version);
-                delete_all(&own, &storage, &root, names.plural).await?;
+                if let Err(error) = delete_all(&strong, &storage, &resource).await {
+                    let why = format!("could not issue all deletes: {}", error.message);
+                    let failed = progress("True", "InstanceDeletionFailed", &why);
+                    tell(&own, name, failed, false).await?;
+                    return Err(error);
+                }
             }
             drop(strong);
             tokio::select! {
@@ -201,13 +222,17 @@ fn progress(status: &'static str, reason: &str, message: &str) -> Condition {
     }
 }
 
-/// Deletes the objects of every namespace.
+/// Deletes the objects of every namespace. Nobody is asked: whoever would have been may be gone, and the definition is going.
 async fn delete_all(
-    own: &Own,
+    server: &Arc<Server>,
     storage: &Storage,
-    root: &str,
-    plural: &str,
+    resource: &Resource,
 ) -> Result<(), ApiError> {
+    let names = resource.names();
+    let (root, plural) = (
+        format!("/apis/{}/{}", names.group, names.version),
+        names.plural,
+    );
     storage.cache.wait_fresh().await?;
     let snapshot = storage.cache.snapshot(&Selection::namespace(""), 0);
     let namespaces: BTreeSet<&str> = snapshot.entries.iter().map(|e| e.namespace()).collect();
@@ -216,7 +241,11 @@ async fn delete_all(
             "" => format!("{root}/{plural}"),
             namespace => format!("{root}/namespaces/{namespace}/{plural}"),
         };
-        own.send(Method::DELETE, &path, None).await?;
+        let request = http::Request::builder().method(Method::DELETE).uri(path);
+        let mut request = request.body(()).map_err(ApiError::internal)?;
+        let call = Call::own(server.clone(), &mut request);
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        delete_collection(&call, resource, body).await?;
     }
     Ok(())
 }

@@ -124,7 +124,12 @@ pub(crate) async fn apply_change(
             let Some(new) = change.make_new() else {
                 return Err(resource.not_found(&call.info.name));
             };
-            return create_instead(call, resource, new?, options, change.ownership()).await;
+            let made = create_instead(call, resource, new?, options, change.ownership()).await;
+            match made {
+                // Somebody else made it in this moment: then it is there to be changed.
+                Err(error) if error.reason == "AlreadyExists" => continue,
+                made => return made,
+            }
         };
         let revision = current.mod_revision;
         let old = decode_stored(&current.value, revision);

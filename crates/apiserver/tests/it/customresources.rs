@@ -377,6 +377,55 @@ async fn a_deleted_definition_takes_its_objects_along() {
     panic!("the kind is still served");
 }
 
+/// Waits until a definition is gone.
+async fn gone(admin: &Client, name: &str) {
+    for _ in 0..500 {
+        if admin.get(&format!("{CRDS}/{name}")).await.code == 404 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{name} does not go");
+}
+
+#[tokio::test]
+async fn nobody_is_asked_whether_objects_may_go_with_their_definition() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    established(&cluster, crontab()).await;
+    admin.post(TABS, tab("a", json!({}))).await.ok();
+    let hooks = json!({"metadata": {"name": "a"}, "webhooks": [{
+        "name": "gone.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"namespace": "default", "name": "gone"}},
+        "rules": [{"apiGroups": ["stable.example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
+    }]});
+    let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    admin.post(configurations, hooks).await.ok();
+    admin.delete(&format!("{TABS}/a")).await.refused(500);
+    let name = "crontabs.stable.example.com";
+    admin.delete(&format!("{CRDS}/{name}")).await.ok();
+    gone(admin, name).await;
+}
+
+#[tokio::test]
+async fn a_definition_that_takes_the_place_of_a_kind_of_the_program_deletes_nothing() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let policy = json!({"metadata": {"name": "a"}, "spec": {"podSelector": {}}});
+    admin.post(policies, policy).await.ok();
+    let name = "networkpolicies.networking.k8s.io";
+    let mut definition = crontab();
+    definition["metadata"] = json!({"name": name,
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a mistake"}});
+    definition["spec"]["group"] = json!("networking.k8s.io");
+    definition["spec"]["names"] = json!({"plural": "networkpolicies", "kind": "NetworkPolicy"});
+    established(&cluster, definition).await;
+    admin.delete(&format!("{CRDS}/{name}")).await.ok();
+    gone(admin, name).await;
+    admin.get(&format!("{policies}/a")).await.ok();
+}
+
 #[tokio::test]
 async fn a_name_is_had_once() {
     let cluster = Cluster::start().await;

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use machinery::{Object, time};
+use k8s_openapi::ByteString;
+use machinery::{Object, certificate, time};
 use serde_json::{Map, Value, json};
 
 /// One condition of a status.
@@ -68,11 +69,23 @@ pub fn settle<'a>(
     accept_names(&mut new, definition, others, now);
     let accepted = is_true(&new, "NamesAccepted");
     if accepted && !is_true(&new, "Established") {
+        let (status, reason, message) = match has_bad_authorities(definition) {
+            false => (
+                "True",
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+            ),
+            true => (
+                "False",
+                "InvalidCABundle",
+                "The conversion webhook CABundle is invalid",
+            ),
+        };
         let established = Condition {
             kind: "Established",
-            status: "True",
-            reason: "InitialNamesAccepted".to_owned(),
-            message: "the initial names have been accepted".to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
         };
         set_condition(new.object_at_mut(&["status"]), &established, now);
     }
@@ -80,6 +93,16 @@ pub fn settle<'a>(
         set_condition(new.object_at_mut(&["status"]), &approved, now);
     }
     (new != *definition).then_some(new)
+}
+
+/// Whether a conversion webhook could not be believed, whatever certificate it showed.
+fn has_bad_authorities(definition: &Object) -> bool {
+    let conversion = ["spec", "conversion"];
+    let bundle =
+        definition.at(&[&conversion[..], &["webhook", "clientConfig", "caBundle"]].concat());
+    let bundle = bundle.and_then(|b| serde_json::from_value::<ByteString>(b.clone()).ok());
+    definition.str_at(&[&conversion[..], &["strategy"]].concat()) == "Webhook"
+        && bundle.is_some_and(|b| !b.0.is_empty() && certificate::check_authorities(&b.0).is_err())
 }
 
 /// The names that the definitions of a group hold: those of resources, those of kinds.

@@ -190,3 +190,37 @@ fn names_are_settled_once() {
         None
     );
 }
+
+#[test]
+fn authorities_of_a_conversion_webhook_are_looked_at_when_somebody_relies_on_them() {
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let with = |bundle: &str, established: &str| {
+        let mut tree: Value = serde_json::from_str(&definition(r#"{"type": "object"}"#)).unwrap();
+        tree["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+            "conversionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://a.b/c", "caBundle": bundle}}});
+        tree["status"] = json!({"storedVersions": ["v1"], "acceptedNames": tree["spec"]["names"],
+            "conditions": [{"type": "Established", "status": established}]});
+        tree
+    };
+    let bad = "bm9uZQ==";
+    assert_eq!(create_errors(&with(bad, "False").to_string()), "");
+    let new = Object::from_value(with(bad, "False")).unwrap();
+    let settled = naming::settle(&new, std::iter::empty(), now).unwrap();
+    let established = &settled.0["status"]["conditions"][0];
+    assert_eq!(
+        (&established["status"], &established["reason"]),
+        (&json!("False"), &json!("InvalidCABundle"))
+    );
+    check_update(
+        Part::Main,
+        &with("", "True").to_string(),
+        &with(bad, "True").to_string(),
+        expect![[r#"
+            spec.conversion.webhookClientConfig.caBundle: Invalid value: "bm9uZQ==": unable to load root certificates: unable to parse bytes as PEM block
+        "#]],
+    );
+    // What was bad before may stay.
+    let before = with(bad, "True").to_string();
+    check_update(Part::Main, &before, &before, expect![[""]]);
+}

@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::naming::{self, Approval};
 use crate::check::{ErrorListExt, json};
 use crate::view::{Items, OrEmpty, Yes};
+use conversion::Leniency;
 
 /// Everything wrong with a new definition.
 pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
@@ -30,7 +31,7 @@ pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
         let at = Path::new("metadata").child("name");
         errors.invalid(&at, name, "must be spec.names.plural+\".\"+spec.group");
     }
-    spec(&mut errors, &new.spec, None);
+    spec(&mut errors, &new.spec, None, Leniency::NEW);
     status_names(&mut errors, new);
     stored_versions(&mut errors, new);
     approval(&mut errors, new, None);
@@ -40,7 +41,8 @@ pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
 /// Everything wrong with a changed definition.
 pub(super) fn update(new: &CustomResourceDefinition, old: &CustomResourceDefinition) -> ErrorList {
     let mut errors = ErrorList::new();
-    spec(&mut errors, &new.spec, Some(&old.spec));
+    let leniency = Leniency::of(old.spec.conversion.as_ref(), is_established(old));
+    spec(&mut errors, &new.spec, Some(&old.spec), leniency);
     let at = Path::new("spec");
     let names = at.child("names");
     if is_established(old) {
@@ -124,6 +126,7 @@ fn spec(
     errors: &mut ErrorList,
     spec: &CustomResourceDefinitionSpec,
     old: Option<&CustomResourceDefinitionSpec>,
+    leniency: Leniency,
 ) {
     let at = Path::new("spec");
     group(errors, &at.child("group"), &spec.group);
@@ -139,7 +142,7 @@ fn spec(
     versions(errors, &at, spec, old);
     spec_names(errors, &at.child("names"), &spec.names);
     let conversion = spec.conversion.as_ref();
-    conversion::validate(errors, &at.child("conversion"), conversion);
+    conversion::validate(errors, &at.child("conversion"), conversion, leniency);
 }
 
 fn group(errors: &mut ErrorList, at: &Path, group: &str) {
