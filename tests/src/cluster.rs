@@ -89,6 +89,7 @@ impl Cluster {
             samples::kubia_unhealthy(),
             samples::batch_job(),
             samples::ssd_monitor(),
+            samples::operator(&program("operator-demo")),
         ];
         for image in images {
             self.load(&image.expect("an image"));

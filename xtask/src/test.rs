@@ -11,7 +11,7 @@ pub(crate) fn run(filter: Option<&str>) -> anyhow::Result<()> {
         tidy::run()?;
     }
     step("building");
-    let built = build::debug(&["oxikube", "demo-app", "guestbook-demo"])?;
+    let built = build::debug(&["oxikube", "demo-app", "guestbook-demo", "operator-demo"])?;
     step("testing");
     let mut command = build::cargo();
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);

@@ -63,6 +63,7 @@ const LAYERS: &[&[&str]] = &[
         "demo-app",
         "demo-images",
         "guestbook-demo",
+        "operator-demo",
         "cluster-tests",
         "cluster-bench",
         "fuzz-targets",

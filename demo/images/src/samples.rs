@@ -72,6 +72,17 @@ pub fn hello_world(program: &Path, version: u32) -> anyhow::Result<Image> {
     })
 }
 
+/// An operator, and webhooks whose paths say what they answer; `program` is the built `operator-demo`.
+///
+/// # Errors
+/// The program cannot be read.
+pub fn operator(program: &Path) -> anyhow::Result<Image> {
+    let image = Image::new("docker.io/oxikube/operator-demo:v1");
+    Ok(image
+        .program(program, "operator-demo")?
+        .entrypoint(&["/operator-demo"]))
+}
+
 /// A web server under nginx's name in a version of the walk-throughs: a page that says the version, on port 80.
 ///
 /// # Errors
