@@ -36,7 +36,6 @@ mod measures;
 mod metrics;
 mod negotiate;
 mod openapi;
-#[allow(dead_code, reason = "audit is built on the rest of it")]
 mod outbound;
 mod paths;
 mod policies;

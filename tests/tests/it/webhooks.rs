@@ -248,7 +248,7 @@ fn webhooks_hear_of_what_they_want_to() {
     assert!(refused.contains("(Forbidden)"), "{refused}");
     let refused = hooks.create("conflict").failed();
     assert!(refused.contains("it is not to be"), "{refused}");
-    let scaler = "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec: {maxReplicas: 3, targetCPUUtilizationPercentage: 50, scaleTargetRef: {kind: Deployment, name: a}}\n";
+    let scaler = "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\nspec: {maxReplicas: 3, targetCPUUtilizationPercentage: 50, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: a}}\n";
     hooks.space.input(&["create", "-f", "-"], scaler).ok();
     let asked = hooks.asked("/allow/equivalent").remove(0);
     assert_eq!(asked["resource"]["version"], "v2");
