@@ -65,6 +65,12 @@ enum Chore {
     },
     /// Look for bytes that break what reads them: one target for long, guided by coverage, or all of them for a while.
     Fuzz(fuzz::Options),
+    /// Ask a stock kube-apiserver v1.37 what it answers, and write that down beside our answers.
+    Differential {
+        /// The directory of its program; etcd is installed.
+        #[arg(long)]
+        stock: PathBuf,
+    },
     /// Check formatting, lints, the crate graph and a few rules of the house.
     Tidy,
 }
@@ -100,6 +106,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Conformance(options) => conformance::run(&options),
         Chore::Interop { stock, only, logs } => interop(&stock, only.as_deref(), logs.as_deref()),
+        Chore::Differential { stock } => differential(&stock),
         Chore::Tidy => tidy::run(),
     };
     match result {
@@ -195,6 +202,28 @@ fn interop(stock: &Path, only: Option<&str>, logs: Option<&Path>) -> anyhow::Res
         }
     }
     run(&mut command)
+}
+
+/// The facts of `crates/apiserver/tests/it/differential`, made anew; then the test that holds our answers against them.
+fn differential(stock: &Path) -> anyhow::Result<()> {
+    install::packages(install::BUILD)?;
+    install::packages(&["etcd-server"])?;
+    step("asking the stock server");
+    let test = [
+        "test",
+        "--locked",
+        "-p",
+        "apiserver",
+        "--test",
+        "it",
+        "differential",
+    ];
+    let stock = stock.canonicalize()?;
+    let mut command = build::cargo();
+    command.args(test).args(["--", "--nocapture"]);
+    run(command.env("OXIKUBE_DIFFERENTIAL_STOCK", stock))?;
+    step("comparing");
+    run(build::cargo().args(test))
 }
 
 fn bench(arguments: &[String]) -> anyhow::Result<()> {

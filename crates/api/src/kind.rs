@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use machinery::schema::{FieldReport, Schema, validate_fields};
+use machinery::schema::{FieldReport, Schema, prune, validate_fields};
 use machinery::table::{Column, ColumnOf, Row};
 use machinery::{ErrorList, Object};
 use serde::Serialize;
@@ -368,6 +368,8 @@ pub trait Surroundings: Send + Sync {
     /// # Errors
     /// The words of the refusal.
     fn may(&self, ask: Ask<'_>) -> Result<(), String>;
+    /// Whether the requester has this right on a signer of certificates, or on all of its domain.
+    fn may_for_signer(&self, verb: &str, signer: &str) -> bool;
 }
 
 /// No server around: objects that are looked at outside of one, such as pods that a kubelet reads from files.
@@ -385,6 +387,10 @@ impl Surroundings for NoServer {
 
     fn may(&self, _: Ask<'_>) -> Result<(), String> {
         Err("there is no API server to ask".to_owned())
+    }
+
+    fn may_for_signer(&self, _: &str, _: &str) -> bool {
+        false
     }
 }
 
@@ -549,8 +555,13 @@ pub trait AnyKind: Send + Sync {
     /// it does not have.
     fn check_fields(&self, object: &mut Object, duplicates: &[String]) -> FieldReport {
         let schema = self.schema();
-        let value = Value::Object(std::mem::take(&mut object.0));
-        let report = validate_fields(&value, schema.as_ref().unwrap_or(Schema::any()), duplicates);
+        let mut value = Value::Object(std::mem::take(&mut object.0));
+        let schema = schema.as_ref().unwrap_or(Schema::any());
+        let report = validate_fields(&value, schema, duplicates);
+        // What nobody knows is not kept.
+        if !report.unknown.is_empty() {
+            prune(&mut value, schema);
+        }
         if let Value::Object(tree) = value {
             object.0 = tree;
         }

@@ -35,6 +35,7 @@ pub mod resource;
 pub mod scheduling;
 pub mod schema;
 pub mod storage;
+pub mod storagemigration;
 pub mod view;
 pub mod visit;
 pub mod workload;

@@ -4,7 +4,7 @@ use crate::kind::{AnyKind, Erased};
 use crate::{
     admissionregistration, apiextensions, apiregistration, apps, authentication, authorization,
     autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol,
-    networking, node, policy, rbac, resource, scheduling, storage,
+    networking, node, policy, rbac, resource, scheduling, storage, storagemigration,
 };
 
 /// Every kind served as a resource, in discovery order (core first, then groups).
@@ -50,6 +50,8 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<networking::servicecidr::ServiceCidr>::new(),
     &Erased::<policy::poddisruptionbudget::PodDisruptionBudget>::new(),
     &Erased::<certificates::certificatesigningrequest::CertificateSigningRequest>::new(),
+    &Erased::<certificates::clustertrustbundle::ClusterTrustBundle>::new(),
+    &Erased::<certificates::podcertificaterequest::PodCertificateRequest>::new(),
     &Erased::<rbac::binding::ClusterRoleBinding>::new(),
     &Erased::<rbac::role::ClusterRole>::new(),
     &Erased::<rbac::binding::RoleBinding>::new(),
@@ -73,6 +75,7 @@ pub static KINDS: &[&dyn AnyKind] = &[
     &Erased::<resource::resourceclaim::ResourceClaim>::new(),
     &Erased::<resource::resourceclaimtemplate::ResourceClaimTemplate>::new(),
     &Erased::<resource::resourceslice::ResourceSlice>::new(),
+    &Erased::<storagemigration::storageversionmigration::StorageVersionMigration>::new(),
     &Erased::<admissionregistration::validatingadmissionpolicy::ValidatingAdmissionPolicy>::new(),
     &Erased::<admissionregistration::binding::ValidatingAdmissionPolicyBinding>::new(),
     &Erased::<admissionregistration::mutatingadmissionpolicy::MutatingAdmissionPolicy>::new(),

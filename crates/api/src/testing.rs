@@ -37,6 +37,10 @@ impl Surroundings for Village {
         known.then(|| "true".to_owned())
     }
 
+    fn may_for_signer(&self, verb: &str, signer: &str) -> bool {
+        (verb, signer) == ("sign", "example.com/pods")
+    }
+
     fn may(&self, ask: Ask<'_>) -> Result<(), String> {
         match (ask.subresource, ask.name) {
             ("binding", _) | ("driver", "dra.example.com") => Ok(()),

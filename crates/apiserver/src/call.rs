@@ -241,6 +241,25 @@ impl Surroundings for Around {
         value.as_str().map(str::to_owned)
     }
 
+    fn may_for_signer(&self, verb: &str, signer: &str) -> bool {
+        let domain = signer.split('/').next().unwrap_or_default();
+        let names = [signer.to_owned(), format!("{domain}/*")];
+        names.into_iter().any(|name| {
+            let attributes = Attributes {
+                api_version: "*".to_owned(),
+                name,
+                ..Attributes::resource(
+                    &self.attributes.user,
+                    verb,
+                    "certificates.k8s.io",
+                    "signers",
+                )
+            };
+            let verdict = self.server.authorizers().decide_here(&attributes);
+            verdict.is_allowed()
+        })
+    }
+
     fn may(&self, ask: Ask<'_>) -> Result<(), String> {
         let own = &self.attributes;
         let attributes = Attributes {

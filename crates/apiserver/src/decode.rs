@@ -57,7 +57,8 @@ pub(crate) async fn any(call: &Call, body: RequestBody) -> Result<Decoded, ApiEr
     Ok(decoded)
 }
 
-fn unread(error: DecodeError) -> ApiError {
+/// 400 for a body that is none.
+pub(crate) fn unread(error: DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge { limit } => too_large(limit),
         other => ApiError::bad_request(format!(
@@ -86,7 +87,7 @@ pub(crate) async fn object(
     let Decoded {
         mut object,
         duplicates,
-    } = parse(media, &text).map_err(unread)?;
+    } = parse(media, &text).map_err(|error| unrecognized(resource, &text, error))?;
     check_type(resource, &mut object)?;
     // A custom object is read whole before its kind looks at it: what is there twice comes first.
     let order = (media == Media::Json && !is_custom).then_some(&*text);
@@ -94,6 +95,41 @@ pub(crate) async fn object(
     default(resource, &mut object)?;
     call.trail.request_body(&object);
     Ok(object)
+}
+
+/// 400 for a body of which not even the kind can be read; it is told in short.
+fn unrecognized(resource: &Resource, body: &[u8], error: DecodeError) -> ApiError {
+    const SHOWN: usize = 30;
+    if let DecodeError::TooLarge { .. } = error {
+        return unread(error);
+    }
+    let why = error.to_string().replace(
+        "map[string]interface {}",
+        "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
+    );
+    let short = &body[..body.len().min(SHOWN)];
+    let text = match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(short).into_owned(),
+        Some(_) => short.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why} \
+         ({text}{more})",
+        resource.names().kind
+    ))
+}
+
+/// 400 for a kind that is none.
+pub(crate) fn unregistered(kind: &str, api_version: &str) -> ApiError {
+    ApiError::bad_request(no_kind(kind, api_version))
+}
+
+fn no_kind(kind: &str, api_version: &str) -> String {
+    format!(
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/runtime/scheme.go:111\""
+    )
 }
 
 /// Fills defaults; what does not have the kind's shape is refused.
@@ -144,17 +180,30 @@ fn check_type(resource: &Resource, object: &mut Object) -> Result<(), ApiError> 
         object.set_type(&version, kind);
         return Ok(());
     }
+    let (group, short) = given.0.split_once('/').unwrap_or(("", &given.0));
+    let known = api::by_kind(group, short, &given.1).is_some();
+    let is_custom = resource.kind.may_be_outdated();
+    if !known && !is_custom && !given.0.is_empty() && !given.1.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "{} in version {short:?} cannot be handled as a {kind}: {}",
+            given.1,
+            no_kind(&given.1, &given.0)
+        )));
+    }
     if given.1 == kind {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({version})",
             given.0
         )));
     }
+    let package = match names.group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
+    };
     Err(ApiError::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {kind}: converting ({}) to ({version}.{kind}): unknown conversion",
-        given.1,
-        object.api_version().rsplit('/').next().unwrap_or(""),
-        given.1,
+        "{} in version {short:?} cannot be handled as a {kind}: converting ({short}.{}) to ({package}.{kind}): unknown \
+         conversion",
+        given.1, given.1,
     )))
 }
 
@@ -227,7 +276,7 @@ pub(crate) fn field_validation(call: &Call) -> Result<FieldValidation, ApiError>
         "Strict" => Ok(FieldValidation::Strict),
         other => {
             let mut errors = machinery::ErrorList::new();
-            let supported = ["Ignore", "Strict", "Warn"];
+            let supported = ["", "Ignore", "Strict", "Warn"];
             errors.not_supported(&machinery::Path::new("fieldValidation"), other, &supported);
             Err(ApiError::invalid(
                 "meta.k8s.io",

@@ -51,8 +51,16 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
             let keys = serde_json::to_vec(&call.server.tokens().jwks()).unwrap_or_default();
             respond::whole(200, &call.form, "application/jwk-set+json", keys.into())
         }
+        ["api", ..] => return Err(ApiError::path_not_found()),
+        ["apis", group, ..] if knows_group(call, group) => return Err(ApiError::path_not_found()),
         _ => respond::text(404, "404 page not found\n"),
     })
+}
+
+/// Whether any version of a group is served.
+fn knows_group(call: &Call, group: &str) -> bool {
+    let all = call.server.resources().all();
+    all.iter().any(|resource| resource.names().group == group)
 }
 
 /// What `/version` says.

@@ -3,8 +3,10 @@
 //! Behaviour: `k8s.io/apiserver/pkg/endpoints/request/requestinfo.go`.
 
 use std::borrow::Cow;
+use std::num::{IntErrorKind, ParseIntError};
 
 use http::{HeaderMap, Method};
+use machinery::ApiError;
 use percent_encoding::percent_decode_str;
 
 use crate::negotiate::Form;
@@ -67,9 +69,21 @@ impl Query {
             .is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "0" | "false"))
     }
 
-    /// A number, if there is one that can be read.
-    pub(crate) fn number(&self, key: &str) -> Option<i64> {
-        self.get(key)?.parse().ok()
+    /// A number that is not there, or can be read.
+    ///
+    /// # Errors
+    /// 400 in the words of Go.
+    pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(key) else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|error: ParseIntError| {
+            let why = match error.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })
     }
 }
 

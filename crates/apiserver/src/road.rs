@@ -240,7 +240,10 @@ async fn main_resource(
         true => Ok(()),
         false => Err(not_allowed()),
     };
+    let named = !call.info.name.is_empty();
     match call.info.verb {
+        "create" if named => return Err(not_allowed()),
+        "update" | "patch" if !named => return Err(not_allowed()),
         "get" => can(Verb::Get)?,
         "list" => can(Verb::List)?,
         "watch" => can(Verb::Watch)?,

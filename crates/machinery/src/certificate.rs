@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::x509::X509Name;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 const REQUEST: &str = "CERTIFICATE REQUEST";
 const CERTIFICATE: &str = "CERTIFICATE";
@@ -47,7 +48,15 @@ impl Request {
         if block.label != REQUEST {
             return Err(wrong.to_owned());
         }
-        let parsed = X509CertificationRequest::from_der(&block.contents);
+        Self::parse_der(&block.contents)
+    }
+
+    /// Reads a request without its PEM clothes.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub fn parse_der(der: &[u8]) -> Result<Self, String> {
+        let parsed = X509CertificationRequest::from_der(der);
         let (_, request) = parsed.map_err(|error| error.to_string())?;
         let info = &request.certification_request_info;
         let mut out = Self {
@@ -152,6 +161,138 @@ pub fn check_authorities(pem: &[u8]) -> Result<(), String> {
             .as_deref()
             .unwrap_or("no valid certificate authority data seen"),
     )
+}
+
+/// Why a public key (`SubjectPublicKeyInfo`) is none that pods may have certificates for: what to show of it, and the detail.
+pub fn pod_key_problem(key_der: &[u8]) -> Option<(Option<String>, String)> {
+    const UNKNOWN: &str = "unknown public key type; supported types are Ed25519, ECDSA, and RSA";
+    let unknown = Some((None, UNKNOWN.to_owned()));
+    let Ok((_, info)) = SubjectPublicKeyInfo::from_der(key_der) else {
+        return unknown;
+    };
+    // Ed25519 has no parsed form here.
+    if info.algorithm.algorithm.to_id_string() == "1.3.101.112" {
+        return None;
+    }
+    match info.parsed() {
+        Ok(PublicKey::RSA(key)) => {
+            let bits = key.key_size().next_multiple_of(8);
+            let fits = matches!(bits, 3072 | 4096);
+            let shown = Some(format!("{bits}-bit modulus"));
+            (!fits).then(|| {
+                (
+                    shown,
+                    "RSA keys must have modulus size 3072 or 4096".to_owned(),
+                )
+            })
+        }
+        Ok(PublicKey::EC(key)) => match key.key_size() {
+            256 | 384 | 521 | 528 => None,
+            bits => {
+                let shown = Some(format!("curve P-{bits}"));
+                let detail = "elliptic public keys must use curve P256, P384, or P521";
+                Some((shown, detail.to_owned()))
+            }
+        },
+        _ => unknown,
+    }
+}
+
+/// What is wrong with a bundle of trust anchors; empty when nothing is.
+pub fn trust_problems(pem: &[u8]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut seen: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
+    let mut rest = pem;
+    let mut entry = 0;
+    while let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) {
+        rest = left;
+        match anchor_problem(&block.label, &block.contents) {
+            Some(why) => problems.push(format!("entry {entry} {why}")),
+            None => match seen.iter_mut().find(|(der, _)| *der == block.contents) {
+                Some((_, places)) => places.push(entry),
+                None => seen.push((block.contents, vec![entry])),
+            },
+        }
+        entry += 1;
+    }
+    if !problems.is_empty() {
+        return problems;
+    }
+    if seen.is_empty() {
+        return vec!["at least one trust anchor must be provided".to_owned()];
+    }
+    let twice = seen.into_iter().filter(|(_, places)| places.len() > 1);
+    let told = twice.map(|(_, places)| {
+        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+        format!("duplicate trust anchor (indices [{}])", places.join(" "))
+    });
+    told.collect()
+}
+
+fn anchor_problem(label: &str, der: &[u8]) -> Option<String> {
+    if label != CERTIFICATE {
+        return Some(format!("has bad block type: {label}"));
+    }
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+        return Some("does not parse as X.509".to_owned());
+    };
+    match certificate.is_ca() {
+        true => None,
+        false => Some("does not have the CA bit set".to_owned()),
+    }
+}
+
+/// The first certificate of a chain, as far as it says whether it answers a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// The public key as it is encoded (`SubjectPublicKeyInfo`).
+    pub key_der: Vec<u8>,
+    /// Alternative names: DNS.
+    pub dns_names: Vec<String>,
+    /// Good from, in seconds since 1970.
+    pub not_before: i64,
+    /// Good until, in seconds since 1970.
+    pub not_after: i64,
+}
+
+impl Leaf {
+    /// Reads the first certificate of a chain, and looks at the others.
+    ///
+    /// # Errors
+    /// The chain is none, in upstream's words.
+    pub fn of_chain(pem: &[u8]) -> Result<Self, &'static str> {
+        let only = "issued certificate chain must consist entirely of CERTIFICATE PEM blocks";
+        let (mut rest, block) = x509_parser::pem::parse_x509_pem(pem)
+            .map_err(|_| "issued certificate chain must contain at least one certificate")?;
+        if block.label != CERTIFICATE {
+            return Err(only);
+        }
+        let (_, certificate) = X509Certificate::from_der(&block.contents)
+            .map_err(|_| "leaf certificate does not parse as valid X.509")?;
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let names = names.map(|names| names.value.general_names.iter());
+        let dns = names.into_iter().flatten().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let leaf = Self {
+            key_der: certificate.public_key().raw.to_vec(),
+            dns_names: dns.collect(),
+            not_before: certificate.validity().not_before.timestamp(),
+            not_after: certificate.validity().not_after.timestamp(),
+        };
+        while let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) {
+            rest = left;
+            if block.label != CERTIFICATE {
+                return Err(
+                    "issued certificate chain must consist entirely of CERTFICATE PEM blocks",
+                );
+            }
+            X509Certificate::from_der(&block.contents)
+                .map_err(|_| "intermediate certificate does not parse as valid X.509")?;
+        }
+        Ok(leaf)
+    }
 }
 
 /// Who a certificate names, and when it is good.

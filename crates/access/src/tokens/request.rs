@@ -179,14 +179,8 @@ fn bind(
         }
         _ => {
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-            let api_version = if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
-            };
-            let what = format!("{api_version}, Kind={kind}");
             return Err(ApiError::bad_request(format!(
-                "cannot bind token to object of type {what}"
+                "cannot bind token to object of type {group}/{version}, Kind={kind}"
             )));
         }
     };

@@ -218,8 +218,19 @@ async fn check(server: &Arc<Server>, service: &Object, ip: IpAddr) -> Result<(),
         )
         .await;
     }
-    let is_own = ipaddress::service(&held) == Some((service.namespace(), service.name()));
-    if put_right(server, service, ip, Some(&held)).await? && !is_own {
+    replace(server, service, ip, &held).await
+}
+
+/// An IPAddress that says something wrong of an address.
+async fn replace(
+    server: &Arc<Server>,
+    service: &Object,
+    ip: IpAddr,
+    held: &Object,
+) -> Result<(), ApiError> {
+    let family = ipaddress::family(ip);
+    let is_own = ipaddress::service(held) == Some((service.namespace(), service.name()));
+    if put_right(server, service, ip, Some(held)).await? && !is_own {
         let note = format!(
             "the ClusterIP [{family}]: {ip} for Service {}/{} has a wrong reference; repairing",
             service.namespace(),

@@ -329,6 +329,7 @@ fn listing(call: &Call, level: &Level) -> Work {
         return Work::ONE;
     };
     let (objects, average) = storage.cache.measure(SAMPLE);
-    let limit = call.query.number("limit").and_then(|l| l.try_into().ok());
+    let limit = call.query.integer("limit").ok().flatten();
+    let limit = limit.and_then(|limit| limit.try_into().ok());
     estimate::list(objects, average, limit, level.of_one())
 }

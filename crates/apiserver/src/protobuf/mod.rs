@@ -4,6 +4,7 @@
 //! same tree that JSON makes. A field without a value that was sent as zero is left out, as JSON would.
 //! Format: `k8s.io/apimachinery/pkg/runtime/serializer/protobuf`.
 
+mod canonical;
 mod encode;
 mod table;
 mod wire;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use machinery::{Object, time};
 use serde_json::{Map, Value};
 
+pub(crate) use canonical::settle;
 pub(crate) use encode::{
     ENVELOPE_END, encode, encode_message, envelope, item_overhead, message_of, write_envelope_head,
     write_item, write_list_metadata, write_watch_frame,

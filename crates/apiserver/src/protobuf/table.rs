@@ -32,7 +32,22 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     /// A zero that was sent means something.
     pub(super) keeps_zero: bool,
+    /// What JSON says where there is no value.
+    pub(super) absent: Absent,
     pub(super) of: Type,
+}
+
+/// What JSON says of a field without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Nothing.
+    Omitted,
+    /// The zero of the type.
+    Zero,
+    /// Null.
+    Null,
+    /// An object, with whatever its own fields say.
+    Object,
 }
 
 /// The type of a value.
@@ -128,11 +143,18 @@ impl Table {
             let mut words = line.split(' ');
             match (words.next(), words.next(), words.next(), message) {
                 (Some(number), Some(name), Some(of), Some(MessageId(at))) => {
+                    let (name, absent) = match name.as_bytes().last() {
+                        Some(b'+') => (&name[..name.len() - 1], Absent::Zero),
+                        Some(b'~') => (&name[..name.len() - 1], Absent::Null),
+                        Some(b'=') => (&name[..name.len() - 1], Absent::Object),
+                        _ => (name, Absent::Omitted),
+                    };
                     let plain = name.trim_end_matches('!');
                     let field = Field {
                         number: number.parse().unwrap_or(0),
                         name: plain,
                         keeps_zero: plain != name,
+                        absent,
                         of: table.parse_type(of),
                     };
                     table.messages[at].fields.push(field);

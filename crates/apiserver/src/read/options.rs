@@ -31,12 +31,12 @@ impl ListOptions {
             resource_version: query.text("resourceVersion").to_owned(),
             exact: query.text("resourceVersionMatch") == "Exact",
             limit: query
-                .number("limit")
+                .integer("limit")?
                 .and_then(|n| usize::try_from(n).ok())
                 .unwrap_or(0),
             continue_token: query.text("continue").to_owned(),
             timeout_seconds: query
-                .number("timeoutSeconds")
+                .integer("timeoutSeconds")?
                 .and_then(|n| u64::try_from(n).ok()),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events: query
@@ -126,7 +126,8 @@ pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, ApiError> {
     let parsed = text.parse().map(Some);
     parsed.map_err(|_| {
         ApiError::bad_request(format!(
-            "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
+             invalid syntax"
         ))
     })
 }

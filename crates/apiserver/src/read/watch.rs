@@ -101,8 +101,16 @@ enum Place {
     Over,
 }
 
+/// As upstream: what a list calls a bad request, is an error of the server here.
+fn unreadable(error: ApiError) -> ApiError {
+    let why = error
+        .message
+        .trim_start_matches("invalid resource version: ");
+    ApiError::new(500, "", why)
+}
+
 async fn start(cache: &Cache, options: &ListOptions) -> Result<Start, ApiError> {
-    let revision = options.revision()?;
+    let revision = options.revision().map_err(unreadable)?;
     let initial = options.send_initial_events;
     let state_first = initial.unwrap_or(matches!(revision, None | Some(0)));
     match revision {

@@ -57,6 +57,10 @@ pub(crate) async fn issue(
 /// Fills the status of a `TokenReview`.
 pub(super) async fn review(call: &Call, object: &mut Object) -> Result<(), ApiError> {
     let token = object.str_at(&["spec", "token"]).to_owned();
+    if token.is_empty() {
+        let why = "token is required for TokenReview in authentication";
+        return Err(ApiError::bad_request(why));
+    }
     let wanted: Vec<String> = object
         .at(&["spec", "audiences"])
         .and_then(Value::as_array)
@@ -77,7 +81,7 @@ pub(super) async fn review(call: &Call, object: &mut Object) -> Result<(), ApiEr
             }
             status
         }
-        Err(TokenError::Foreign) => json!({"user": {}}),
+        Err(TokenError::Foreign) => json!({"user": {}, "error": "invalid bearer token"}),
         Err(error) => {
             json!({"user": {}, "error": format!("[invalid bearer token, {error}]")})
         }

@@ -105,6 +105,7 @@ async fn store_named(
     let (call, resource) = (operation.call(), operation.resource());
     prepare(call, resource, &mut object)?;
     let claim = allocate::for_write(call, resource, &mut object, None, options.dry_run).await?;
+    super::settle(resource, &mut object);
     validate(call, resource, &object)?;
     admit::validate(operation, &object, None).await?;
     let storage = resource.storage("create")?;
@@ -143,7 +144,8 @@ fn already_exists(resource: &Resource, name: &str) -> ApiError {
 fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
     if !object.resource_version().is_empty() {
         let why = "resourceVersion should not be set on objects to be created";
-        return Err(ApiError::bad_request(why));
+        // As upstream: nobody has said that the request is to blame.
+        return Err(ApiError::new(500, "", why));
     }
     let names = resource.names();
     object.set_type(&names.api_version(), names.kind);
@@ -177,12 +179,9 @@ fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), Api
         return Ok(());
     }
     let names = resource.names();
-    Err(ApiError::invalid(
-        names.group,
-        names.kind,
-        object.name(),
-        &errors,
-    ))
+    // What is stored as another thing is called that.
+    let group = names.stored_as.map_or(names.group, |(group, _)| group);
+    Err(ApiError::invalid(group, names.kind, object.name(), &errors))
 }
 
 /// A random UID.

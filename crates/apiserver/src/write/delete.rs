@@ -54,8 +54,7 @@ impl DeleteOptions {
             return Self::from_query(call);
         }
         let media = body_media(&call.headers)?;
-        let bad = |error: machinery::codec::DecodeError| ApiError::bad_request(error.to_string());
-        let body = decode::parse(media, &bytes).map_err(bad)?.object;
+        let body = decode::parse(media, &bytes).map_err(decode::unread)?.object;
         call.trail.request_body(&body);
         Self::from_object(&body)
     }
@@ -66,11 +65,7 @@ impl DeleteOptions {
     /// As [`DeleteOptions::read`].
     pub(crate) fn from_object(body: &Object) -> Result<Self, ApiError> {
         if !matches!(body.kind(), "" | "DeleteOptions") {
-            let why = format!(
-                "decoded object cannot be converted to DeleteOptions: {}",
-                body.kind()
-            );
-            return Err(ApiError::bad_request(why));
+            return Err(decode::unregistered(body.kind(), body.api_version()));
         }
         let text = |path: &[&str]| body.at(path).and_then(Value::as_str).map(str::to_owned);
         let dry: Vec<&str> = body
@@ -121,7 +116,7 @@ impl DeleteOptions {
             .get("orphanDependents")
             .map(|_| query.flag("orphanDependents"));
         let policy = query.get("propagationPolicy").filter(|p| !p.is_empty());
-        let grace = query.number("gracePeriodSeconds");
+        let grace = query.integer("gracePeriodSeconds")?;
         Self::checked(&dry, grace, policy.map(str::to_owned), orphan)
     }
 
@@ -296,7 +291,10 @@ impl Attempt<'_> {
     }
 
     fn preconditions(&self, old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
-        let conflict = |why: String| Err(self.resource.conflict(old.name(), why));
+        let names = self.resource.names();
+        // As upstream: by the kind, not by the resource.
+        let conflict =
+            |why: String| Err(ApiError::conflict(names.group, names.kind, old.name(), why));
         if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
             return conflict(format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \

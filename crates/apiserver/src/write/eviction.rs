@@ -38,7 +38,7 @@ pub(crate) async fn evict(
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
     let mut eviction = decode::any(call, body).await?.object;
-    if eviction.kind() != "Eviction" {
+    if !matches!(eviction.kind(), "" | "Eviction") {
         return Err(ApiError::bad_request(format!(
             "not an Eviction object: {}",
             eviction.kind()

@@ -31,6 +31,13 @@ use crate::shape::Shaper;
 /// How long events are kept.
 const EVENT_TTL: Duration = Duration::from_secs(3600);
 
+/// Writes an object of one of the program's kinds in the one way that there is.
+fn settle(resource: &Resource, object: &mut Object) {
+    if !resource.kind.may_be_outdated() {
+        crate::protobuf::settle(object);
+    }
+}
+
 /// Metadata has no empty lists and maps: a label or an owner taken away as the last one takes the field with it.
 fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
     let fields = [
@@ -123,8 +130,8 @@ impl WriteOptions {
 
 /// Whether `dryRun` asks for it; other values than `All` are errors.
 pub(crate) fn dry_run(errors: &mut ErrorList, values: &[&str]) -> bool {
-    for value in values.iter().filter(|v| **v != "All") {
-        errors.not_supported(&Path::new("dryRun"), *value, &["All"]);
+    if values.iter().any(|value| *value != "All") {
+        errors.not_supported(&Path::new("dryRun"), json!(values), &["All"]);
     }
     values.contains(&"All")
 }
@@ -297,7 +304,7 @@ async fn commit(
         TxnResult::Committed { revision, .. } => {
             let others = along.storage.as_deref();
             for storage in [Some(storage), others].into_iter().flatten() {
-                settle(storage, revision).await;
+                show(storage, revision).await;
             }
             Ok(revision)
         }
@@ -306,7 +313,7 @@ async fn commit(
 
 /// Whoever has the answer finds his write in every view: authorization and admission included. Should the cache be
 /// stuck, the write has still happened and is told so.
-async fn settle(storage: &Storage, revision: Revision) {
+async fn show(storage: &Storage, revision: Revision) {
     if let Err(error) = storage.cache.wait_for(revision).await {
         tracing::warn!(%error, revision, resource = &*storage.resource, "the watch cache is late");
     }

@@ -47,7 +47,7 @@ pub(crate) async fn patch(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
-    let (patch, duplicates) = read(call, body).await?;
+    let (patch, duplicates) = read(call, resource, body).await?;
     if matches!(patch, Patch::Apply(_)) && call.query.text("fieldManager").is_empty() {
         let mut errors = machinery::ErrorList::new();
         errors.required(
@@ -104,13 +104,23 @@ pub(crate) async fn patch(
     written(call, resource, updated)
 }
 
-async fn read(call: &Call, body: RequestBody) -> Result<(Patch, Vec<String>), ApiError> {
+async fn read(
+    call: &Call,
+    resource: &Resource,
+    body: RequestBody,
+) -> Result<(Patch, Vec<String>), ApiError> {
     let media = content_type(&call.headers);
     if !TYPES.contains(&media.as_str()) && media != APPLY_CBOR {
-        return Err(ApiError::unsupported_media_type(TYPES));
+        return Err(match resource.kind.may_be_outdated() {
+            true => ApiError::unsupported_media_type(&CUSTOM_TYPES),
+            false => ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
+        });
     }
     let bytes = decode::bytes(body).await?;
-    let bad = |error: codec::DecodeError| ApiError::bad_request(error.to_string());
+    let bad = |error: codec::DecodeError| match media.as_str() {
+        "application/merge-patch+json" => ApiError::bad_request("invalid JSON patch"),
+        _ => ApiError::bad_request(format!("error decoding patch: {error}")),
+    };
     if media == TYPES[3] {
         let Decoded { object, duplicates } = codec::decode_yaml(&bytes)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
@@ -124,12 +134,35 @@ async fn read(call: &Call, body: RequestBody) -> Result<(Patch, Vec<String>), Ap
     }
     let (value, duplicates) = codec::decode_json_value(&bytes).map_err(bad)?;
     call.trail.request_patch(|| value.clone());
+    let wrong = |what: &str, wanted: &str| {
+        ApiError::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {what} into Go value of type {wanted}"
+        ))
+    };
+    let is_list = media == TYPES[0];
+    match (&value, is_list) {
+        (Value::Array(_), true) | (Value::Object(_) | Value::Null, false) => {}
+        (_, true) => return Err(wrong(json_type(&value), "[]handlers.jsonPatchOp")),
+        (_, false) => return Err(wrong(json_type(&value), "map[string]interface {}")),
+    }
     let patch = match media.as_str() {
         "application/json-patch+json" => Patch::Json(value),
         "application/merge-patch+json" => Patch::Merge(value),
         _ => Patch::Strategic(value),
     };
     Ok((patch, duplicates))
+}
+
+/// What Go's decoder calls a value.
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 impl Patch {
@@ -166,19 +199,76 @@ struct Patched<'a> {
     duplicates: Vec<String>,
 }
 
+impl Patched<'_> {
+    /// A patch that leaves what no kind reads is refused as a field of the request.
+    fn refused(&self, error: ApiError, sent: &Value) -> ApiError {
+        let (kind, is_custom) = {
+            let names = self.resource.names();
+            (names.kind.to_owned(), self.resource.kind.may_be_outdated())
+        };
+        let why = error
+            .message
+            .split_once(&format!("cannot be handled as a {kind}: "));
+        let (400, Some((_, why)), false) = (error.code, why, is_custom) else {
+            return error;
+        };
+        let shown = match self.patch {
+            Patch::Strategic(patch) => go_map(patch),
+            _ => sent.to_string(),
+        };
+        let mut errors = machinery::ErrorList::new();
+        errors.invalid(&machinery::Path::new("patch"), shown, why);
+        ApiError::invalid("", "", "", &errors)
+    }
+
+    /// A patch moves no object.
+    fn check_place(&self, patched: &Object) -> Result<(), ApiError> {
+        decode::check_name(self.call, patched)?;
+        let (given, wanted) = (patched.namespace(), self.call.info.namespace.as_str());
+        if self.resource.is_namespaced() && !given.is_empty() && given != wanted {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(ApiError::bad_request(why));
+        }
+        Ok(())
+    }
+}
+
+/// A value as Go prints it.
+fn go_map(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let fields: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{k}:{}", go_map(v)))
+                .collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_map).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 impl Change for Patched<'_> {
     fn make(&self, current: &Object) -> Result<Object, ApiError> {
         let mut patched = self
             .patch
             .apply_to(Some(&*self.resource.kind), current.clone())?;
-        decode::check_fields(
+        let sent = Value::Object(patched.0.clone());
+        let checked = decode::check_fields(
             self.call,
             self.resource,
             &mut patched,
             &self.duplicates,
             None,
-        )?;
-        decode::default(self.resource, &mut patched)?;
+        );
+        checked.map_err(|error| self.refused(error, &sent))?;
+        decode::default(self.resource, &mut patched).map_err(|error| self.refused(error, &sent))?;
+        self.check_place(&patched)?;
         Ok(patched)
     }
 }
@@ -188,6 +278,10 @@ fn check_applied(call: &Call, resource: &Resource, applied: &Object) -> Result<(
     let names = resource.names();
     let (version, kind) = (names.api_version(), names.kind);
     if applied.kind() != kind || applied.api_version() != version {
+        if applied.api_version().is_empty() {
+            let why = format!("invalid object type: /, Kind={}", applied.kind());
+            return Err(ApiError::bad_request(why));
+        }
         return Err(ApiError::bad_request(format!(
             "incorrect kind or apiVersion in apply configuration: {}, {} (expected {version}, {kind})",
             applied.api_version(),

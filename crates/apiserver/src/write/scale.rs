@@ -104,6 +104,7 @@ pub(crate) async fn update(
         let why = format!("wrong object passed to Scale update: {}", scale.kind());
         return Err(ApiError::bad_request(why));
     }
+    decode::check_name(call, &scale)?;
     let fields = fields(resource)?;
     let change = Rescale {
         resource,

@@ -313,6 +313,7 @@ impl Attempt<'_> {
         }
         let claim =
             allocate::for_write(call, resource, new, Some(old), self.options.dry_run).await?;
+        super::settle(resource, new);
         self.validate(new, old)?;
         match change.view().filter(|_| self.part.is_some()) {
             Some(view) => {
@@ -336,12 +337,8 @@ impl Attempt<'_> {
             return Ok(());
         }
         let names = self.resource.names();
-        Err(ApiError::invalid(
-            names.group,
-            names.kind,
-            new.name(),
-            &errors,
-        ))
+        let group = names.stored_as.map_or(names.group, |(group, _)| group);
+        Err(ApiError::invalid(group, names.kind, new.name(), &errors))
     }
 
     /// The last finalizer is gone: the object goes too.

@@ -8,6 +8,7 @@ mod components;
 mod consistency;
 mod conversion;
 mod customresources;
+mod differential;
 mod documents;
 mod encodings;
 mod flow;
@@ -15,6 +16,7 @@ mod harness;
 mod http2;
 
 mod identity;
+mod kinds;
 mod lists;
 mod objects;
 mod pod_security;

@@ -161,7 +161,8 @@ macro_rules! common {
         fill(&mut c.termination_message_policy, "File");
         c.ports.iter_mut().flatten().for_each(port);
         c.env.iter_mut().flatten().for_each(env);
-        requirements(c.resources.as_mut());
+        // As upstream: a container always says what it needs, be it nothing.
+        requirements(Some(c.resources.get_or_insert_default()));
         let probes = [
             &mut c.liveness_probe,
             &mut c.readiness_probe,

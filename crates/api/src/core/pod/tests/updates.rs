@@ -44,7 +44,7 @@ fn ephemeral_containers_come_later_and_only_more_of_them() {
         + "image": "b",
           "imagePullPolicy": "Always",
           "name": "d",
-          "terminationMessagePath": "/dev/termination-log",
+          "resources": {},
 
     "#]]
     .assert_eq(&changed);
@@ -84,8 +84,8 @@ fn few_fields_of_a_pod_may_change() {
             -   "imagePullPolicy": "Always",
             +   "imagePullPolicy": "IfNotPresent",
                 "name": "web",
+                "resources": {},
                 "terminationMessagePath": "/dev/termination-log",
-                "terminationMessagePolicy": "File"
 
         "#]],
     );
@@ -96,7 +96,7 @@ fn few_fields_of_a_pod_may_change() {
         expect![[r#"
             spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
             spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-            @@ -13,7 +13,7 @@
+            @@ -14,7 +14,7 @@
               "restartPolicy": "Always",
               "schedulerName": "default-scheduler",
               "securityContext": {},
