@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod attributes;
 pub mod audit;
+pub mod authentication;
 pub mod authorization;
 pub mod authorizer;
 pub mod bootstrap;

@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
 /// Calls `changed` with the text of a file whenever it is another than before, until `shutdown`.
-pub(crate) fn follow(
+pub fn follow(
     path: PathBuf,
     before: String,
     shutdown: CancellationToken,

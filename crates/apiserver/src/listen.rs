@@ -12,14 +12,16 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::audit::PeerAddress;
-use crate::authenticate::PeerCertificate;
+use crate::authenticate::{FrontProxyName, PeerCertificate};
 use crate::road;
 use crate::server::{Identity, Server, StartError};
 
@@ -44,30 +46,84 @@ pub struct TlsSettings {
     pub client_authorities: Vec<CertificateDer<'static>>,
 }
 
+type Verifier = Arc<dyn ClientCertVerifier>;
+
+/// Whose signature on a client's certificate means what.
+#[derive(Clone, Default)]
+struct Verifiers {
+    /// It says who the client is.
+    clients: Option<Verifier>,
+    /// It says that the client may pass on requests of others.
+    front_proxies: Option<Verifier>,
+}
+
+fn verifier(authorities: &[CertificateDer<'static>]) -> Result<Option<Verifier>, StartError> {
+    if authorities.is_empty() {
+        return Ok(None);
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()?;
+    Ok(Some(built))
+}
+
+impl Verifiers {
+    /// Marks a connection's requests with what its certificates prove. Each authority speaks for its own purpose only.
+    fn mark(&self, chain: &[CertificateDer<'static>]) -> Marks {
+        let Some((certificate, rest)) = chain.split_first() else {
+            return Marks::default();
+        };
+        let proves = |verifier: &Option<Verifier>| {
+            let good = |v: &Verifier| v.verify_client_cert(certificate, rest, UnixTime::now());
+            verifier.as_ref().is_some_and(|v| good(v).is_ok())
+        };
+        let name = || {
+            let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+            let last = parsed.subject().iter_common_name().last()?;
+            Some(FrontProxyName(last.as_str().ok()?.into()))
+        };
+        Marks {
+            client: proves(&self.clients)
+                .then(|| PeerCertificate(Arc::new(certificate.clone().into_owned()))),
+            front_proxy: proves(&self.front_proxies).then(name).flatten(),
+        }
+    }
+}
+
+/// What a connection's certificates prove.
+#[derive(Default)]
+struct Marks {
+    client: Option<PeerCertificate>,
+    front_proxy: Option<FrontProxyName>,
+}
+
 impl TlsSettings {
     /// The TLS configuration: a client may show a certificate, and then it must be good.
     ///
     /// # Errors
     /// The certificate, key or authorities cannot be used.
-    fn into_acceptor(self) -> Result<TlsAcceptor, StartError> {
+    fn into_acceptor(
+        self,
+        front_proxies: &[CertificateDer<'static>],
+    ) -> Result<(TlsAcceptor, Verifiers), StartError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = if self.client_authorities.is_empty() {
-            WebPkiClientVerifier::no_client_auth()
-        } else {
-            let mut roots = RootCertStore::empty();
-            for authority in self.client_authorities {
-                roots.add(authority)?;
-            }
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()?
+        let verifiers = Verifiers {
+            clients: verifier(&self.client_authorities)?,
+            front_proxies: verifier(front_proxies)?,
         };
+        let all = [&self.client_authorities, front_proxies].concat();
+        let either = verifier(&all)?.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(either)
             .with_single_cert(self.identity.chain, self.identity.key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok((TlsAcceptor::from(Arc::new(config)), verifiers))
     }
 }
 
@@ -81,12 +137,21 @@ impl Server {
         listeners: Vec<TcpListener>,
         tls: TlsSettings,
     ) -> Result<(), StartError> {
-        let acceptor = tls.into_acceptor()?;
+        let front_proxies = self
+            .policy()
+            .front_proxy
+            .as_ref()
+            .map(|f| f.authorities.as_str());
+        let front_proxies = CertificateDer::pem_slice_iter(front_proxies.unwrap_or("").as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| StartError::Authentication(error.to_string()))?;
+        let (acceptor, verifiers) = tls.into_acceptor(&front_proxies)?;
+        let verifiers = Arc::new(verifiers);
         let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = tokio::task::JoinSet::new();
         for listener in listeners {
-            let (server, acceptor) = (self.clone(), acceptor.clone());
-            accepting.spawn(server.accept(listener, acceptor, graceful.clone()));
+            let (server, tls) = (self.clone(), (acceptor.clone(), verifiers.clone()));
+            accepting.spawn(server.accept(listener, tls, graceful.clone()));
         }
         while accepting.join_next().await.is_some() {}
         if let Some(graceful) = Arc::into_inner(graceful) {
@@ -109,7 +174,7 @@ impl Server {
     async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
-        acceptor: TlsAcceptor,
+        tls: (TlsAcceptor, Arc<Verifiers>),
         graceful: Arc<GracefulShutdown>,
     ) {
         let shutdown = self.shutdown_token();
@@ -127,14 +192,15 @@ impl Server {
             match accepted {
                 Ok((stream, peer, handshake)) => {
                     let watcher = graceful.watcher();
-                    let (server, acceptor) = (self.clone(), acceptor.clone());
+                    let (server, tls) = (self.clone(), tls.clone());
                     let peer = PeerAddress(peer.ip());
+                    let (acceptor, verifiers) = tls;
                     let shaken = server.handshake(stream, acceptor);
                     tokio::spawn(async move {
                         let shaken = shaken.await;
                         drop(handshake);
                         if let Some(stream) = shaken {
-                            server.connection(stream, peer, watcher).await;
+                            server.connection(stream, peer, &verifiers, watcher).await;
                         }
                     });
                 }
@@ -175,17 +241,20 @@ impl Server {
         self: Arc<Self>,
         stream: TlsStream<TcpStream>,
         peer: PeerAddress,
+        verifiers: &Verifiers,
         watcher: hyper_util::server::graceful::Watcher,
     ) {
         let streams = self.limits().streams;
         let certificates = stream.get_ref().1.peer_certificates();
-        let certificate = certificates.and_then(|c| c.first());
-        let certificate = certificate.map(|c| PeerCertificate(Arc::new(c.clone().into_owned())));
+        let marks = verifiers.mark(certificates.unwrap_or_default());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let server = self.clone();
             request.extensions_mut().insert(peer);
-            if let Some(certificate) = &certificate {
+            if let Some(certificate) = &marks.client {
                 request.extensions_mut().insert(certificate.clone());
+            }
+            if let Some(name) = &marks.front_proxy {
+                request.extensions_mut().insert(name.clone());
             }
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             async move { Ok::<_, std::convert::Infallible>(road::answer(server, request).await) }

@@ -1,6 +1,9 @@
 //! Paths that are no resources: discovery, OpenAPI, version, health, metrics, keys of service accounts.
 
-use http::{Method, Response};
+use std::net::SocketAddr;
+
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, Response};
 use machinery::ApiError;
 use serde_json::{Value, json};
 use store::{Condition, Range};
@@ -37,20 +40,22 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
         }
         ["openapi", rest @ ..] => openapi::answer(call, rest).await?,
         [".well-known", "openid-configuration"] => {
-            let url = format!(
-                "https://{}:{}/openid/v1/jwks",
-                call.server.settings.advertise_address, call.server.settings.advertise_port
-            );
-            respond::value(
-                200,
-                &call.form,
-                &call.server.tokens().openid_configuration(&url),
-            )
+            let settings = &call.server.settings;
+            let url = match call.server.policy().keys_url.as_str() {
+                "" => {
+                    let at = SocketAddr::new(settings.advertise_address, settings.advertise_port);
+                    format!("https://{at}/openid/v1/jwks")
+                }
+                url => url.to_owned(),
+            };
+            let document = call.server.tokens().openid_configuration(&url);
+            published(call, "application/json", &document)
         }
-        ["openid", "v1", "jwks"] => {
-            let keys = serde_json::to_vec(&call.server.tokens().jwks()).unwrap_or_default();
-            respond::whole(200, &call.form, "application/jwk-set+json", keys.into())
-        }
+        ["openid", "v1", "jwks"] => published(
+            call,
+            "application/jwk-set+json",
+            &call.server.tokens().jwks(),
+        ),
         ["api", ..] => return Err(ApiError::path_not_found()),
         ["apis", group, ..] if knows_group(call, group) => return Err(ApiError::path_not_found()),
         _ => respond::text(404, "404 page not found\n"),
@@ -61,6 +66,15 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
 fn knows_group(call: &Call, group: &str) -> bool {
     let all = call.server.resources().all();
     all.iter().any(|resource| resource.names().group == group)
+}
+
+/// A document for others to keep: keys that are used must have been published for so long.
+fn published(call: &Call, media: &'static str, document: &Value) -> Response<Body> {
+    let body = serde_json::to_vec(document).unwrap_or_default();
+    let mut response = respond::whole(200, &call.form, media, body.into());
+    let kept = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(CACHE_CONTROL, kept);
+    response
 }
 
 /// What `/version` says.

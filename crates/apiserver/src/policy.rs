@@ -2,10 +2,11 @@
 //! by one command has.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use access::User;
 use access::admission::Settings;
 use access::authorization::{Configuration, Link};
+use access::{User, authentication};
 use serde_json::{Map, Value, json};
 
 /// The operator's choices.
@@ -17,6 +18,14 @@ pub struct Policy {
     pub bootstrap_tokens: bool,
     /// Tokens that do not change while the server runs, with their users.
     pub static_tokens: Vec<(String, User)>,
+    /// Where others find the keys of service accounts' tokens; at the server itself when empty.
+    pub keys_url: String,
+    /// Issuers of tokens that are believed, and for which paths nobody needs to say who he is.
+    pub authentication: authentication::Configuration,
+    /// The file which that was read from, and its text: when it changes, so does who is believed.
+    pub authentication_file: Option<(PathBuf, String)>,
+    /// Who is asked whose a token is that nobody here knows.
+    pub token_webhook: Option<TokenWebhook>,
     /// Who is asked, in order, after `system:masters` has been let in.
     pub authorization: Configuration,
     /// The file which that was read from, and its text: when it changes, so do the authorizers.
@@ -27,6 +36,17 @@ pub struct Policy {
     pub client_authorities: Option<String>,
     /// Who may say in headers for whom a request is: published for other servers that this one passes requests on to.
     pub front_proxy: Option<FrontProxy>,
+}
+
+/// A reviewer of tokens elsewhere.
+#[derive(Clone)]
+pub struct TokenWebhook {
+    /// How it is reached: a kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Version of the TokenReview.
+    pub version: String,
+    /// How long its answers are good.
+    pub ttl: Duration,
 }
 
 /// How other servers know that a request comes from this one, and for whom.
@@ -87,6 +107,10 @@ impl Default for Policy {
             anonymous: true,
             bootstrap_tokens: true,
             static_tokens: Vec::new(),
+            keys_url: String::new(),
+            authentication: authentication::Configuration::default(),
+            authentication_file: None,
+            token_webhook: None,
             authorization: Configuration {
                 links: vec![Link::Node, Link::Rbac],
             },

@@ -69,7 +69,7 @@ pub(crate) async fn answer(
 
 /// The stages that know nothing of resources.
 async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refusal> {
-    match authenticate(call, extensions) {
+    match authenticate(call, extensions).await {
         Ok(user) => {
             (call.server.metrics().measures).authenticated(Some(&user.name));
             call.user = user;

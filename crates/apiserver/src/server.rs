@@ -25,6 +25,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::aggregation::{self, Aggregation};
 use crate::allocate::{Books, repair};
 use crate::audit::{Audit, AuditOptions};
+use crate::authenticate::{self, Elsewhere, Webhook};
 use crate::authorize::{self, Chain, Views};
 use crate::cache::{Change, Follower, Selection};
 use crate::call::Call;
@@ -108,6 +109,9 @@ pub enum StartError {
     /// The store shows no server, though this one has just said that it is there.
     #[error("no API server is listed in the store, not even this one")]
     NoServers,
+    /// Who knows users elsewhere cannot be asked as it is described.
+    #[error("authentication is not usable: {0}")]
+    Authentication(String),
     /// An object that every cluster has cannot be made.
     #[error("{what} cannot be made")]
     Bootstrap {
@@ -129,6 +133,8 @@ pub struct Server {
     views: Views,
     authorizers: ArcSwap<Chain>,
     tokens: Tokens,
+    elsewhere: ArcSwap<Elsewhere>,
+    token_webhook: Option<Webhook>,
     flow: Flow,
     metrics: Arc<Metrics>,
     books: Arc<Books>,
@@ -196,6 +202,10 @@ impl Server {
         let views = Views { nodes, rbac };
         let chain = Chain::new(&config.policy.authorization, &views);
         let chain = chain.map_err(StartError::Authorization)?;
+        let token_webhook = config.policy.token_webhook.as_ref().map(Webhook::new);
+        let token_webhook = token_webhook
+            .transpose()
+            .map_err(StartError::Authentication)?;
         let server = Arc::new(Self {
             store: config.store,
             resources,
@@ -203,6 +213,8 @@ impl Server {
             authorizers: ArcSwap::from_pointee(chain),
             tokens: config.tokens,
             flow: Flow::new(&config.limits),
+            elsewhere: ArcSwap::from_pointee(Elsewhere::new(&config.policy.authentication)),
+            token_webhook,
             metrics: Arc::default(),
             books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
@@ -237,6 +249,9 @@ impl Server {
         tokio::spawn(repair::keep(Arc::downgrade(&server), repairs));
         if let Some((path, text)) = server.policy.authorization_file.clone() {
             authorize::follow(&server, path, text);
+        }
+        if let Some((path, text)) = server.policy.authentication_file.clone() {
+            authenticate::follow(&server, path, text);
         }
         Ok(server)
     }
@@ -352,6 +367,20 @@ impl Server {
 
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Who knows users elsewhere, at this moment.
+    pub(crate) fn elsewhere(&self) -> Arc<Elsewhere> {
+        self.elsewhere.load_full()
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn replace_elsewhere(&self, elsewhere: Elsewhere) {
+        self.elsewhere.store(Arc::new(elsewhere));
+    }
+
+    pub(crate) fn token_webhook(&self) -> Option<&Webhook> {
+        self.token_webhook.as_ref()
     }
 
     pub(crate) fn flow(&self) -> &Flow {

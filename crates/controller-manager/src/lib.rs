@@ -32,6 +32,7 @@ pub use controllers::certificates::{API_CLIENT, KUBELET_CLIENT, KUBELET_SERVING,
 pub use controllers::loadbalancer::Addresses;
 pub use controllers::nodeipam::Ranges;
 pub use controllers::nodelifecycle::Options as NodeLifecycle;
+pub use controllers::serviceaccounttoken::SignToken;
 pub use driver::{Counts, Metrics};
 pub use selection::{Selection, UnknownController};
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub clients: Clients,
     /// Certificates that pods check the API server with, PEM.
     pub root_certificates: Arc<str>,
+    /// Who fills secrets with tokens of service accounts; without one they stay empty.
+    pub token_signer: Option<Arc<dyn SignToken>>,
     /// The networks that nodes get their parts of; without any, nodes get none.
     pub pod_networks: Ranges,
     /// Who signs requests for certificates.
@@ -121,7 +124,10 @@ pub fn assemble(config: &Config) -> Driver {
     set.add(endpointslicemirroring::EndpointSliceMirroringController);
     set.add(namespace::NamespaceController);
     set.add(serviceaccount::ServiceAccountsController);
-    set.add(serviceaccounttoken::TokensController);
+    set.add(serviceaccounttoken::TokensController {
+        signer: config.token_signer.clone(),
+        root_certificates: Arc::clone(&config.root_certificates),
+    });
     set.add(rootcacertpublisher::RootCaCertPublisher {
         certificates: Arc::clone(&config.root_certificates),
     });

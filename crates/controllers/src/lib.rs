@@ -51,3 +51,18 @@ pub mod validatingadmissionpolicystatus;
 
 #[cfg(test)]
 mod harness;
+
+#[cfg(test)]
+mod lessons {
+    /// 2020-8555, 2025-13281: nobody makes a controller fetch what he cannot reach himself, for it has nothing to fetch with.
+    #[test]
+    fn cve_2020_8555_controllers_reach_nothing_but_the_api() {
+        let manifest = include_str!("../Cargo.toml");
+        for network in ["hyper", "reqwest", "ureq", "tokio", "kube", "rustls"] {
+            assert!(
+                !manifest.lines().any(|line| line.starts_with(network)),
+                "{network}"
+            );
+        }
+    }
+}

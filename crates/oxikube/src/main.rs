@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 mod component;
 mod datastore;
+mod encryption;
 mod host;
 mod init;
 mod kubeconfig;
@@ -29,6 +30,7 @@ mod root;
 mod shell;
 mod start;
 mod storage_class;
+mod token_signer;
 mod why;
 mod worker;
 

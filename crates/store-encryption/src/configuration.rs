@@ -1,13 +1,15 @@
 //! `EncryptionConfiguration`: which resources are encrypted, by which keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use machinery::codec;
+use machinery::{codec, duration};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kms::Kms;
 use crate::provider::{Cipher, Provider};
 
 const EVERYTHING: &str = "*.*";
@@ -83,7 +85,23 @@ impl Configuration {
         }
         let all = file.resources.into_iter().enumerate();
         let groups: Result<Vec<_>, _> = all.map(|(i, group)| read_group(i, group)).collect();
-        Ok(Self { groups: groups? })
+        let groups = groups?;
+        let mut names: Vec<&[u8]> = Vec::new();
+        for kms in groups
+            .iter()
+            .flat_map(|g| g.providers.iter())
+            .filter_map(Provider::kms)
+        {
+            if names.contains(&kms.prefix()) {
+                let name = String::from_utf8_lossy(kms.prefix()).into_owned();
+                let name = name.rsplit(':').nth(1).unwrap_or_default().to_owned();
+                return Err(format!(
+                    "duplicate KMS provider name {name}, names must be unique"
+                ));
+            }
+            names.push(kms.prefix());
+        }
+        Ok(Self { groups })
     }
 
     /// The providers of a key of the store; none: its value is left alone.
@@ -161,15 +179,72 @@ fn is_pattern(text: &str) -> bool {
     !name.is_empty() && (plain(name) || name == "*" && text.contains('.')) && plain(group)
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KmsFile {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    endpoint: String,
+    timeout: Option<String>,
+    cachesize: Option<i64>,
+}
+
+fn read_kms(at: &str, settings: Value) -> Result<Provider, String> {
+    let file: KmsFile = serde_json::from_value(settings)
+        .map_err(|error| format!("{at}: Invalid value: {error}"))?;
+    let invalid = |field: &str, value: &str, why: &str| {
+        Err(format!("{at}.{field}: Invalid value: {value:?}: {why}"))
+    };
+    if file.name.is_empty() {
+        let why = "name is a mandatory field for a provider";
+        return Err(format!("{at}.name: Required value: {why}"));
+    }
+    if file.name.contains(':') {
+        let why = format!(
+            "invalid KMS provider name {}, must not contain ':'",
+            file.name
+        );
+        return invalid("name", &file.name, &why);
+    }
+    if file.api_version != "v2" {
+        let why = "unsupported apiVersion apiVersion for KMS provider, only v2 is supported";
+        return invalid("apiVersion", &file.api_version, why);
+    }
+    if file.cachesize.is_some() {
+        return invalid("cachesize", "", "cachesize is not supported in v2");
+    }
+    if file.endpoint.is_empty() {
+        return invalid("endpoint", "", "endpoint is a mandatory field for a kms");
+    }
+    let Some(path) = file
+        .endpoint
+        .strip_prefix("unix://")
+        .filter(|p| p.starts_with('/'))
+    else {
+        let scheme = file
+            .endpoint
+            .split_once("://")
+            .map_or("", |(scheme, _)| scheme);
+        let why = format!("unsupported scheme {scheme:?} for KMS provider, only unix is supported");
+        return invalid("endpoint", &file.endpoint, &why);
+    };
+    let given = file.timeout.as_deref().unwrap_or("3s");
+    let timeout = duration::parse(given).and_then(|d| Duration::try_from(d).ok());
+    let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) else {
+        return invalid("timeout", given, "timeout should be a positive value");
+    };
+    let kms = Kms::new(&file.name, path.into(), timeout);
+    Ok(Provider::Kms(Arc::new(kms)))
+}
+
 fn read_provider(at: &str, name: &str, settings: Value) -> Result<Vec<Provider>, String> {
     match name {
         "identity" => return Ok(vec![Provider::Identity]),
         "aesgcm" | "aescbc" | "secretbox" => {}
-        "kms" => {
-            return Err(format!(
-                "{at}.kms: key management services are not supported here"
-            ));
-        }
+        "kms" => return read_kms(&format!("{at}.kms"), settings).map(|kms| vec![kms]),
         other => return Err(format!("{at}: Invalid value: unknown provider {other:?}")),
     }
     let at = format!("{at}.{name}.keys");

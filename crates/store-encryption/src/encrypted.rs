@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -11,7 +12,7 @@ use store::{
 };
 
 use crate::Configuration;
-use crate::provider::MARK;
+use crate::provider::{MARK, Provider};
 
 /// Keys that are looked at in one go when values are written anew.
 const PAGE: usize = 500;
@@ -19,7 +20,7 @@ const PAGE: usize = 500;
 /// A store over another one.
 pub struct Encrypted {
     inner: Arc<dyn Store>,
-    configuration: Arc<Configuration>,
+    configuration: Arc<ArcSwap<Configuration>>,
 }
 
 fn failed(why: String) -> StoreError {
@@ -27,6 +28,35 @@ fn failed(why: String) -> StoreError {
 }
 
 impl Configuration {
+    /// Makes sure that values under these keys can be encrypted: services may have to be asked.
+    async fn prepare(&self, keys: impl Iterator<Item = &Bytes>) -> Result<(), StoreError> {
+        for key in keys {
+            let first = self.providers(key).and_then(|all| all.first());
+            if let Some(kms) = first.and_then(Provider::kms) {
+                kms.ready().await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that these values can be decrypted.
+    async fn learn(&self, found: impl Iterator<Item = &KeyValue>) -> Result<(), StoreError> {
+        for one in found {
+            let providers = self
+                .providers(&one.key)
+                .into_iter()
+                .flat_map(|all| all.iter());
+            for kms in providers.filter_map(Provider::kms) {
+                if one.value.starts_with(kms.prefix()) {
+                    let place = String::from_utf8_lossy(&one.key);
+                    let why = |why| failed(format!("unable to transform key {place:?}: {why}"));
+                    kms.learn(&one.value).await.map_err(why)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn encrypt(&self, key: &[u8], value: Bytes) -> Result<Bytes, StoreError> {
         let Some(first) = self.providers(key).and_then(|all| all.first()) else {
             return Ok(value);
@@ -112,8 +142,13 @@ impl Encrypted {
     pub fn new(inner: Arc<dyn Store>, configuration: Configuration) -> Self {
         Self {
             inner,
-            configuration: Arc::new(configuration),
+            configuration: Arc::new(ArcSwap::from_pointee(configuration)),
         }
+    }
+
+    /// Encrypts by another configuration from now on, open watches included.
+    pub fn replace(&self, configuration: Configuration) {
+        self.configuration.store(Arc::new(configuration));
     }
 
     /// Writes every value anew that was not written by the first provider of its resource: after that, keys further down are
@@ -132,10 +167,11 @@ impl Encrypted {
                 ..Range::key(start.clone())
             };
             let found = self.inner.range(range).await?;
+            let own = self.configuration.load_full();
+            own.prepare(found.kvs.iter().map(|kv| &kv.key)).await?;
             for stored in &found.kvs {
-                let providers = self.configuration.providers(&stored.key);
-                let first = providers.and_then(|all| all.first());
-                let stale = first.is_some_and(|first| !first.knows(&stored.value));
+                let first = own.providers(&stored.key).and_then(|all| all.first());
+                let stale = first.is_some_and(|first| !first.is_fresh(&stored.value));
                 if stale && stored.lease.is_none() && self.rewrite(stored.clone()).await? {
                     rewritten += 1;
                 }
@@ -149,8 +185,10 @@ impl Encrypted {
 
     async fn rewrite(&self, stored: KeyValue) -> Result<bool, StoreError> {
         let (key, equals) = (stored.key.clone(), stored.mod_revision);
-        let plain = self.configuration.decrypt(stored)?.value;
-        let value = self.configuration.encrypt(&key, plain)?;
+        let own = self.configuration.load_full();
+        own.learn([&stored].into_iter()).await?;
+        let plain = own.decrypt(stored)?.value;
+        let value = own.encrypt(&key, plain)?;
         let txn = Txn {
             compare: vec![Compare::ModRevision {
                 key: key.clone(),
@@ -172,25 +210,39 @@ impl Encrypted {
 impl Store for Encrypted {
     async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
         let mut found = self.inner.range(range).await?;
+        let own = self.configuration.load_full();
+        own.learn(found.kvs.iter()).await?;
         let kvs = std::mem::take(&mut found.kvs).into_iter();
-        let kvs: Result<_, _> = kvs.map(|kv| self.configuration.decrypt(kv)).collect();
+        let kvs: Result<_, _> = kvs.map(|kv| own.decrypt(kv)).collect();
         found.kvs = kvs?;
         Ok(found)
     }
 
     async fn txn(&self, mut txn: Txn) -> Result<TxnResult, StoreError> {
+        let own = self.configuration.load_full();
+        let written = txn.success.iter().filter_map(|op| match op {
+            Op::Put { key, .. } | Op::PutLeased { key, .. } => Some(key),
+            Op::Delete { .. } => None,
+        });
+        own.prepare(written).await?;
         for op in &mut txn.success {
             match op {
                 Op::Put { key, value, .. } | Op::PutLeased { key, value, .. } => {
-                    *value = self.configuration.encrypt(key, std::mem::take(value))?;
+                    *value = own.encrypt(key, std::mem::take(value))?;
                 }
                 Op::Delete { .. } => {}
             }
         }
-        let own = &self.configuration;
         let all =
             |kvs: Vec<Option<KeyValue>>| kvs.into_iter().map(|kv| own.decrypt_some(kv)).collect();
-        Ok(match self.inner.txn(txn).await? {
+        let result = self.inner.txn(txn).await?;
+        let before = match &result {
+            TxnResult::Committed { previous, .. } => previous,
+            TxnResult::Failed { current, .. } => current,
+        };
+        // What cannot be learned is not decrypted below, and says why there.
+        let _ = own.learn(before.iter().flatten()).await;
+        Ok(match result {
             TxnResult::Committed { revision, previous } => TxnResult::Committed {
                 revision,
                 // What is done is done, even when what was there before cannot be read.
@@ -218,7 +270,16 @@ impl Store for Encrypted {
         let watch = self.inner.watch(start, end, from).await?;
         let progress = watch.progress();
         let configuration = self.configuration.clone();
-        let batches = watch.map(move |batch| batch.and_then(|b| configuration.decrypt_batch(b)));
+        let batches = watch.then(move |batch| {
+            let own = configuration.load_full();
+            async move {
+                let batch = batch?;
+                let old = batch.events.iter().filter_map(|e| e.previous.as_ref());
+                own.learn(batch.events.iter().map(|e| &e.kv).chain(old))
+                    .await?;
+                own.decrypt_batch(batch)
+            }
+        });
         Ok(WatchStream::new(batches.boxed(), move || {
             progress.revision()
         }))

@@ -1,5 +1,7 @@
 //! The ways to encrypt one value.
 
+use std::sync::Arc;
+
 use aes::{Aes128, Aes192, Aes256};
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
@@ -7,6 +9,8 @@ use crypto_secretbox::aead::{Aead, KeyInit};
 use crypto_secretbox::{Nonce as BoxNonce, XSalsa20Poly1305};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::kms::Kms;
 
 /// What every encrypted value starts with.
 pub(crate) const MARK: &[u8] = b"k8s:enc:";
@@ -22,6 +26,9 @@ pub(crate) enum Failure {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandom,
+    /// The key management service has not been asked, or had no answer.
+    #[error("no key of the key management service is at hand")]
+    NoKey,
 }
 
 /// A key and what it is used for.
@@ -45,6 +52,8 @@ pub(crate) enum Provider {
         /// The key.
         cipher: Cipher,
     },
+    /// Values are encrypted by keys of a key management service.
+    Kms(Arc<Kms>),
 }
 
 impl Cipher {
@@ -79,7 +88,7 @@ impl Cipher {
         }
     }
 
-    fn encrypt(&self, plain: &[u8], place: &[u8]) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn encrypt(&self, plain: &[u8], place: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Gcm(key) => {
                 let nonce: [u8; NONCE_LEN] = random()?;
@@ -102,7 +111,7 @@ impl Cipher {
         }
     }
 
-    fn decrypt(&self, data: &[u8], place: &[u8]) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn decrypt(&self, data: &[u8], place: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Gcm(key) => {
                 let (nonce, sealed) = data
@@ -131,6 +140,14 @@ impl Cipher {
 }
 
 impl Provider {
+    /// The key management service, where it is one.
+    pub(crate) fn kms(&self) -> Option<&Arc<Kms>> {
+        match self {
+            Self::Kms(kms) => Some(kms),
+            _ => None,
+        }
+    }
+
     /// The stored form of a value.
     pub(crate) fn encrypt(&self, plain: &[u8], place: &[u8]) -> Result<Vec<u8>, Failure> {
         match self {
@@ -138,6 +155,7 @@ impl Provider {
             Self::Key { prefix, cipher } => {
                 Ok([prefix.as_slice(), &cipher.encrypt(plain, place)?].concat())
             }
+            Self::Kms(kms) => kms.encrypt(plain, place),
         }
     }
 
@@ -146,6 +164,15 @@ impl Provider {
         match self {
             Self::Identity => !stored.starts_with(MARK),
             Self::Key { prefix, .. } => stored.starts_with(prefix),
+            Self::Kms(kms) => stored.starts_with(kms.prefix()),
+        }
+    }
+
+    /// Whether a stored value is as this provider would write it now.
+    pub(crate) fn is_fresh(&self, stored: &[u8]) -> bool {
+        match self {
+            Self::Kms(kms) => self.knows(stored) && kms.is_of_now(stored),
+            _ => self.knows(stored),
         }
     }
 
@@ -154,11 +181,12 @@ impl Provider {
         match self {
             Self::Identity => Ok(stored.to_vec()),
             Self::Key { prefix, cipher } => cipher.decrypt(&stored[prefix.len()..], place),
+            Self::Kms(kms) => kms.decrypt(stored, place),
         }
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map(|()| bytes).map_err(|_| Failure::NoRandom)

@@ -7,6 +7,12 @@ use futures::StreamExt;
 use store::embedded::{Engine, Options};
 use store::{Op, Range, RangeEnd, Store, Txn};
 
+use super::kms::proto::key_management_service_server::{
+    KeyManagementService, KeyManagementServiceServer,
+};
+use super::kms::proto::{
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse,
+};
 use super::{Configuration, Encrypted};
 
 const KEY: &str = "/registry/secrets/default/s";
@@ -182,7 +188,176 @@ fn what_is_wrong_is_told_without_the_key() {
         garbled.contains("base64") && !garbled.contains("hush"),
         "{garbled}"
     );
-    assert!(text("{kms: {}}").contains("not supported"));
+    assert!(text("{kms: {}}").contains("name is a mandatory field"));
+    let kms = |more: &str| text(&format!("{{kms: {{name: mine, {more}}}}}"));
+    assert!(kms("apiVersion: v1, endpoint: 'unix:///x'").contains("only v2 is supported"));
+    assert!(kms("apiVersion: v2, endpoint: 'http://x'").contains("only unix is supported"));
+    assert!(kms("apiVersion: v2, endpoint: 'unix:///x', timeout: 0s").contains("positive"));
+    assert!(kms("apiVersion: v2, endpoint: 'unix:///x', cachesize: 1").contains("cachesize"));
     assert!(text("{rot13: {}}").contains("unknown provider"));
     assert!(text("").contains("at least one provider"));
+}
+
+/// A key management service of the test's own: what it seals is turned around and marked with its present key.
+struct Plugin {
+    key: Arc<std::sync::Mutex<String>>,
+    calls: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+type Answered<T> = Result<tonic::Response<T>, tonic::Status>;
+
+#[async_trait::async_trait]
+impl KeyManagementService for Plugin {
+    async fn status(&self, _: tonic::Request<StatusRequest>) -> Answered<StatusResponse> {
+        let key_id = self.key.lock().expect("whole").clone();
+        let healthz = if key_id.is_empty() { "ill" } else { "ok" };
+        Ok(tonic::Response::new(StatusResponse {
+            version: "v2".to_owned(),
+            healthz: healthz.to_owned(),
+            key_id,
+        }))
+    }
+
+    async fn encrypt(&self, request: tonic::Request<EncryptRequest>) -> Answered<EncryptResponse> {
+        self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut ciphertext = request.into_inner().plaintext;
+        ciphertext.reverse();
+        let key_id = self.key.lock().expect("whole").clone();
+        let annotations = [("key.example.com".to_owned(), key_id.clone().into_bytes())].into();
+        Ok(tonic::Response::new(EncryptResponse {
+            ciphertext,
+            key_id,
+            annotations,
+        }))
+    }
+
+    async fn decrypt(&self, request: tonic::Request<DecryptRequest>) -> Answered<DecryptResponse> {
+        self.calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let request = request.into_inner();
+        if request.annotations.get("key.example.com") != Some(&request.key_id.into_bytes()) {
+            return Err(tonic::Status::invalid_argument("not sealed here"));
+        }
+        let mut plaintext = request.ciphertext;
+        plaintext.reverse();
+        Ok(tonic::Response::new(DecryptResponse { plaintext }))
+    }
+}
+
+/// Serves the plug-in; gives its provider, its key and how often it was asked to seal or to open.
+#[allow(clippy::type_complexity, reason = "three parts of one thing")]
+fn plugin(
+    dir: &std::path::Path,
+) -> (
+    String,
+    Arc<std::sync::Mutex<String>>,
+    Arc<std::sync::atomic::AtomicUsize>,
+) {
+    let socket = dir.join("kms.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+    let plugin = Plugin {
+        key: Arc::new(std::sync::Mutex::new("one".to_owned())),
+        calls: Arc::default(),
+    };
+    let (key, calls) = (plugin.key.clone(), plugin.calls.clone());
+    let server =
+        tonic::transport::Server::builder().add_service(KeyManagementServiceServer::new(plugin));
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let endpoint = socket.display();
+    let provider =
+        format!("{{kms: {{apiVersion: v2, name: mine, endpoint: 'unix://{endpoint}'}}}}");
+    (provider, key, calls)
+}
+
+#[tokio::test]
+async fn a_key_management_service_seals_seeds_and_never_sees_values() {
+    let (below, dir) = below();
+    let (kms, _, calls) = plugin(dir.path());
+    let asked = || calls.load(std::sync::atomic::Ordering::SeqCst);
+    let store =
+        |providers: &[String]| Encrypted::new(below.clone(), configuration("secrets", providers));
+    let first = store(&[kms.clone(), identity()]);
+    for index in 0..20 {
+        put(&first, &format!("{KEY}{index}"), "plain").await;
+    }
+    assert_eq!(asked(), 1, "one seed for all");
+    let stored = get(&*below, &format!("{KEY}0")).await.expect("there");
+    assert!(stored.starts_with("k8s:enc:kms:v2:mine:") && !stored.contains("plain"));
+    assert_ne!(
+        stored,
+        get(&*below, &format!("{KEY}1")).await.expect("there")
+    );
+    // Another server, which knows nothing yet, asks once for all that one seed has encrypted.
+    let second = store(&[kms, identity()]);
+    for index in 0..20 {
+        let read = get(&second, &format!("{KEY}{index}")).await;
+        assert_eq!(read.as_deref(), Ok("plain"));
+    }
+    assert_eq!(asked(), 2);
+    let mut moved = below
+        .range(Range::key(format!("{KEY}0")))
+        .await
+        .expect("there");
+    let moved = moved.kvs.remove(0).value;
+    let success = vec![Op::Put {
+        key: KEY.into(),
+        value: moved,
+        ttl: None,
+    }];
+    let txn = Txn {
+        success,
+        ..Txn::default()
+    };
+    below.txn(txn).await.expect("written");
+    let why = get(&second, KEY).await.expect_err("bound to its place");
+    assert!(why.contains("changed since"), "{why}");
+}
+
+#[tokio::test]
+async fn keys_rotate_and_the_configuration_changes_under_way() {
+    let (below, dir) = below();
+    let (kms, key, _) = plugin(dir.path());
+    let aes = by("aesgcm", A);
+    let store = Encrypted::new(below.clone(), configuration("secrets", &[aes.clone()]));
+    put(&store, KEY, "plain").await;
+    let mut watch = store
+        .watch(
+            "/registry/".into(),
+            RangeEnd::Before("/registry0".into()),
+            store.revision() + 1,
+        )
+        .await
+        .expect("a watch");
+    store.replace(configuration("secrets", &[kms.clone(), aes]));
+    assert_eq!(get(&store, KEY).await.as_deref(), Ok("plain"));
+    assert_eq!(store.rewrite_stale().await.expect("written"), 1);
+    assert_eq!(store.rewrite_stale().await.expect("written"), 0);
+    let batch = watch.next().await.expect("a batch").expect("readable");
+    assert_eq!(&*batch.events[0].kv.value, b"plain");
+    // Another key of the service: a new server seals by it, and what the former sealed is stale.
+    "two".clone_into(&mut key.lock().expect("whole"));
+    let later = Encrypted::new(below.clone(), configuration("secrets", &[kms.clone()]));
+    assert_eq!(get(&later, KEY).await.as_deref(), Ok("plain"));
+    assert_eq!(later.rewrite_stale().await.expect("written"), 1);
+    assert_eq!(later.rewrite_stale().await.expect("written"), 0);
+    assert_eq!(get(&later, KEY).await.as_deref(), Ok("plain"));
+    // A service that is ill encrypts nothing, and says so.
+    key.lock().expect("whole").clear();
+    let ill = Encrypted::new(below.clone(), configuration("secrets", &[kms]));
+    let success = vec![Op::Put {
+        key: KEY.into(),
+        value: "x".into(),
+        ttl: None,
+    }];
+    let txn = Txn {
+        success,
+        ..Txn::default()
+    };
+    let why = ill.txn(txn).await.expect_err("refused").to_string();
+    assert!(why.contains("got unexpected healthz status: ill"), "{why}");
+    assert_eq!(
+        get(&ill, KEY).await.as_deref(),
+        Ok("plain"),
+        "reading goes on"
+    );
 }

@@ -742,3 +742,37 @@ fn claims_get_the_newest_default_class_and_are_held() {
     expect![[r#"persistentvolumeclaims "data" is forbidden: Only bound persistent volume claims can be expanded"#]]
         .assert_eq(&grow("new", "Pending").expect_err("refused"));
 }
+
+/// 2023-2727, 2023-2728, 2024-3177: rules about what a pod refers to hold for every kind of container and reference.
+#[test]
+fn cve_2023_2728_rules_cover_all_containers() {
+    let env_from = json!({"name": "x", "envFrom": [{"secretRef": {"name": "hidden"}}]});
+    let env = json!({"name": "x", "env": [{"name": "V", "valueFrom": {"secretKeyRef": {"name": "hidden", "key": "k"}}}]});
+    let mut pods = Vec::new();
+    for container in [env_from, env] {
+        for key in ["containers", "initContainers"] {
+            let mut spec = json!({"serviceAccountName": "strict", "containers": [{"name": "c"}]});
+            spec[key] = json!([container]);
+            pods.push(spec);
+        }
+        // Ephemeral containers come later, and by a way of their own.
+        let spec = json!({"serviceAccountName": "strict", "containers": [{"name": "c"}]});
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": spec});
+        let case = Case {
+            operation: Operation::Update,
+            name: "p",
+            old: Some(object(pod.clone())),
+            ..create("pods/ephemeralcontainers", "ns")
+        };
+        pod["spec"]["ephemeralContainers"] = json!([container]);
+        let refused = case.run(pod).expect_err("refused");
+        assert!(refused.contains("hidden"), "{refused}");
+    }
+    let sources = json!([{"secret": {"name": "hidden"}}]);
+    pods.push(json!({"serviceAccountName": "strict", "containers": [], "volumes": [{"name": "v", "projected": {"sources": sources}}]}));
+    for spec in pods {
+        let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+        let refused = create("pods", "ns").run(pod).expect_err("refused");
+        assert!(refused.contains("hidden"), "{refused}");
+    }
+}

@@ -186,3 +186,123 @@ fn a_binding_to_another_role_is_made_anew() {
         object(json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "x"}}));
     assert_eq!(reconcile(Some(&namespace), &super::namespaces()[0]), None);
 }
+
+/// An object as `v1.37.txt` writes it: a line that names it, and sorted lines of what it says.
+fn written(object: &Object) -> (String, Vec<String>) {
+    let mut head = format!("{} {}/{}", object.kind(), object.namespace(), object.name());
+    let mut labels: Vec<_> = object.labels().collect();
+    labels.sort_unstable();
+    for (key, value) in labels {
+        head.push_str(&format!(" {key}={value}"));
+    }
+    let items = |key: &str| object.0.get(key).and_then(Value::as_array).cloned();
+    let mut lines: Vec<String> = items("rules")
+        .unwrap_or_default()
+        .iter()
+        .map(rule)
+        .collect();
+    if let Some(aggregation) = object.0.get("aggregationRule") {
+        let all = aggregation["clusterRoleSelectors"].as_array().cloned();
+        lines = all.unwrap_or_default().iter().map(gathers).collect();
+    }
+    if let Some(role) = object.0.get("roleRef") {
+        let text = |key: &str| role[key].as_str().unwrap_or_default();
+        lines.push(format!("  role {}/{}", text("kind"), text("name")));
+    }
+    for subject in items("subjects").unwrap_or_default() {
+        let text = |key: &str| subject[key].as_str().unwrap_or_default();
+        let (kind, namespace, name) = (text("kind"), text("namespace"), text("name"));
+        lines.push(format!("  subject {kind} {namespace}/{name}"));
+    }
+    lines.sort();
+    (head, lines)
+}
+
+fn rule(rule: &Value) -> String {
+    let parts = [
+        ("verbs", "verbs"),
+        ("groups", "apiGroups"),
+        ("resources", "resources"),
+        ("names", "resourceNames"),
+        ("paths", "nonResourceURLs"),
+    ];
+    let mut out = " ".to_owned();
+    for (name, key) in parts {
+        let all = rule[key].as_array().into_iter().flatten();
+        let all: Vec<&str> = all
+            .map(|one| match one.as_str() {
+                Some("") => "core",
+                other => other.unwrap_or_default(),
+            })
+            .collect();
+        if !all.is_empty() {
+            out.push_str(&format!(" {name}={}", all.join(",")));
+        }
+    }
+    out
+}
+
+fn gathers(selector: &Value) -> String {
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    format!("  gathers {}", labels.join(","))
+}
+
+/// What a server of v1.37 with nothing switched on or off has by itself, written down once.
+#[test]
+fn policy_is_that_of_the_version_but_for_what_is_listed() {
+    let mut theirs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut head = String::new();
+    for line in include_str!("v1.37.txt").lines() {
+        match line.starts_with(' ') {
+            true => theirs.get_mut(&head).expect("a head").push(line.to_owned()),
+            false => {
+                line.clone_into(&mut head);
+                theirs.insert(head.clone(), Vec::new());
+            }
+        }
+    }
+    let mut out = String::new();
+    for object in policy() {
+        let (head, lines) = written(&object);
+        let Some(expected) = theirs.remove(&head) else {
+            out.push_str(&format!("+ {head}\n"));
+            continue;
+        };
+        let missing = expected.iter().filter(|line| !lines.contains(line));
+        let missing = missing.map(|line| format!("- {head}:{line}\n"));
+        let further = lines.iter().filter(|line| !expected.contains(line));
+        let further = further.map(|line| format!("+ {head}:{line}\n"));
+        missing.chain(further).for_each(|line| out.push_str(&line));
+    }
+    for head in theirs.into_keys() {
+        out.push_str(&format!("- {head}\n"));
+    }
+    expect![[r#"
+        + ClusterRole /system:controller:local-volume-provisioner kubernetes.io/bootstrapping=rbac-defaults
+        + ClusterRoleBinding /system:controller:local-volume-provisioner kubernetes.io/bootstrapping=rbac-defaults
+    "#]].assert_eq(&out);
+}
+
+/// 2021-25740: who may edit a namespace does not send the traffic of its load balancers elsewhere.
+#[test]
+fn cve_2021_25740_editors_write_no_endpoints() {
+    let roles = policy();
+    let mut roles = roles.iter();
+    let edit = roles
+        .find(|o| o.name() == "system:aggregate-to-edit")
+        .expect("the role");
+    for rule in edit.0["rules"].as_array().expect("rules") {
+        let has = |key: &str, text: &str| {
+            let mut all = rule[key].as_array().into_iter().flatten();
+            all.any(|one| one == text || one == "*")
+        };
+        let endpoints = has("resources", "endpoints") || has("resources", "endpointslices");
+        let writes = ["create", "update", "patch"]
+            .iter()
+            .any(|verb| has("verbs", verb));
+        assert!(!(endpoints && writes), "{rule}");
+    }
+}

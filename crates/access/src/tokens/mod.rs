@@ -9,13 +9,14 @@ pub mod bootstrap;
 mod claims;
 mod der;
 mod keys;
+pub mod legacy;
 mod request;
 mod verify;
 
 pub use claims::{Bindings, Claims, Ref};
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use request::RequestContext;
-pub use verify::{Authenticated, TokenError};
+pub use verify::{Authenticated, LegacyUse, TokenError};
 
 use std::collections::BTreeSet;
 
@@ -30,6 +31,8 @@ pub const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 /// The issuer of service-account tokens: signs with one key, accepts several.
 pub struct Tokens {
     issuer: String,
+    /// Issuers whose tokens are good as well, until they end.
+    former: Vec<String>,
     audiences: Vec<String>,
     signing: SigningKey,
     accepted: Vec<PublicKey>,
@@ -53,10 +56,28 @@ impl Tokens {
         keys.extend(accepted.into_iter().filter(|key| key != signing.public()));
         Self {
             issuer: issuer.to_owned(),
+            former: Vec::new(),
             audiences,
             signing,
             accepted: keys,
         }
+    }
+
+    /// With issuers of before, whose tokens are good until they end. Unless the server has audiences of its own, they are
+    /// audiences, too.
+    #[must_use]
+    pub fn with_former_issuers(mut self, former: Vec<String>) -> Self {
+        if self.audiences == [self.issuer.clone()] {
+            self.audiences.extend(former.iter().cloned());
+        }
+        self.former = former;
+        self
+    }
+
+    /// All issuers, the one of new tokens first.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        let all = [&self.issuer].into_iter().chain(&self.former);
+        all.map(String::as_str)
     }
 
     /// The audiences of the API server.

@@ -135,6 +135,7 @@ fn a_token_for_a_pod_names_all_it_is_bound_to() {
                 "https://kubernetes.default.svc.cluster.local",
             ],
             stale: true,
+            legacy: None,
         }
     "#]]
     .assert_debug_eq(&known);

@@ -1,12 +1,14 @@
 //! Token in, user out.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use machinery::Object;
 use serde::Deserialize;
 
-use super::{Claims, PublicKey, Ref, Tokens};
+use super::{Claims, PublicKey, Ref, SigningKey, Tokens, legacy};
 use crate::quote::quote_all;
 use crate::{Lookup, User, user};
 
@@ -14,7 +16,7 @@ use crate::{Lookup, User, user};
 const LEEWAY_SECONDS: i64 = 60;
 
 /// Whom a token belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Authenticated {
     /// The service account, with the token's bindings as extra.
     pub user: User,
@@ -22,6 +24,17 @@ pub struct Authenticated {
     pub audiences: Vec<String>,
     /// The token is older than its holder asked for: to be noted in the audit log.
     pub stale: bool,
+    /// It is one that a secret holds.
+    pub legacy: Option<LegacyUse>,
+}
+
+/// The use of a token that a secret holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyUse {
+    /// The secret.
+    pub secret: Arc<Object>,
+    /// Nobody asked for it: the account lists it.
+    pub made_by_itself: bool,
 }
 
 /// Why a token is refused.
@@ -35,8 +48,14 @@ pub enum TokenError {
     Invalid(String),
 }
 
-fn invalid(why: impl Into<String>) -> TokenError {
+pub(super) fn invalid(why: impl Into<String>) -> TokenError {
     TokenError::Invalid(why.into())
+}
+
+/// Who has issued a token, whatever else it says.
+#[derive(Deserialize)]
+struct Issued {
+    iss: String,
 }
 
 #[derive(Deserialize)]
@@ -50,16 +69,7 @@ impl Tokens {
     /// Signs claims under this issuer; `None` when the system gives no random numbers.
     pub fn sign(&self, mut claims: Claims) -> Option<String> {
         claims.iss.clone_from(&self.issuer);
-        let key = self.signing.public();
-        let header = serde_json::json!({"alg": key.algorithm(), "kid": key.id()});
-        let payload = serde_json::to_vec(&claims).expect("claims encode");
-        let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.signing.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Some(token)
+        encode(&self.signing, &claims)
     }
 
     /// The user of a token. `wanted` are the audiences the token must be for (one of them); empty: the API server's.
@@ -74,7 +84,18 @@ impl Tokens {
         wanted: &[String],
         lookup: &dyn Lookup,
     ) -> Result<Authenticated, TokenError> {
-        let claims = self.checked_claims(token)?;
+        let payload = self.checked_payload(token)?;
+        let parse = |_| TokenError::Foreign;
+        let issued: Issued = serde_json::from_slice(&payload).map_err(parse)?;
+        if issued.iss == legacy::ISSUER {
+            let good = |a: &&String| wanted.is_empty() || wanted.contains(a);
+            let audiences: Vec<String> = self.audiences.iter().filter(good).cloned().collect();
+            if audiences.is_empty() {
+                return Err(not_for(&self.audiences, wanted));
+            }
+            return legacy::user(token, &payload, audiences, lookup);
+        }
+        let claims: Claims = serde_json::from_slice(&payload).map_err(parse)?;
         let wanted = if wanted.is_empty() {
             &self.audiences
         } else {
@@ -90,9 +111,7 @@ impl Tokens {
             .cloned()
             .collect();
         if audiences.is_empty() {
-            let (has, wants) = (quote_all(good_for), quote_all(wanted));
-            let why = format!("token audiences {has} is invalid for the target audiences {wants}");
-            return Err(invalid(why));
+            return Err(not_for(good_for, wanted));
         }
         check_times(&claims, now.as_second())?;
         check_bindings(&claims, now.as_second(), lookup)?;
@@ -104,11 +123,12 @@ impl Tokens {
             user: user_of(&claims),
             audiences,
             stale,
+            legacy: None,
         })
     }
 
-    /// The claims, once the signature has been found good.
-    fn checked_claims(&self, token: &str) -> Result<Claims, TokenError> {
+    /// What the token says, once the signature has been found good.
+    fn checked_payload(&self, token: &str) -> Result<Vec<u8>, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Foreign)?;
         let decode = |part: &str| {
@@ -116,9 +136,9 @@ impl Tokens {
                 .decode(part)
                 .map_err(|_| TokenError::Foreign)
         };
-        let claims: Claims =
-            serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Foreign)?;
-        if claims.iss != self.issuer {
+        let payload = decode(payload)?;
+        let issued: Issued = serde_json::from_slice(&payload).map_err(|_| TokenError::Foreign)?;
+        if issued.iss != legacy::ISSUER && !self.issuers().any(|own| own == issued.iss) {
             return Err(TokenError::Foreign);
         }
         let header: Header =
@@ -137,9 +157,30 @@ impl Tokens {
             k.algorithm() == header.alg && k.verifies(signed.as_bytes(), &signature)
         };
         keys.any(good)
-            .then_some(claims)
+            .then_some(payload)
             .ok_or_else(|| invalid("invalid signature"))
     }
+}
+
+/// Claims under a signature; none when the system gives no random numbers.
+pub(super) fn encode(key: &SigningKey, claims: &impl serde::Serialize) -> Option<String> {
+    let public = key.public();
+    let header = serde_json::json!({"alg": public.algorithm(), "kid": public.id()});
+    let payload = serde_json::to_vec(claims).expect("claims encode");
+    let mut token = URL_SAFE_NO_PAD.encode(header.to_string());
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+    let signature = key.sign(token.as_bytes())?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Some(token)
+}
+
+fn not_for(good_for: &[String], wanted: &[String]) -> TokenError {
+    let (has, wants) = (quote_all(good_for), quote_all(wanted));
+    invalid(format!(
+        "token audiences {has} is invalid for the target audiences {wants}"
+    ))
 }
 
 fn check_times(claims: &Claims, now: i64) -> Result<(), TokenError> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use access::Lookup;
-use access::tokens::{RequestContext, TokenError};
+use access::tokens::RequestContext;
 use http::Response;
 use machinery::{ApiError, Object};
 use serde_json::{Value, json};
 
 use super::who::user_info;
 use crate::admit::{self, Operation};
+use crate::authenticate::by_token;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::decode;
@@ -71,8 +72,7 @@ pub(super) async fn review(call: &Call, object: &mut Object) -> Result<(), ApiEr
                 .collect()
         })
         .unwrap_or_default();
-    let server = &*call.server;
-    let status = match server.tokens().verify(&token, call.now, &wanted, server) {
+    let status = match by_token(call, &token, &wanted).await {
         Ok(found) => {
             let user = user_info(&found.user.authenticated());
             let mut status = json!({"authenticated": true, "user": user});
@@ -81,9 +81,12 @@ pub(super) async fn review(call: &Call, object: &mut Object) -> Result<(), ApiEr
             }
             status
         }
-        Err(TokenError::Foreign) => json!({"user": {}, "error": "invalid bearer token"}),
-        Err(error) => {
-            json!({"user": {}, "error": format!("[invalid bearer token, {error}]")})
+        Err(errors) if errors.is_empty() => {
+            json!({"user": {}, "error": "invalid bearer token"})
+        }
+        Err(errors) => {
+            let errors = errors.join(", ");
+            json!({"user": {}, "error": format!("[invalid bearer token, {errors}]")})
         }
     };
     object.0.insert("status".into(), status);

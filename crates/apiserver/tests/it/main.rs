@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod audit;
+mod authentication;
 mod authorization;
 mod client;
 mod components;

@@ -212,3 +212,67 @@ async fn cve_2024_0793_a_malformed_object_is_only_itself() {
     admin.get("/api/v1/pods").await.ok();
     server.shut_down();
 }
+
+/// 2021-25737, 2020-8554: traffic is not drawn to the node itself, nor to an address that is somebody else's by nature.
+#[tokio::test]
+async fn cve_2021_25737_endpoints_are_no_loopback_addresses() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin;
+    for address in ["127.0.0.1", "169.254.169.254"] {
+        let slice = json!({"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "x"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": [address]}], "ports": []});
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+        admin.post(slices, slice).await.refused(422);
+        let endpoints = json!({"metadata": {"name": "x"},
+            "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": 80}]}]});
+        let path = "/api/v1/namespaces/default/endpoints";
+        admin.post(path, endpoints).await.refused(422);
+        let service = json!({"metadata": {"name": "x"},
+            "spec": {"ports": [{"port": 80}], "externalIPs": [address]}});
+        let path = "/api/v1/namespaces/default/services";
+        admin.post(path, service).await.refused(422);
+    }
+}
+
+/// 2020-8554: an operator can keep everybody from taking external addresses.
+#[tokio::test]
+async fn cve_2020_8554_external_addresses_can_be_denied() {
+    let cluster = Cluster::with(|config| {
+        let without = &mut config.policy.admission.without;
+        without.remove("DenyServiceExternalIPs");
+    });
+    let cluster = cluster.await;
+    let service = json!({"metadata": {"name": "x"},
+        "spec": {"ports": [{"port": 80}], "externalIPs": ["8.8.8.8"]}});
+    let refused = cluster
+        .admin
+        .post("/api/v1/namespaces/default/services", service)
+        .await;
+    let refused = refused.refused(403);
+    assert!(
+        refused
+            .message()
+            .ends_with("Use of external IPs is denied by admission control")
+    );
+}
+
+/// 2019-11250, 2020-8565: what somebody shows to say who he is does not come back in answers.
+#[tokio::test]
+async fn cve_2019_11250_credentials_are_not_repeated() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    for token in ["hush", "aHVzaA.aHVzaA.aHVzaA", "abcdef.0123456789abcdef"] {
+        let review = json!({"spec": {"token": token}});
+        let answer = cluster.admin.post(path, review).await.ok();
+        assert!(!answer["status"].to_string().contains(token), "{answer}");
+    }
+    let broken = cluster
+        .admin
+        .send(Method::POST, path, &[], r#"{"spec": {"token": "hush""#)
+        .await;
+    assert!(
+        broken.code >= 400 && !broken.text.contains("hush"),
+        "{}",
+        broken.text
+    );
+}

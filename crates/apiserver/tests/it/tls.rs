@@ -64,6 +64,17 @@ async fn ask(
     alpn: Option<&[u8]>,
     token: Option<&str>,
 ) -> (u16, Value) {
+    ask_with(authority, address, client, alpn, token, &[]).await
+}
+
+async fn ask_with(
+    authority: &Authority,
+    address: std::net::SocketAddr,
+    client: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    alpn: Option<&[u8]>,
+    token: Option<&str>,
+    headers: &[(&str, &str)],
+) -> (u16, Value) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.der.clone()).expect("an authority");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -86,6 +97,9 @@ async fn ask(
     let mut request = http::Request::post(format!("https://localhost{path}"));
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let request = request.body(http_body_util::Full::<bytes::Bytes>::from("{}"));
     let request = request.expect("a request");
@@ -122,8 +136,14 @@ pub(crate) struct Serving {
 }
 
 pub(crate) async fn serve() -> Serving {
+    serve_with(|_| {}).await
+}
+
+pub(crate) async fn serve_with(change: impl FnOnce(&mut apiserver::Config)) -> Serving {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::new(config(dir.path())).await.expect("a server");
+    let mut config = config(dir.path());
+    change(&mut config);
+    let server = Server::new(config).await.expect("a server");
     let authority = Authority::new();
     let (der, key) = authority.sign(&["localhost"], &[], ExtendedKeyUsagePurpose::ServerAuth);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -238,4 +258,50 @@ async fn certificates_say_who_asks() {
     );
     server.shut_down();
     serving.await.expect("a task").expect("an orderly end");
+}
+
+/// Who may pass requests on is known by a certificate of the front proxies' authority
+/// and nothing else, and such a certificate says nothing about its holder.
+#[tokio::test]
+async fn front_proxies_say_for_whom_a_request_is() {
+    let proxies = Authority::new();
+    let pem = format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &proxies.der)
+    );
+    let serving = serve_with(|config| {
+        let front = apiserver::FrontProxy::usual(pem, "front");
+        config.policy.front_proxy = Some(front);
+    });
+    let serving = serving.await;
+    let headers = [
+        ("X-Remote-User", "jane"),
+        ("X-Remote-Group", "a"),
+        ("X-Remote-Group", "b"),
+        ("X-Remote-Extra-Acme.io%2fTeam", "t"),
+    ];
+    let own = &serving.authority;
+    let ask = |by: &Authority, name: &'static str| {
+        let client = by.sign(
+            &[],
+            &[(DnType::CommonName, name)],
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        ask_with(own, serving.address, Some(client), None, None, &headers)
+    };
+    let (code, who) = ask(&proxies, "front").await;
+    let user = &who["status"]["userInfo"];
+    assert_eq!(
+        (code, user["username"].as_str()),
+        (201, Some("jane")),
+        "{who}"
+    );
+    assert_eq!(user["groups"], json!(["a", "b", "system:authenticated"]));
+    assert_eq!(user["extra"]["acme.io/team"], json!(["t"]));
+    // Another name of the same authority is nobody, and a client's certificate is only its own subject.
+    let (code, _) = ask(&proxies, "back").await;
+    assert_eq!(code, 403);
+    let (_, who) = ask(own, "front").await;
+    assert_eq!(who["status"]["userInfo"]["username"], "front");
+    serving.server.shut_down();
 }

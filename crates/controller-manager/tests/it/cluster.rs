@@ -113,6 +113,7 @@ impl Cluster {
             signing: Signing::default(),
             selection: Selection::default(),
             root_certificates: "PEM".into(),
+            token_signer: None,
             pod_networks: Ranges {
                 cluster: vec![("10.244.0.0/16".parse().expect("a network"), 24)],
                 excluded: Vec::new(),

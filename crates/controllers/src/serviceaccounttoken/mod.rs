@@ -1,18 +1,22 @@
-//! Token secrets of service accounts that are gone go as well.
+//! Secrets for tokens of service accounts are filled, and go when their account is gone.
 //!
-//! Invariant: only secrets of type `kubernetes.io/service-account-token` are touched, and only after the API has said
-//! that their account (by name and UID) is gone. Tokens themselves are not made here: they come from the
-//! `TokenRequest` API. Upstream: the deleting half of `pkg/controller/serviceaccount/tokens_controller.go`.
+//! Invariant: only secrets of type `kubernetes.io/service-account-token` are touched; they are deleted only after the API
+//! has said that their account (by name and UID) is gone, and filled only as the API has them. The key is not here: a
+//! [`SignToken`] holds it, and without one no secret is filled. Upstream:
+//! `pkg/controller/serviceaccount/tokens_controller.go`.
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use control::{
     Action, Answer, Caches, Change, Key, Look, Plan, Question, Reconciler, Resource, Target, Wake,
 };
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use serde_json::Value;
 
 const TOKEN: &str = "kubernetes.io/service-account-token";
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
@@ -20,8 +24,25 @@ const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// Index of token secrets by `namespace/account`.
 const BY_ACCOUNT: &str = "account";
 
+/// What a secret holds beside the token.
+const NAMESPACE: &str = "namespace";
+const TOKEN_KEY: &str = "token";
+const ROOT: &str = "ca.crt";
+
+/// Somebody with the key of tokens.
+pub trait SignToken: Send + Sync {
+    /// The token that a secret (the last argument) of this namespace holds for an account: name and UID.
+    fn token(&self, namespace: &str, account: (&str, &str), secret: &str) -> Option<String>;
+}
+
 /// The controller of token secrets.
-pub struct TokensController;
+#[derive(Clone, Default)]
+pub struct TokensController {
+    /// Who signs tokens.
+    pub signer: Option<Arc<dyn SignToken>>,
+    /// Certificates that the API server is checked with, PEM; empty when nobody knows them.
+    pub root_certificates: Arc<str>,
+}
 
 /// All that a decision may depend on.
 pub struct Observed {
@@ -31,6 +52,12 @@ pub struct Observed {
     pub account: Option<Arc<ServiceAccount>>,
     /// The UID that the API gives for the account, empty when there is none.
     pub live_uid: Option<String>,
+    /// Secrets are filled here.
+    pub fills: bool,
+    /// The secret as the API has it, once it has been asked.
+    pub live: Option<Value>,
+    /// What the secret lacks and should hold, as the API has it.
+    pub missing: Vec<(&'static str, String)>,
 }
 
 impl Reconciler for TokensController {
@@ -54,7 +81,12 @@ impl Reconciler for TokensController {
         })
         .trim::<Secret>(|secret| {
             secret.string_data = None;
-            if !crate::bootstraptokens::is_token(secret) {
+            if secret.type_.as_deref() == Some(TOKEN) {
+                // Whether there is something is all that is looked at here.
+                for (_, value) in secret.data.iter_mut().flatten() {
+                    value.0.truncate(1);
+                }
+            } else if !crate::bootstraptokens::is_token(secret) {
                 secret.data = None;
             }
         });
@@ -64,15 +96,27 @@ impl Reconciler for TokensController {
         let secret = look.caches.of::<Secret>().get(look.key)?;
         let account = account_target(&secret)?;
         let answer = look.answers.get(&Question::Get(account.clone()));
+        let cached = look.caches.of::<ServiceAccount>().get(&account.key);
+        let live_uid = answer.map(|answer| match answer {
+            Answer::Present(live) => text(&live["metadata"]["uid"]).to_owned(),
+            Answer::Absent | Answer::Items(_) => String::new(),
+        });
+        let live = match look.answers.get(&Question::Get(target(&secret))) {
+            Some(Answer::Present(live)) => Some(live.clone()),
+            _ => None,
+        };
+        let cached_uid = cached.as_ref().and_then(|a| a.metadata.uid.clone());
+        let uid = live_uid.clone().or(cached_uid).unwrap_or_default();
+        let missing = match &live {
+            Some(live) => self.missing(live, &account.key.name, &uid),
+            None => Vec::new(),
+        };
         Some(Observed {
-            account: look.caches.of::<ServiceAccount>().get(&account.key),
-            live_uid: answer.map(|answer| match answer {
-                Answer::Present(live) => live["metadata"]["uid"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned(),
-                Answer::Absent | Answer::Items(_) => String::new(),
-            }),
+            account: cached,
+            live_uid,
+            fills: self.signer.is_some(),
+            live,
+            missing,
             secret,
         })
     }
@@ -82,7 +126,7 @@ impl Reconciler for TokensController {
         let fits = |uid: &str| !uid.is_empty() && (wanted.is_empty() || wanted == uid);
         let cached = o.account.as_ref().and_then(|a| a.metadata.uid.as_deref());
         if cached.is_some_and(fits) || o.live_uid.as_deref().is_some_and(fits) {
-            return Plan::idle("its service account exists");
+            return fill(o);
         }
         match (&o.live_uid, account_target(&o.secret)) {
             (None, Some(account)) => Plan {
@@ -96,6 +140,76 @@ impl Reconciler for TokensController {
                 ..Plan::default()
             },
         }
+    }
+}
+
+impl TokensController {
+    /// What a secret lacks, encoded as it holds it.
+    fn missing(&self, live: &Value, account: &str, uid: &str) -> Vec<(&'static str, String)> {
+        let lacks = |key: &str| text(&live["data"][key]).is_empty();
+        let namespace = text(&live["metadata"]["namespace"]);
+        let mut out = Vec::new();
+        if lacks(ROOT) && !self.root_certificates.is_empty() {
+            out.push((ROOT, STANDARD.encode(&*self.root_certificates)));
+        }
+        if lacks(NAMESPACE) {
+            out.push((NAMESPACE, STANDARD.encode(namespace)));
+        }
+        let name = text(&live["metadata"]["name"]);
+        let token = self.signer.as_ref().filter(|_| lacks(TOKEN_KEY));
+        let token = token.and_then(|signer| signer.token(namespace, (account, uid), name));
+        out.extend(token.map(|token| (TOKEN_KEY, STANDARD.encode(token))));
+        out
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn target(secret: &Secret) -> Target {
+    Target {
+        resource: Resource::of::<Secret>(),
+        key: Key::of(secret),
+    }
+}
+
+/// A secret of an account that is there gets what it lacks.
+fn fill(o: &Observed) -> Plan {
+    let lacks = |key: &str| {
+        let data = o.secret.data.as_ref().and_then(|data| data.get(key));
+        data.is_none_or(|value| value.0.is_empty())
+    };
+    if !o.fills || !(lacks(TOKEN_KEY) || lacks(NAMESPACE)) {
+        return Plan::idle("its service account exists");
+    }
+    let Some(live) = &o.live else {
+        return Plan {
+            actions: vec![Action::Confirm(Question::Get(target(&o.secret)))],
+            because: "it lacks its token, the API is asked for the rest".to_owned(),
+            ..Plan::default()
+        };
+    };
+    let cached = o.secret.metadata.resource_version.as_deref();
+    if o.missing.is_empty() || cached != live["metadata"]["resourceVersion"].as_str() {
+        return Plan::idle("the API has a newer one");
+    }
+    let mut object = live.clone();
+    for (key, value) in &o.missing {
+        object["data"][*key] = value.clone().into();
+    }
+    let uid = o.account.as_ref().and_then(|a| a.metadata.uid.clone());
+    let uid = o.live_uid.clone().or(uid).unwrap_or_default();
+    object["metadata"]["annotations"][ACCOUNT_UID] = uid.into();
+    Plan {
+        actions: vec![Action::Update {
+            target: target(&o.secret),
+            object,
+            subresource: None,
+            report: None,
+        }],
+        because: "it lacks its token".to_owned(),
+        ..Plan::default()
     }
 }
 

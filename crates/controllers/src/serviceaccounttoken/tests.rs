@@ -2,7 +2,9 @@
 
 use expect_test::expect;
 
-use super::TokensController;
+use std::sync::Arc;
+
+use super::{SignToken, TokensController};
 use crate::harness::check;
 
 const SECRET: &str = "
@@ -20,7 +22,7 @@ type: kubernetes.io/service-account-token
 #[test]
 fn tokens_go_with_their_account() {
     check(
-        &TokensController,
+        &TokensController::default(),
         SECRET,
         "team/t",
         &expect![[r#"
@@ -34,7 +36,7 @@ fn tokens_go_with_their_account() {
         "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: team}}";
     let both = format!("{SECRET}\n---\n{account}");
     check(
-        &TokensController,
+        &TokensController::default(),
         &both,
         "team/t",
         &expect![[r#"
@@ -43,7 +45,7 @@ fn tokens_go_with_their_account() {
     );
     let another = both.replace("uid: robot-uid", "uid: former-uid");
     check(
-        &TokensController,
+        &TokensController::default(),
         &another,
         "team/t",
         &expect![[r#"
@@ -55,11 +57,53 @@ fn tokens_go_with_their_account() {
     );
     let opaque = SECRET.replace("type: kubernetes.io/service-account-token", "type: Opaque");
     check(
-        &TokensController,
+        &TokensController::default(),
         &opaque,
         "team/t",
         &expect![[r#"
         gone
+    "#]],
+    );
+}
+
+/// The token tells what it was asked for.
+struct Plainly;
+
+impl SignToken for Plainly {
+    fn token(&self, namespace: &str, account: (&str, &str), secret: &str) -> Option<String> {
+        Some(format!("{namespace}/{}/{}/{secret}", account.0, account.1))
+    }
+}
+
+#[test]
+fn tokens_are_made_where_they_are_missing() {
+    let controller = TokensController {
+        signer: Some(Arc::new(Plainly)),
+        root_certificates: "root".into(),
+    };
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: robot, namespace: team, uid: robot-uid}}";
+    let both = format!("{SECRET}\n---\n{account}");
+    check(
+        &controller,
+        &both,
+        "team/t",
+        &expect![[r#"
+        because it lacks its token, the API is asked for the rest
+        confirm secrets team/t
+        because it lacks its token
+        update secrets team/t
+    "#]],
+    );
+    let filled = both.replace(
+        "type: kube",
+        "data: {token: eA==, namespace: eA==, ca.crt: eA==}\ntype: kube",
+    );
+    check(
+        &controller,
+        &filled,
+        "team/t",
+        &expect![[r#"
+        because its service account exists
     "#]],
     );
 }

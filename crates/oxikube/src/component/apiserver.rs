@@ -1,6 +1,7 @@
 //! `kube-apiserver`.
 
 mod admission;
+mod authentication;
 mod authorization;
 mod front_proxy;
 mod limits;
@@ -8,7 +9,6 @@ mod limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use access::User;
 use access::tokens::{PublicKey, SigningKey, Tokens};
@@ -19,15 +19,13 @@ use clap::builder::ArgAction;
 use ipnet::IpNet;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use store::Store;
-use store_encryption::{Configuration, Encrypted};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::AuditFlags;
 use super::flags::{Common, read};
-use crate::datastore;
 use crate::node::api::Pulses;
+use crate::{datastore, encryption};
 
 /// Serves the API.
 #[derive(Parser)]
@@ -54,6 +52,10 @@ pub(super) struct Flags {
     #[command(flatten)]
     limits: limits::Flags,
     #[command(flatten)]
+    encryption: encryption::Flags,
+    #[command(flatten)]
+    authentication: authentication::Flags,
+    #[command(flatten)]
     unused: Unused,
     /// Directory of the built-in store. Not a flag of upstream's, which has none.
     #[arg(long)]
@@ -70,10 +72,6 @@ pub(super) struct Flags {
     /// Its key.
     #[arg(long, requires = "etcd_certfile")]
     etcd_keyfile: Option<PathBuf>,
-    /// File with an EncryptionConfiguration: which resources are encrypted in the store, by which keys. Values that are
-    /// not encrypted by the first provider are written anew at the start.
-    #[arg(long)]
-    encryption_provider_config: Option<PathBuf>,
     /// Address to listen on.
     #[arg(long, default_value = "0.0.0.0")]
     bind_address: IpAddr,
@@ -112,9 +110,12 @@ pub(super) struct Flags {
 /// Service-account tokens.
 #[derive(clap::Args)]
 struct TokenFlags {
-    /// Who issues tokens.
+    /// Who issues tokens; of several the first does, and the tokens of the others are good until they end.
     #[arg(long)]
     service_account_issuer: Vec<String>,
+    /// Where others find the keys of tokens, https; at this server when not given.
+    #[arg(long, default_value = "")]
+    service_account_jwks_uri: String,
     /// Files with keys whose tokens are accepted.
     #[arg(long)]
     service_account_key_file: Vec<PathBuf>,
@@ -195,9 +196,13 @@ fn identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
 
 impl TokenFlags {
     fn tokens(&self) -> anyhow::Result<Tokens> {
-        let [issuer, ..] = self.service_account_issuer.as_slice() else {
+        let [issuer, former @ ..] = self.service_account_issuer.as_slice() else {
             bail!("--service-account-issuer is a required flag");
         };
+        let uri = &self.service_account_jwks_uri;
+        if !uri.is_empty() && !uri.starts_with("https://") {
+            bail!("service-account-jwks-uri requires https scheme, parsed as: {uri}");
+        }
         let Some(path) = &self.service_account_signing_key_file else {
             bail!("--service-account-signing-key-file is a required flag");
         };
@@ -209,12 +214,8 @@ impl TokenFlags {
             let keys = PublicKey::all_from_pem(&text);
             accepted.extend(keys.with_context(|| format!("cannot use {}", path.display()))?);
         }
-        Ok(Tokens::new(
-            issuer,
-            self.api_audiences.clone(),
-            key,
-            accepted,
-        ))
+        let tokens = Tokens::new(issuer, self.api_audiences.clone(), key, accepted);
+        Ok(tokens.with_former_issuers(former.to_vec()))
     }
 }
 
@@ -241,6 +242,8 @@ impl KubeletFlags {
 impl Flags {
     fn policy(&self) -> anyhow::Result<Policy> {
         let (authorization, authorization_file) = self.authorization.chosen()?;
+        let own = &self.tokens.service_account_issuer;
+        let (authentication, authentication_file) = self.authentication.chosen(own)?;
         Ok(Policy {
             anonymous: self.anonymous_auth,
             bootstrap_tokens: self.enable_bootstrap_token_auth,
@@ -249,6 +252,10 @@ impl Flags {
                     .with_context(|| format!("cannot use {}", path.display()))?,
                 None => Vec::new(),
             },
+            keys_url: self.tokens.service_account_jwks_uri.clone(),
+            authentication,
+            authentication_file,
+            token_webhook: self.authentication.webhook(),
             authorization,
             authorization_file,
             admission: self.admission.settings()?,
@@ -297,22 +304,6 @@ fn static_tokens(text: &str) -> anyhow::Result<Vec<(String, User)>> {
     Ok(out)
 }
 
-/// The store with its values encrypted as a file says; those that are stale are written anew.
-async fn encrypted(path: &Path, store: Arc<dyn Store>) -> anyhow::Result<Arc<dyn Store>> {
-    let configuration = Configuration::parse(&read(path)?).map_err(anyhow::Error::msg);
-    let configuration = configuration.with_context(|| format!("cannot use {}", path.display()))?;
-    let encrypted = Encrypted::new(store, configuration);
-    let rewritten = encrypted.rewrite_stale().await;
-    let rewritten = rewritten.context("values cannot be encrypted anew")?;
-    if rewritten > 0 {
-        tracing::info!(
-            rewritten,
-            "values were written anew by the first encryption provider"
-        );
-    }
-    Ok(Arc::new(encrypted))
-}
-
 /// Runs until `shutdown`.
 pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
     let datastore = datastore::Flags {
@@ -333,10 +324,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         None if !flags.bind_address.is_unspecified() => flags.bind_address,
         None => own_address()?,
     };
-    let kept = match &flags.encryption_provider_config {
-        Some(path) => encrypted(path, store.store()).await?,
-        None => store.store(),
-    };
+    let kept = flags.encryption.over(store.store(), &shutdown).await?;
     let server = Server::new(apiserver::Config {
         store: kept,
         tokens: flags.tokens.tokens()?,

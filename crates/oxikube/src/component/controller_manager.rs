@@ -22,6 +22,7 @@ use super::credentials::{self, Accounts};
 use super::elect::{self, Leading};
 use super::flags::{Common, Election, Secure, duration, read};
 use super::health::{self, Shown};
+use crate::token_signer;
 
 /// Runs the controllers.
 #[derive(Parser)]
@@ -79,7 +80,7 @@ pub(super) struct Flags {
     /// File with the authority that pods check the API server with.
     #[arg(long)]
     root_ca_file: Option<PathBuf>,
-    /// Key of legacy service-account tokens, which are not made any more: tokens come from the API server.
+    /// Key of the tokens that secrets of type kubernetes.io/service-account-token are filled with.
     #[arg(long)]
     service_account_private_key_file: Option<PathBuf>,
     /// Requests a second; they are not limited here.
@@ -296,6 +297,10 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         Some(file) => Some(read(file)?),
         None => None,
     };
+    let token_signer = match &flags.service_account_private_key_file {
+        Some(file) => Some(token_signer::from_pem(&read(file)?)?),
+        None => None,
+    };
     let mut words = flags.controllers.clone();
     if root.is_none() {
         // Without an authority there is nothing to publish.
@@ -304,6 +309,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
     let config = controller_manager::Config {
         clients: Arc::new(clients),
         root_certificates: root.unwrap_or_default().into(),
+        token_signer,
         pod_networks: flags.ranges()?,
         signing: flags.signing.signing()?,
         selection: Selection::parse(&words)?,

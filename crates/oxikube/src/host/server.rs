@@ -23,11 +23,12 @@ use super::{ClusterFacts, KUBECONFIG, NodeFlags, notify_ready, objects, shared, 
 use crate::cluster::{CLUSTER_DOMAIN, POD_CIDR, SERVICE_CIDR, make_private_dir, write_private};
 use crate::component;
 use crate::datastore;
+use crate::encryption;
 use crate::node::api::{self, Pki, Pulses};
 use crate::node::components::{client, ended, identity};
 use crate::node::dns;
 use crate::worker::{Clients, Serving, Tasks, Worker};
-use crate::{kubeconfig, pki, storage_class};
+use crate::{kubeconfig, pki, storage_class, token_signer};
 
 /// Taken by the kubelet on every node.
 const KUBELET_PORT: u16 = 10250;
@@ -67,6 +68,8 @@ pub(crate) struct Flags {
     audit: component::audit::AuditFlags,
     #[command(flatten)]
     datastore: datastore::Flags,
+    #[command(flatten)]
+    encryption: encryption::OwnFlags,
     /// Where the administrator's kubeconfig is written.
     #[arg(long, default_value = KUBECONFIG)]
     write_kubeconfig: PathBuf,
@@ -139,7 +142,10 @@ async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> 
     let (controllers, scheduler) = (!flags.disable_controller_manager, !flags.disable_scheduler);
     let parts = pulses.components(controllers, scheduler);
     let services = facts.service_cidr.into();
-    let server = api::serve_at(store.store(), &pki, services, at, parts, audit).await?;
+    let shared = flags.datastore.datastore_endpoint.is_some();
+    let encryption = flags.encryption.settled(&data, shared)?;
+    let kept = encryption.over(store.store(), &shutdown).await?;
+    let server = api::serve_at(kept, &pki, services, at, parts, audit).await?;
     let mut host = Host {
         flags,
         facts,
@@ -298,6 +304,7 @@ impl Host {
         let config = controller_manager::Config {
             clients: Arc::new(move |name: &str| client(&server, identity(name))),
             root_certificates: authority.into(),
+            token_signer: Some(token_signer::from_pem(&self.pki.text("sa.key")?)?),
             pod_networks: Ranges {
                 cluster: vec![(self.facts.cluster_cidr.into(), NODE_PREFIX)],
                 excluded: vec![self.facts.service_cidr.into()],

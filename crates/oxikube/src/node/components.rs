@@ -21,10 +21,10 @@ use super::dns;
 use crate::cluster::{API_PORT, CLUSTER_DOMAIN, DNS_SERVICE, POD_CIDR, SERVICE_CIDR};
 use crate::member::NodeConfig;
 use crate::root::{PROGRAM, RUN, STATE};
-use crate::storage_class;
 use crate::worker::{
     Clients, KUBELET_ROOT, MANIFESTS, Networks, POD_LOGS, Places, Serving, Tasks, Worker,
 };
+use crate::{storage_class, token_signer};
 
 /// How much of the pod network a node gets.
 const NODE_PREFIX: u8 = 24;
@@ -107,7 +107,7 @@ impl Components {
     /// Starts everything that needs the API.
     pub(super) async fn start(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
         let authority = Authority::from_pem(&pki.text("ca.crt")?, &pki.text("ca.key")?)?;
-        self.controllers(pki.text("ca.crt")?, Signing::all(authority))?;
+        self.controllers(pki, Signing::all(authority))?;
         let scheduler = self.client(user::KUBE_SCHEDULER);
         let work = self.pulses.scheduler.during(scheduler::run(scheduler));
         self.tasks.spawn(async move {
@@ -137,14 +137,15 @@ impl Components {
         self.dns().await
     }
 
-    fn controllers(&mut self, root_certificates: String, signing: Signing) -> anyhow::Result<()> {
+    fn controllers(&mut self, pki: &Pki, signing: Signing) -> anyhow::Result<()> {
         let server = self.server.clone();
         let clients = Arc::new(move |name: &str| client(&server, identity(name)));
         let pod_network = POD_CIDR.parse().context("the pod network")?;
         let grace = Duration::from_secs(self.config.cluster.node_grace_seconds);
         let config = controller_manager::Config {
             clients,
-            root_certificates: root_certificates.into(),
+            root_certificates: pki.text("ca.crt")?.into(),
+            token_signer: Some(token_signer::from_pem(&pki.text("sa.key")?)?),
             signing,
             selection: Selection::default(),
             pod_networks: Ranges {

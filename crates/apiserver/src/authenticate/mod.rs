@@ -1,10 +1,14 @@
-//! Who asks: a client certificate, a bearer token, a caller in this process, or nobody.
+//! Who asks: a caller in this process, one for whom another server passes the request on, a client certificate, a bearer
+//! token, or nobody.
 //!
 //! A certificate was checked against the client CA in the handshake; here its subject becomes a user. Somebody who shows
 //! a bad token is refused; somebody who shows nothing is `system:anonymous`.
 
+mod elsewhere;
+mod front_proxy;
+mod token;
+
 use access::User;
-use access::tokens::{TokenError, bootstrap};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
@@ -15,6 +19,10 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 use crate::call::Call;
+
+pub(crate) use elsewhere::{Elsewhere, Webhook, follow};
+pub(crate) use front_proxy::FrontProxyName;
+pub(crate) use token::by_token;
 
 /// Marks a request from this process: the identity of its caller. Only [`crate::InProcess`] makes it; nothing that
 /// arrives over a connection has extensions of this type.
@@ -31,22 +39,51 @@ const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 ///
 /// # Errors
 /// 401.
-pub(crate) fn authenticate(call: &mut Call, extensions: &Extensions) -> Result<User, ApiError> {
+pub(crate) async fn authenticate(
+    call: &mut Call,
+    extensions: &Extensions,
+) -> Result<User, ApiError> {
     if let Some(InProcessUser(user)) = extensions.get() {
         call.headers.remove(AUTHORIZATION);
         return Ok(user.as_ref().clone().authenticated());
     }
     let token = take_token(&mut call.headers);
+    let server = call.server.clone();
+    if let (Some(front), Some(name)) = (&server.policy().front_proxy, extensions.get())
+        && let Some(user) = front_proxy::user(front, name, &mut call.headers)
+    {
+        return Ok(user.authenticated());
+    }
     if let Some(user) = extensions
         .get::<PeerCertificate>()
         .and_then(|c| certificate_user(&c.0))
     {
         return Ok(user.authenticated());
     }
-    match token {
-        Some(token) => token_user(call, &token).map(User::authenticated),
-        None if call.server.policy().anonymous => Ok(User::anonymous()),
-        None => Err(ApiError::unauthorized()),
+    let Some(token) = token else {
+        return match is_open(call) {
+            true => Ok(User::anonymous()),
+            false => Err(ApiError::unauthorized()),
+        };
+    };
+    match by_token(call, &token, &[]).await {
+        Ok(known) => Ok(known.user.authenticated()),
+        Err(errors) => {
+            if !errors.is_empty() {
+                let error = errors.join(", ");
+                tracing::info!(error, "unable to authenticate the request");
+            }
+            Err(ApiError::unauthorized())
+        }
+    }
+}
+
+/// Whether somebody who shows nothing may ask for this.
+fn is_open(call: &Call) -> bool {
+    let elsewhere = call.server.elsewhere();
+    match elsewhere.anonymous() {
+        Some(anonymous) => anonymous.allows(&call.info.path),
+        None => call.server.policy().anonymous,
     }
 }
 
@@ -65,31 +102,6 @@ fn certificate_user(der: &CertificateDer<'_>) -> Option<User> {
         organizations.map(str::to_owned).collect(),
         &credential,
     )
-}
-
-fn token_user(call: &Call, token: &str) -> Result<User, ApiError> {
-    let policy = call.server.policy();
-    if let Some(user) = policy.static_user(token) {
-        return Ok(user);
-    }
-    if policy.bootstrap_tokens
-        && let Some(user) = bootstrap::user(token, call.now, &*call.server)
-    {
-        return Ok(user);
-    }
-    match call
-        .server
-        .tokens()
-        .verify(token, call.now, &[], &*call.server)
-    {
-        Ok(authenticated) => Ok(authenticated.user),
-        Err(error) => {
-            if !matches!(error, TokenError::Foreign) {
-                tracing::info!(%error, "a service-account token was refused");
-            }
-            Err(ApiError::unauthorized())
-        }
-    }
 }
 
 /// The bearer token; it does not travel on.
