@@ -56,7 +56,7 @@ async fn members_come_and_go_and_nothing_is_lost() {
 }
 
 /// An authority, and a certificate for loopback that members and clients both show.
-fn certificates(dir: &Path) -> Files {
+pub(crate) fn certificates(dir: &Path) -> Files {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["authority".to_owned()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

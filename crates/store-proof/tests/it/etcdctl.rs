@@ -327,3 +327,31 @@ async fn a_full_disk_is_an_alarm_that_goes_by_itself() {
     assert_eq!(etcdctl(&at, "alarm list").await, "");
     assert_eq!(engine.condition(), Condition::Serving);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_only_those_with_a_certificate_are_served() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let home = tempfile::tempdir().unwrap();
+    let files = crate::cluster::certificates(home.path());
+    let read = |path: &std::path::Path| std::fs::read(path).unwrap();
+    let engine = Engine::open_on(Arc::new(SimDisk::new(1)), Options::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("https://{}", listener.local_addr().unwrap());
+    let listener = etcd_serve::Listener::Tls {
+        listener,
+        identity: (read(&files.identity.0), read(&files.identity.1)),
+        client_authority: read(&files.authority),
+    };
+    tokio::spawn(etcd_serve::serve(engine, listener, std::future::pending()));
+    let authority = format!("--cacert={}", files.authority.display());
+    let identity = format!(
+        "--cert={} --key={}",
+        files.identity.0.display(),
+        files.identity.1.display()
+    );
+    let with = async |what: &str| etcdctl(&at, &format!("{authority} {identity} {what}")).await;
+    assert_eq!(with("put a 1").await, "OK");
+    assert_eq!(with("get a").await, "a\n1");
+    let without = etcdctl(&at, &format!("{authority} --dial-timeout=2s get a")).await;
+    assert!(without.starts_with("failed"), "{without}");
+}
