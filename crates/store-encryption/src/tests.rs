@@ -318,7 +318,10 @@ async fn keys_rotate_and_the_configuration_changes_under_way() {
     let (below, dir) = below();
     let (kms, key, _) = plugin(dir.path());
     let aes = by("aesgcm", A);
-    let store = Encrypted::new(below.clone(), configuration("secrets", &[aes.clone()]));
+    let store = Encrypted::new(
+        below.clone(),
+        configuration("secrets", std::slice::from_ref(&aes)),
+    );
     put(&store, KEY, "plain").await;
     let mut watch = store
         .watch(
@@ -336,7 +339,10 @@ async fn keys_rotate_and_the_configuration_changes_under_way() {
     assert_eq!(&*batch.events[0].kv.value, b"plain");
     // Another key of the service: a new server seals by it, and what the former sealed is stale.
     "two".clone_into(&mut key.lock().expect("whole"));
-    let later = Encrypted::new(below.clone(), configuration("secrets", &[kms.clone()]));
+    let later = Encrypted::new(
+        below.clone(),
+        configuration("secrets", std::slice::from_ref(&kms)),
+    );
     assert_eq!(get(&later, KEY).await.as_deref(), Ok("plain"));
     assert_eq!(later.rewrite_stale().await.expect("written"), 1);
     assert_eq!(later.rewrite_stale().await.expect("written"), 0);

@@ -85,11 +85,7 @@ impl<'a> Jwt<'a> {
         if time("nbf").is_some_and(|from| from > (now + LEEWAY_SECONDS) as f64) {
             return Err("oidc: current time before the nbf (not before) time".to_owned());
         }
-        if !issuer
-            .algorithms
-            .iter()
-            .any(|known| *known == self.algorithm)
-        {
+        if !issuer.algorithms.contains(&self.algorithm) {
             let known = quote_all(&issuer.algorithms);
             let own = &self.algorithm;
             return Err(format!(

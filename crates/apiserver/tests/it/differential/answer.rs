@@ -206,9 +206,7 @@ fn blur(value: &mut Value) {
                     "clusterIPs" => inner != &json!(["None"]),
                     _ => inner.as_str().is_some_and(is_recent),
                 };
-                if random {
-                    *inner = "*".into();
-                } else if inner.as_str().is_some_and(is_of_this_run) {
+                if random || inner.as_str().is_some_and(is_of_this_run) {
                     *inner = "*".into();
                 } else if inner.as_str().is_some_and(|s| s.starts_with(MOUNT)) {
                     *inner = format!("{MOUNT}*").into();
