@@ -50,7 +50,10 @@ impl Pki {
             (DnType::CommonName, "admin"),
         ];
         let (certificate, key) = signed(Vec::new(), &subject, ExtendedKeyUsagePurpose::ClientAuth)?;
-        write("sa.key", KeyPair::generate()?.serialize_pem())?;
+        // Upstream reads keys of tokens in this form only.
+        let tokens = KeyPair::generate()?;
+        write("sa.key", tokens.serialize_pem())?;
+        write("sa.pub", tokens.public_key_pem())?;
         Ok(Self {
             directory: directory.to_owned(),
             authority,

@@ -51,11 +51,12 @@ fn flags(pki: &Path, port: u16) -> Vec<String> {
     [
         ("secure-port", port.to_string()),
         ("bind-address", "127.0.0.1".to_owned()),
-        ("advertise-address", "127.0.0.1".to_owned()),
+        // Nobody is sent there; upstream takes no loopback address.
+        ("advertise-address", "192.0.2.1".to_owned()),
         ("tls-cert-file", file("server.crt")),
         ("tls-private-key-file", file("server.key")),
         ("client-ca-file", file("ca.crt")),
-        ("service-account-key-file", file("sa.key")),
+        ("service-account-key-file", file("sa.pub")),
         ("service-account-signing-key-file", file("sa.key")),
         (
             "service-account-issuer",
@@ -124,9 +125,14 @@ impl Server {
             _directory: directory,
         };
         while !server.is_ready().await {
-            if began.elapsed() > PATIENCE {
+            let ended = server
+                .processes
+                .iter_mut()
+                .any(|p| !matches!(p.try_wait(), Ok(None)));
+            if ended || began.elapsed() > PATIENCE {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
-                bail!("the server is not ready after a minute: {said}");
+                let last = said.lines().last().unwrap_or_default();
+                bail!("the server is not ready: {last}");
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -281,7 +281,9 @@ fn policy_is_that_of_the_version_but_for_what_is_listed() {
         out.push_str(&format!("- {head}\n"));
     }
     expect![[r#"
+        + ClusterRole /system:validatingadmissionpolicy-type-checker kubernetes.io/bootstrapping=rbac-defaults
         + ClusterRole /system:controller:local-volume-provisioner kubernetes.io/bootstrapping=rbac-defaults
+        + ClusterRoleBinding /system:validatingadmissionpolicy-type-checker kubernetes.io/bootstrapping=rbac-defaults
         + ClusterRoleBinding /system:controller:local-volume-provisioner kubernetes.io/bootstrapping=rbac-defaults
     "#]].assert_eq(&out);
 }
