@@ -233,8 +233,13 @@ fn status(policy: &Typed) -> ErrorList {
         errors.required_text(&at.child("warning"), &warning.warning, "");
         let field = warning.field_ref.trim();
         let at = at.child("fieldRef");
+        // Written as errors write fields: without a dot before the first.
+        let path = match field.starts_with(['.', '[']) {
+            true => field.to_owned(),
+            false => format!(".{field}"),
+        };
         if errors.required_text(&at, field, "")
-            && let Err(why) = machinery::jsonpath::JsonPath::parse(field)
+            && let Err(why) = machinery::jsonpath::JsonPath::parse(&path)
         {
             errors.invalid(&at, field, format!("invalid JSONPath: {why}"));
         }
