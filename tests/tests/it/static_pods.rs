@@ -10,7 +10,7 @@ fn manifest(namespace: &str, says: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: web, namespace: {namespace}, labels: {{app: web}}}}\nspec:\n  \
          terminationGracePeriodSeconds: 1\n  containers:\n  - name: c\n    image: busybox\n    \
-         imagePullPolicy: IfNotPresent\n    command: [sh, -c, 'echo {says}; exec sleep 10000']\n"
+         imagePullPolicy: IfNotPresent\n    command: [sh, -c, 'echo {says}; exec sleep 10407']\n"
     )
 }
 
@@ -90,10 +90,10 @@ fn a_file_is_a_pod_for_as_long_as_it_is_there() {
     });
     until(&space, &["logs", &mirror], |said| said == "second\n");
     let running = || shell(&cluster, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
-    assert_eq!(running().matches("sleep 10000").count(), 1, "{second}");
+    assert_eq!(running().matches("sleep 10407").count(), 1, "{second}");
     shell(&cluster, &format!("rm {FILE}"));
     until(&space, &["get", "pods", "--no-headers"], str::is_empty);
-    assert!(!running().contains("sleep 10000"));
+    assert!(!running().contains("sleep 10407"));
 }
 
 #[test]
