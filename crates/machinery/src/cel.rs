@@ -22,7 +22,7 @@ pub use cost::cardinality;
 pub use eval::{EvalError, Scope};
 pub use named_format::NamedFormat;
 pub use semver::Version;
-pub use value::{Foreign, Made, Val};
+pub use value::{Foreign, Made, RESERVED, Val};
 
 use crate::structural::Structural;
 

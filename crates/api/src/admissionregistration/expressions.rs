@@ -7,37 +7,14 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, ParamKind, Variable};
-use machinery::cel::Type;
 use machinery::cel::environment::{Environment, Options};
+use machinery::cel::{RESERVED, Type};
 use machinery::{ErrorList, Path, names};
 
 use crate::check::ErrorListExt;
 use crate::view::OrEmpty;
 
 const MAX_CONDITIONS: usize = 64;
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Everything wrong with conditions; `params` says whether they may use `params`.
 pub fn match_conditions(
@@ -116,6 +93,14 @@ fn is_identifier(name: &str) -> bool {
         .is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
         && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
         && !RESERVED.contains(&name)
+}
+
+/// The kind of parameters, as tables show it.
+pub(super) fn param_kind_cell(kind: Option<&ParamKind>) -> String {
+    kind.map_or_else(
+        || "<unset>".to_owned(),
+        |p| format!("{}/{}", p.api_version.text(), p.kind.text()),
+    )
 }
 
 /// Everything wrong with the kind of parameters.

@@ -75,11 +75,7 @@ impl Kind for MutatingAdmissionPolicy {
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
         let spec = object.spec.as_ref();
-        let params = spec.and_then(|s| s.param_kind.as_ref());
-        let params = params.map_or_else(
-            || "<unset>".to_owned(),
-            |p| format!("{}/{}", p.api_version.text(), p.kind.text()),
-        );
+        let params = expressions::param_kind_cell(spec.and_then(|s| s.param_kind.as_ref()));
         Row::from(vec![
             tree.name().into(),
             spec.map_or(0, |s| s.mutations.items().len()).into(),

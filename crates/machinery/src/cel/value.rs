@@ -370,36 +370,38 @@ pub(super) fn knows(schema: &Structural, name: &str) -> bool {
         || matches!(schema.additional, Some(Additional::Bool(true)))
 }
 
+/// Words that no identifier may be, and that fields are escaped for.
+pub const RESERVED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 /// The name of a field as it stands in objects: expressions spell what is no identifier with escapes.
 pub(super) fn unescape(name: &str) -> Cow<'_, str> {
     if !name.contains("__") {
         return name.into();
     }
-    const WORDS: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     if let Some(word) = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"))
-        && WORDS.contains(&word)
+        && RESERVED.contains(&word)
     {
         return word.to_owned().into();
     }
