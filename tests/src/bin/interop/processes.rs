@@ -219,7 +219,7 @@ impl Plane {
             "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.snapshotter.v1.btrfs\", \
              \"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.aufs\", \"io.containerd.snapshotter.v1.devmapper\"]\n\
              [grpc]\naddress = \"{}\"\n{cri}]\nsandbox_image = \"{PAUSE}\"\ndisable_apparmor = true\n\
-             restrict_oom_score_adj = true\n{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{}\"\n\
+             netns_mounts_under_state_dir = true\nrestrict_oom_score_adj = true\n{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{}\"\n\
              {cri}.containerd]\nsnapshotter = \"overlayfs\"\n",
             text("containerd"),
             text("containerd-run"),
