@@ -138,12 +138,13 @@ fn sim(from: u64, seeds: u64) -> anyhow::Result<String> {
     let sum = |of: fn(&store::sim::Tally) -> u64| tallies.iter().map(of).sum::<u64>();
     Ok(format!(
         "{seeds} lives: {} transactions acknowledged, {} restarts, {} checkpoints, {} rotten files \
-         found, {} times a full disk; nothing lost, nothing wrong",
+         found, {} times a full disk, {} upgrades; nothing lost, nothing wrong",
         sum(|t| t.acknowledged),
         sum(|t| t.restarts),
         sum(|t| t.checkpoints),
         sum(|t| t.damage_found),
         sum(|t| t.full),
+        sum(|t| t.upgrades),
     ))
 }
 

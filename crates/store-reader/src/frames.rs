@@ -1,34 +1,50 @@
 //! Frames and words, bit by bit.
 
+use crate::log::Batches;
+
 /// Frames one after another.
 pub(crate) struct Frames<'a> {
     bytes: &'a [u8],
     at: usize,
+    salt: u32,
 }
 
 const HEAD: usize = 12;
 
 impl<'a> Frames<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Frames<'a> {
-        Frames { bytes, at: 0 }
+    pub(crate) fn from(bytes: &'a [u8], at: usize, salt: u32) -> Frames<'a> {
+        Frames { bytes, at, salt }
     }
 
-    /// Where the next one begins.
-    pub(crate) fn at(&self) -> usize {
-        self.at
+    /// The next one has another salt.
+    pub(crate) fn salted(&mut self, salt: u32) {
+        self.salt = salt;
     }
 
-    /// The payload of the next one, if it is sound.
-    pub(crate) fn next(&mut self, salt: u32) -> Option<&'a [u8]> {
-        let payload = frame(&self.bytes[self.at..], salt)?;
+    /// The same as [`Batches::next`] without a copy.
+    pub(crate) fn next_frame(&mut self) -> Option<&'a [u8]> {
+        let payload = frame(&self.bytes[self.at..], self.salt)?;
         self.at += HEAD + payload.len();
         Some(payload)
     }
+}
 
-    /// Whether there is a sound one anywhere behind the next byte.
-    pub(crate) fn any_after(&self, salt: u32) -> bool {
+impl Batches for Frames<'_> {
+    fn at(&self) -> usize {
+        self.at
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.next_frame().map(<[u8]>::to_vec)
+    }
+
+    fn any_after(&self) -> bool {
         let rest = &self.bytes[self.at..];
-        (1..rest.len()).any(|from| frame(&rest[from..], salt).is_some())
+        (1..rest.len()).any(|from| frame(&rest[from..], self.salt).is_some())
+    }
+
+    fn may_be_unfinished(&self) -> bool {
+        true
     }
 }
 
@@ -62,7 +78,7 @@ const TABLE: [u32; 256] = {
 };
 
 /// The CRC-32 of Ethernet and zip.
-fn checksum(parts: &[&[u8]]) -> u32 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u32 {
     let step = |sum: u32, byte: &u8| (sum >> 8) ^ TABLE[((sum ^ u32::from(*byte)) & 0xff) as usize];
     !parts.iter().flat_map(|part| part.iter()).fold(!0, step)
 }

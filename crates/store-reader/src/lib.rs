@@ -7,7 +7,8 @@
 //!
 //! # The format
 //!
-//! A directory holds `FORMAT` (the text `oxikube-store 1` and a line feed), `LOCK`, at most a few
+//! A directory holds `FORMAT` (the text `oxikube-store 2`, or `oxikube-store 1` as long as only an
+//! earlier release wrote to it, and a line feed), `LOCK`, at most a few
 //! `checkpoint-<revision, 20 digits>.db`, one or more `wal-<index, 16 hex digits>.log`, perhaps
 //! `aside`, and unfinished files `*.tmp` that do not count.
 //!
@@ -19,24 +20,36 @@
 //! keys in order (a byte 1; then key, value, creation revision, revision, version, lease for each)
 //! and a last frame (a byte 2; how many keys there were).
 //!
-//! A segment of the log is a frame with salt 0 (`oxi-wal1`, the file's salt (4), the index, the
-//! number of its first batch, the revision before it), then a frame a batch: its number (8), the
+//! A segment of the log is a frame with salt 0 (`oxi-wal2`, the file's salt (4), the index, the
+//! number of its first batch, the revision before it), then a record a batch: its number (8), the
 //! time in milliseconds since 1970, and entries. An entry is a byte 1, a revision, a number of
 //! changes (each a byte 1, key, value, lease; or a byte 2, key); or a byte 2 and the revision
 //! before which history was given up.
 //!
+//! A *record* is `oxrc`, the payload's length (4), a CRC-32 (4) over the file's salt (4) and the
+//! payload, a CRC-32 (4) over the salt (4), the place of the record in the file (8) and the twelve
+//! bytes before it, then the payload. Before every byte of a record that would come to stand at a multiple of
+//! 512 stands a byte `a5` that does not count. So no sector that was written is all zeros.
+//!
+//! A segment of format 1 begins with `oxi-wal1`, and its batches are frames with the file's salt,
+//! without such bytes. It may stand in a directory of format 2, before all segments of that format.
+//!
 //! `aside` is one frame with salt 0 (`oxi-side`, then what another API keeps beside the store).
 //!
 //! The state is the newest checkpoint, and on top of it what the log says after it. The log's last
-//! frame may be unfinished.
+//! batch may be unfinished: then the file is too short for it, or a sector of it is all zeros. (Of format 1 this reader
+//! takes any broken last batch for unfinished.)
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod frames;
+mod log;
+mod records;
 
 use frames::{Frames, Words};
+use log::{Batches, Log};
 
 /// Where the files are.
 pub trait Files {
@@ -88,6 +101,8 @@ pub struct Entry {
 /// What a directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
+    /// The newest format that any of its files has.
+    pub format: u32,
     /// The current revision.
     pub revision: u64,
     /// The oldest state that the engine would serve.
@@ -159,15 +174,19 @@ pub fn verify(files: &dyn Files) -> Result<Contents, Problem> {
     if !names.iter().any(|name| name == "FORMAT") {
         return Err(Problem::Format("the file FORMAT is missing".into()));
     }
-    let format = read("FORMAT")?;
-    if format != b"oxikube-store 1\n" {
-        let text = String::from_utf8_lossy(&format).trim().to_owned();
-        return Err(Problem::Format(format!("FORMAT says {text:?}")));
-    }
+    let format = match &read("FORMAT")?[..] {
+        b"oxikube-store 1\n" => 1,
+        b"oxikube-store 2\n" => 2,
+        other => {
+            let text = String::from_utf8_lossy(other).trim().to_owned();
+            return Err(Problem::Format(format!("FORMAT says {text:?}")));
+        }
+    };
     if names.iter().any(|name| name == "aside") {
         aside(&read("aside")?)?;
     }
     let mut contents = Contents {
+        format,
         revision: 1,
         ..Contents::default()
     };
@@ -214,20 +233,17 @@ pub fn verify(files: &dyn Files) -> Result<Contents, Problem> {
     if segments.is_empty() {
         return Err(damaged("wal-*.log", 0, "there is no log"));
     }
-    let mut log = Log {
-        contents,
-        next_batch: None,
-    };
+    let mut log = Log::after(contents);
     for (at, (index, name)) in segments.iter().enumerate() {
         log.segment(name, *index, &read(name)?, at + 1 == segments.len())?;
     }
-    Ok(log.contents)
+    Ok(log.contents())
 }
 
 fn aside(bytes: &[u8]) -> Result<(), Problem> {
-    let mut frames = Frames::new(bytes);
+    let mut frames = Frames::from(bytes, 0, 0);
     let is_sound = frames
-        .next(0)
+        .next_frame()
         .is_some_and(|payload| payload.starts_with(b"oxi-side"));
     match is_sound && frames.at() == bytes.len() {
         true => Ok(()),
@@ -240,9 +256,9 @@ fn checkpoint(
     bytes: &[u8],
     revision: u64,
 ) -> Result<BTreeMap<Vec<u8>, Entry>, Problem> {
-    let mut frames = Frames::new(bytes);
+    let mut frames = Frames::from(bytes, 0, 0);
     let wrong = |at: usize| damaged(name, at, "the checkpoint is not sound");
-    let head = frames.next(0).ok_or_else(|| wrong(0))?;
+    let head = frames.next_frame().ok_or_else(|| wrong(0))?;
     let salt = head
         .strip_prefix(b"oxi-ckp1")
         .and_then(|rest| rest.first_chunk::<4>())
@@ -250,11 +266,11 @@ fn checkpoint(
     if Words(&head[12..]).number() != Some(revision) {
         return Err(wrong(0));
     }
-    let salt = u32::from_le_bytes(*salt);
+    frames.salted(u32::from_le_bytes(*salt));
     let mut keys = BTreeMap::new();
     loop {
         let at = frames.at();
-        let payload = frames.next(salt).ok_or_else(|| wrong(at))?;
+        let payload = frames.next_frame().ok_or_else(|| wrong(at))?;
         let mut words = Words(payload);
         match words.byte() {
             Some(1) => {
@@ -287,113 +303,6 @@ fn entry(words: &mut Words<'_>) -> Option<(Vec<u8>, Entry)> {
         lease: words.number()?,
     };
     Some((key, entry))
-}
-
-struct Log {
-    contents: Contents,
-    next_batch: Option<u64>,
-}
-
-impl Log {
-    fn segment(&mut self, name: &str, index: u64, bytes: &[u8], last: bool) -> Result<(), Problem> {
-        let mut frames = Frames::new(bytes);
-        let wrong = |at: usize, what: &str| damaged(name, at, what);
-        let head = frames.next(0).and_then(|head| {
-            let salt = u32::from_le_bytes(*head.strip_prefix(b"oxi-wal1")?.first_chunk::<4>()?);
-            let mut words = Words(&head[12..]);
-            Some((salt, words.number()?, words.number()?, words.number()?))
-        });
-        let Some((salt, own, first, after)) = head.filter(|head| head.1 == index) else {
-            // A crash may meet a segment that has just been begun, and holds nothing.
-            let begun = last && self.next_batch.is_some() && bytes.len() < 64;
-            return match begun {
-                true => Ok(()),
-                false => Err(wrong(0, "the head of the segment is not sound")),
-            };
-        };
-        debug_assert_eq!(own, index);
-        if *self.next_batch.get_or_insert(first) != first || after > self.contents.revision {
-            return Err(wrong(0, "the segment before this one is missing"));
-        }
-        self.contents.log_bytes += bytes.len() as u64;
-        loop {
-            let at = frames.at();
-            let Some(payload) = frames.next(salt) else {
-                break;
-            };
-            self.batch(payload)
-                .ok_or_else(|| wrong(at, "a record says what cannot be"))?;
-        }
-        let rest = (bytes.len() - frames.at()) as u64;
-        if rest > 0 && !last {
-            return Err(wrong(frames.at(), "a record is damaged"));
-        }
-        if rest > 0 && frames.any_after(salt) {
-            return Err(wrong(frames.at(), "a record is damaged before sound ones"));
-        }
-        self.contents.unfinished = rest;
-        Ok(())
-    }
-
-    fn batch(&mut self, payload: &[u8]) -> Option<()> {
-        let number = u64::from_le_bytes(*payload.first_chunk::<8>()?);
-        if self.next_batch != Some(number) {
-            return None;
-        }
-        self.next_batch = Some(number + 1);
-        self.contents.batches += 1;
-        let mut words = Words(&payload[8..]);
-        words.number()?;
-        while !words.is_empty() {
-            match words.byte()? {
-                1 => self.commit(&mut words)?,
-                2 => {
-                    let before = words.number()?.min(self.contents.revision);
-                    self.contents.compacted = self.contents.compacted.max(before);
-                }
-                _ => return None,
-            }
-        }
-        Some(())
-    }
-
-    fn commit(&mut self, words: &mut Words<'_>) -> Option<()> {
-        let (revision, count) = (words.number()?, words.number()?);
-        // The checkpoint has it already.
-        let passed = self.contents.checkpoint.is_some_and(|at| revision <= at);
-        if !passed && revision != self.contents.revision + 1 {
-            return None;
-        }
-        let keys = &mut self.contents.keys;
-        for _ in 0..count {
-            let kind = words.byte()?;
-            let key = words.bytes()?.to_vec();
-            match kind {
-                1 => {
-                    let (value, lease) = (words.bytes()?.to_vec(), words.number()?);
-                    if passed {
-                        continue;
-                    }
-                    let before = keys.get(&key);
-                    let entry = Entry {
-                        value,
-                        created: before.map_or(revision, |entry| entry.created),
-                        written: revision,
-                        version: before.map_or(0, |entry| entry.version) + 1,
-                        lease,
-                    };
-                    keys.insert(key, entry);
-                }
-                2 if passed => {}
-                2 => drop(keys.remove(&key)?),
-                _ => return None,
-            }
-        }
-        if !passed {
-            self.contents.revision = revision;
-        }
-        Some(())
-    }
 }
 
 #[cfg(test)]

@@ -102,8 +102,8 @@ pub enum OpenError {
     },
     /// It was written by something else.
     #[error(
-        "{file} names the format {found:?} where \"oxikube-store 1\" is needed; use the release \
-         that wrote the directory, or another directory"
+        "{file} names the format {found:?} where \"oxikube-store 2\" or \"oxikube-store 1\" is \
+         needed; use the release that wrote the directory, or another directory"
     )]
     Format {
         /// The file that says so.

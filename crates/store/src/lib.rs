@@ -28,6 +28,7 @@ pub mod sim_disk;
 
 mod aside;
 mod checkpoint;
+mod format;
 mod frame;
 mod history;
 mod index;

@@ -14,17 +14,16 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, is_no_space};
 use crate::embedded::{OpenError, Options};
+use crate::format::{self, Format};
 use crate::history::{Commit, History, event, upper_bound};
 use crate::published::Published;
 use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_compact};
-use crate::wal::{AppendError, Log, segment_indexes, segment_name};
+use crate::wal::{AppendError, Log, Shape, segment_indexes, segment_name};
 use crate::{
     Batch, Compare, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision, StoreError, Txn,
     TxnResult, aside, checkpoint,
 };
 
-pub(crate) const FORMAT_FILE: &str = "FORMAT";
-pub(crate) const FORMAT: &[u8] = b"oxikube-store 1\n";
 /// After keys could not be removed, for want of room, it is tried again so much later.
 const EXPIRE_AGAIN_MS: u64 = 5_000;
 /// Keys that one transaction removes when their time is over.
@@ -54,10 +53,24 @@ pub(crate) fn salt() -> u32 {
 impl Writer {
     /// Opens what is on the disk, or begins a new store on an empty one.
     pub(crate) fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Writer, OpenError> {
-        let (history, log) = if has_format(&*disk)? {
-            recover(&disk, &options)?
-        } else {
-            (History::empty(), initialize(&disk, &options)?)
+        Writer::open_to_write(disk, options, Format::CURRENT)
+    }
+
+    /// The same as it was when this format was the current one.
+    pub(crate) fn open_to_write(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        writes: Format,
+    ) -> Result<Writer, OpenError> {
+        let declared = format::read(&*disk)?;
+        let shape = Shape {
+            segment_bytes: options.segment_bytes,
+            declared: declared.unwrap_or(writes),
+            writes,
+        };
+        let (history, log) = match declared {
+            Some(_) => recover(&disk, shape)?,
+            None => (History::empty(), initialize(&disk, shape)?),
         };
         let expiring = history
             .leases()
@@ -329,28 +342,8 @@ impl Writer {
     }
 }
 
-fn has_format(disk: &dyn Disk) -> Result<bool, OpenError> {
-    let names = disk
-        .list()
-        .map_err(OpenError::io("list the data directory"))?;
-    if !names.iter().any(|name| name == FORMAT_FILE) {
-        return Ok(false);
-    }
-    let mut found = Vec::new();
-    disk.open_read(FORMAT_FILE)
-        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 100), &mut found))
-        .map_err(OpenError::io("read the format of the data directory"))?;
-    if found == FORMAT {
-        return Ok(true);
-    }
-    Err(OpenError::Format {
-        file: disk.describe(FORMAT_FILE),
-        found: String::from_utf8_lossy(&found).trim().to_owned(),
-    })
-}
-
 /// Begins a store. FORMAT comes last: without it nothing was ever acknowledged.
-fn initialize(disk: &Arc<dyn Disk>, options: &Options) -> Result<Log, OpenError> {
+fn initialize(disk: &Arc<dyn Disk>, shape: Shape) -> Result<Log, OpenError> {
     let indexes = segment_indexes(&**disk).map_err(OpenError::io("list the data directory"))?;
     let checkpoints = checkpoint::checkpoint_revisions(&**disk)
         .map_err(OpenError::io("list the data directory"))?;
@@ -363,11 +356,11 @@ fn initialize(disk: &Arc<dyn Disk>, options: &Options) -> Result<Log, OpenError>
     let holds_data = begun.len() == 100 || indexes.iter().any(|&index| index > 1);
     if holds_data || !checkpoints.is_empty() {
         return Err(OpenError::Format {
-            file: disk.describe(FORMAT_FILE),
+            file: disk.describe(format::FILE),
             found: String::new(),
         });
     }
-    begin(disk, options.segment_bytes, 1).map_err(OpenError::io("prepare the data directory"))
+    begin_in(disk, shape, 1).map_err(OpenError::io("prepare the data directory"))
 }
 
 /// Begins the log at a revision and says what the directory is.
@@ -376,13 +369,17 @@ pub(crate) fn begin(
     segment_bytes: u64,
     revision: Revision,
 ) -> io::Result<Log> {
-    let log = Log::create(disk.clone(), segment_bytes, salt(), revision)?;
-    let temporary = "FORMAT.tmp";
-    let mut file = disk.create(temporary)?;
-    file.append(FORMAT)?;
-    file.sync()?;
-    disk.rename(temporary, FORMAT_FILE)?;
-    disk.sync_names()?;
+    let shape = Shape {
+        segment_bytes,
+        declared: Format::CURRENT,
+        writes: Format::CURRENT,
+    };
+    begin_in(disk, shape, revision)
+}
+
+fn begin_in(disk: &Arc<dyn Disk>, shape: Shape, revision: Revision) -> io::Result<Log> {
+    let log = Log::create(disk.clone(), shape, salt(), revision)?;
+    format::declare(&**disk, shape.declared)?;
     Ok(log)
 }
 
@@ -398,11 +395,11 @@ fn remove_unfinished(disk: &dyn Disk) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<(History, Log), OpenError> {
+fn recover(disk: &Arc<dyn Disk>, shape: Shape) -> Result<(History, Log), OpenError> {
     remove_unfinished(&**disk)?;
     let mut history = checkpoint::load(&**disk)?;
     let start = history.revision();
-    let log = Log::recover(disk.clone(), options.segment_bytes, start, &mut |batch| {
+    let log = Log::recover(disk.clone(), shape, start, &mut |batch| {
         replay(&mut history, start, batch)
     })?;
     Ok((history, log))

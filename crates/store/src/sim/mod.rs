@@ -6,7 +6,8 @@
 //! operation, unsynced writes are lost in part and in any order, syncs fail or take seconds,
 //! writes fail halfway, the disk fills up, turns read-only, rots. After each restart the store must
 //! show exactly what was acknowledged, or that and the whole of the one batch that was under way,
-//! with its history; or refuse to open, and only when bits rotted.
+//! with its history; or refuse to open, and only when bits rotted. Some lives begin under an earlier
+//! release, whose directory is upgraded in whatever state it was left.
 
 mod model;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use crate::checkpoint::Job;
 use crate::disk::Disk;
 use crate::embedded::{OpenError, Options};
+use crate::format::Format;
 use crate::sim_disk::{Dice, SimDisk};
 use crate::watch::{Cursor, Look};
 use crate::writer::Writer;
@@ -49,6 +51,8 @@ pub struct Tally {
     pub damage_found: u64,
     /// Times that the disk was full, and was not later on.
     pub full: u64,
+    /// Directories of an earlier format that were upgraded.
+    pub upgrades: u64,
 }
 
 impl Tally {
@@ -58,6 +62,7 @@ impl Tally {
         self.checkpoints += other.checkpoints;
         self.damage_found += other.damage_found;
         self.full += other.full;
+        self.upgrades += other.upgrades;
     }
 }
 
@@ -104,6 +109,41 @@ fn tiny() -> Options {
     }
 }
 
+/// What kind of life it is.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// Sessions at the beginning that an earlier release has.
+    old_sessions: usize,
+    /// Values that hold whole sectors of zeros, and segments with room for some of them.
+    has_zeros: bool,
+}
+
+impl Kind {
+    fn of(dice: &mut Dice) -> Kind {
+        Kind {
+            old_sessions: match dice.below(8) {
+                // The whole life, so that what is still read goes on being tried.
+                0 => SESSIONS,
+                1 | 2 => 1 + dice.below(SESSIONS as u64 - 1) as usize,
+                _ => 0,
+            },
+            has_zeros: dice.once_in(2),
+        }
+    }
+
+    fn options(self, writes: Format) -> Options {
+        match self.has_zeros && writes != Format::Plain {
+            true => Options {
+                segment_bytes: 6000,
+                checkpoint_bytes: 9000,
+                checkpoint_chunk_bytes: 1500,
+                ..tiny()
+            },
+            false => tiny(),
+        }
+    }
+}
+
 const KEYS: [&str; 5] = ["a", "b", "c/1", "c/2", "t"];
 const SESSIONS: usize = 5;
 const BATCHES: usize = 40;
@@ -115,6 +155,9 @@ struct Life<'a> {
     /// What the batch whose outcome is not known would make of the model.
     under_way: Option<Attempt>,
     counter: u64,
+    kind: Kind,
+    /// What the release of the present session writes.
+    writes: Format,
     tally: Tally,
     inspect: &'a mut dyn FnMut(&Sight<'_>),
 }
@@ -129,8 +172,11 @@ enum End {
 
 impl<'a> Life<'a> {
     fn new(seed: u64, inspect: &'a mut dyn FnMut(&Sight<'_>)) -> Life<'a> {
+        let mut dice = Dice::new(seed);
         Life {
-            dice: Dice::new(seed),
+            kind: Kind::of(&mut dice),
+            writes: Format::CURRENT,
+            dice,
             disk: SimDisk::new(seed),
             model: Model::new(),
             under_way: None,
@@ -141,7 +187,14 @@ impl<'a> Life<'a> {
     }
 
     fn live(&mut self) {
-        for _ in 0..SESSIONS {
+        for session in 0..SESSIONS {
+            let is_old = session < self.kind.old_sessions;
+            let was_old = self.writes == Format::Plain;
+            self.writes = match is_old {
+                true => Format::Plain,
+                false => Format::CURRENT,
+            };
+            self.tally.upgrades += u64::from(was_old && !is_old);
             self.plan_faults();
             self.session();
             // Sometimes only the process goes, and what it had not synced is still in the cache.
@@ -174,8 +227,13 @@ impl<'a> Life<'a> {
         }
     }
 
+    fn open_writer(&self) -> Result<Writer, OpenError> {
+        let options = self.kind.options(self.writes);
+        Writer::open_to_write(Arc::new(self.disk.clone()), options, self.writes)
+    }
+
     fn open(&mut self) -> Option<Writer> {
-        match Writer::open(Arc::new(self.disk.clone()), tiny()) {
+        match self.open_writer() {
             Ok(writer) => {
                 let found = writer.published().revision();
                 if let Some(attempt) = self.under_way.take()
@@ -367,7 +425,7 @@ impl<'a> Life<'a> {
         if !self.disk.damage(name, offset) {
             return;
         }
-        match Writer::open(Arc::new(self.disk.clone()), tiny()) {
+        match self.open_writer() {
             Err(OpenError::Damaged { .. } | OpenError::Format { .. }) => {
                 self.tally.damage_found += 1;
                 // Restored from elsewhere, as the message says.
@@ -393,6 +451,15 @@ impl<'a> Life<'a> {
         }
     }
 
+    fn filler(&mut self) -> String {
+        let len = self.dice.below(120) as usize;
+        let has_zeros = self.kind.has_zeros && self.writes != Format::Plain;
+        match has_zeros && self.dice.once_in(2) {
+            true => "\0".repeat(len * 20),
+            false => "x".repeat(len),
+        }
+    }
+
     fn random_txn(&mut self, state: &Attempt) -> Txn {
         let mut result = self.txn(Vec::new());
         for key in KEYS {
@@ -400,7 +467,7 @@ impl<'a> Life<'a> {
                 continue;
             }
             self.counter += 1;
-            let filler = "x".repeat(self.dice.below(120) as usize);
+            let filler = self.filler();
             let value = format!("{}{filler}", self.counter);
             let ttl = (key == "t").then(|| Duration::from_millis(1 + self.dice.below(3000)));
             result.success.push(match self.dice.once_in(4) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::format::Format;
 use crate::history::Commit;
 use crate::sim;
 use crate::sim_disk::SimDisk;
@@ -23,19 +24,7 @@ fn what_was_acknowledged_survives_everything_a_disk_does() {
         assert!(tally.checkpoints > 1000, "{tally:?}");
         assert!(tally.damage_found > 500, "{tally:?}");
         assert!(tally.full > 500, "{tally:?}");
-    }
-}
-
-/// Lives that once went wrong.
-#[test]
-fn seeds_that_were_broken() {
-    // A rename survived a power cut, what came before it in the same directory did not.
-    let renames = [506_978, 1_000_401];
-    // A bit rotted in the last acknowledged frame, and an unfinished write stood behind it.
-    let rotten = [6_601, 406_939, 2_001_377, 90_010_953];
-    for seed in renames.into_iter().chain(rotten) {
-        sim::run(seed..seed + 1, |_| {})
-            .unwrap_or_else(|broken| panic!("STORE_SEED={}: {}", broken.seed, broken.what));
+        assert!(tally.upgrades > 500, "{tally:?}");
     }
 }
 
@@ -44,7 +33,12 @@ fn seeds_that_were_broken() {
 #[should_panic(expected = "published before it is durable")]
 fn publishing_ahead_of_the_log_is_a_bug() {
     let disk: Arc<dyn crate::disk::Disk> = Arc::new(SimDisk::new(1));
-    let mut log = crate::wal::Log::create(disk, 1000, 1, 1).unwrap();
+    let shape = crate::wal::Shape {
+        segment_bytes: 1000,
+        declared: Format::CURRENT,
+        writes: Format::CURRENT,
+    };
+    let mut log = crate::wal::Log::create(disk, shape, 1, 1).unwrap();
     let proof = log.sync().unwrap();
     let published = crate::published::Published::new(crate::history::History::empty());
     let batch = crate::Batch {

@@ -6,12 +6,17 @@ use futures::StreamExt;
 
 use super::{b, put, tiny, txn};
 use crate::embedded::{Engine, OpenError, Options};
+use crate::format::Format;
 use crate::sim_disk::SimDisk;
 use crate::writer::Writer;
 use crate::{Range, RangeEnd, Store, StoreError, TxnResult};
 
 fn fill(disk: &SimDisk, options: Options, writes: usize) -> Writer {
-    let mut writer = Writer::open(Arc::new(disk.clone()), options).unwrap();
+    fill_as(Format::CURRENT, disk, options, writes)
+}
+
+fn fill_as(format: Format, disk: &SimDisk, options: Options, writes: usize) -> Writer {
+    let mut writer = Writer::open_to_write(Arc::new(disk.clone()), options, format).unwrap();
     for n in 0..writes {
         let value = format!("value {n}");
         writer.commit(vec![txn([put(&format!("k{}", n % 5), &value)])], 0)[0]
@@ -128,64 +133,191 @@ fn damage_is_an_error_that_names_the_place() {
 
 #[test]
 fn every_bit_of_the_log_counts() {
-    let whole = SimDisk::new(1);
-    drop(fill(&whole, unbounded(), 12));
-    let names = crate::disk::Disk::list(&whole).unwrap();
-    let logs: Vec<_> = names
-        .iter()
-        .filter(|name| name.starts_with("wal-"))
-        .collect();
-    assert!(logs.len() > 1, "{names:?}");
-    for name in &logs {
-        for offset in 0..whole.len_of(name).unwrap() {
+    for format in [Format::Plain, Format::Marked] {
+        let filled = || {
             let disk = SimDisk::new(1);
-            drop(fill(&disk, unbounded(), 12));
-            disk.damage(name, offset);
-            match Writer::open(Arc::new(disk), unbounded()) {
-                Err(OpenError::Damaged { .. }) => {}
-                Err(error) => panic!("{name} {offset}: {error}"),
-                Ok(_) => panic!("opened with damage in {name} at {offset}"),
+            drop(fill_as(format, &disk, unbounded(), 12));
+            disk
+        };
+        let whole = filled();
+        let names = crate::disk::Disk::list(&whole).unwrap();
+        let logs: Vec<_> = names
+            .iter()
+            .filter(|name| name.starts_with("wal-"))
+            .collect();
+        assert!(logs.len() > 1, "{names:?}");
+        for name in &logs {
+            for offset in 0..whole.len_of(name).unwrap() {
+                let disk = filled();
+                disk.damage(name, offset);
+                match Writer::open(Arc::new(disk), unbounded()) {
+                    Err(OpenError::Damaged { .. }) => {}
+                    Err(error) => panic!("{name} {offset}: {error}"),
+                    Ok(_) => panic!("opened with damage in {name} at {offset}"),
+                }
             }
         }
+    }
+}
+
+const LOG: &str = "wal-0000000000000001.log";
+
+fn in_one_segment() -> Options {
+    Options {
+        segment_bytes: 100_000,
+        ..unbounded()
     }
 }
 
 /// Two faults at once: an unfinished write does not pass the rot before it off as its own.
 #[test]
 fn every_bit_before_an_unfinished_write_counts() {
-    const LOG: &str = "wal-0000000000000001.log";
-    let options = || Options {
-        segment_bytes: 100_000,
-        ..unbounded()
-    };
     let large = "y".repeat(2000);
-    let (before, acknowledged) = {
-        let disk = SimDisk::new(1);
-        drop(fill(&disk, options(), 3));
-        let before = disk.len_of(LOG).unwrap();
-        drop(fill(&disk, options(), 1));
-        (before, disk.len_of(LOG).unwrap())
-    };
-    let mut torn = 0;
-    for seed in 0..40 {
-        for offset in (before..before + 14).chain(acknowledged - 3..acknowledged) {
-            let disk = SimDisk::new(seed);
-            drop(fill(&disk, options(), 3));
-            let mut writer = fill(&disk, options(), 1);
-            disk.cut_power_after(1);
-            let results = writer.commit(vec![txn([put("large", &large)])], 0);
-            assert!(results[0].is_err());
-            disk.restart();
-            torn += usize::from(disk.len_of(LOG).unwrap() > acknowledged);
-            assert!(disk.damage(LOG, offset));
-            match Writer::open(Arc::new(disk), options()) {
-                Err(OpenError::Damaged { .. }) => {}
-                Err(error) => panic!("seed {seed}, {offset}: {error}"),
-                Ok(_) => panic!("seed {seed}: opened with damage at {offset}"),
+    for format in [Format::Plain, Format::Marked] {
+        let (before, acknowledged) = {
+            let disk = SimDisk::new(1);
+            drop(fill_as(format, &disk, in_one_segment(), 3));
+            let before = disk.len_of(LOG).unwrap();
+            drop(fill_as(format, &disk, in_one_segment(), 1));
+            (before, disk.len_of(LOG).unwrap())
+        };
+        let mut torn = 0;
+        for seed in 0..40 {
+            for offset in (before..before + 18).chain(acknowledged - 3..acknowledged) {
+                let disk = SimDisk::new(seed);
+                drop(fill_as(format, &disk, in_one_segment(), 3));
+                let mut writer = fill_as(format, &disk, in_one_segment(), 1);
+                disk.cut_power_after(1);
+                let results = writer.commit(vec![txn([put("large", &large)])], 0);
+                assert!(results[0].is_err());
+                disk.restart();
+                torn += usize::from(disk.len_of(LOG).unwrap() > acknowledged);
+                assert!(disk.damage(LOG, offset));
+                match Writer::open(Arc::new(disk), in_one_segment()) {
+                    Err(OpenError::Damaged { .. }) => {}
+                    Err(error) => panic!("seed {seed}, {offset}: {error}"),
+                    Ok(_) => panic!("seed {seed}: opened with damage at {offset}"),
+                }
             }
         }
+        assert!(torn > 100, "{torn} writes left something behind");
     }
-    assert!(torn > 100, "{torn} writes left something behind");
+}
+
+/// What clients store may look like sectors that were never written; it is not taken for it.
+#[test]
+fn rot_in_a_last_record_full_of_zeros_is_no_unfinished_write() {
+    let zeros = "\0".repeat(3000);
+    let filled = || {
+        let disk = SimDisk::new(1);
+        let mut writer = fill(&disk, in_one_segment(), 3);
+        let before = disk.len_of(LOG).unwrap();
+        let results = writer.commit(vec![txn([put("large", &zeros)])], 0);
+        assert!(results[0].is_ok());
+        (disk, before)
+    };
+    let (whole, before) = filled();
+    let written = whole.contents(LOG).unwrap();
+    for offset in before..written.len() {
+        let (disk, _) = filled();
+        assert!(disk.damage(LOG, offset));
+        let error = open_error(&disk);
+        let expected = "the last record is damaged, and not as an unfinished write would be";
+        assert!(error.contains(expected), "{offset}: {error}");
+    }
+    // The same record, had the power been cut: any of its sectors missing.
+    for missing in before / 512..written.len().div_ceil(512) {
+        let (from, to) = (
+            before.max(missing * 512),
+            written.len().min((missing + 1) * 512),
+        );
+        let mut file = written.clone();
+        file[from..to].fill(0);
+        for file in [file.clone(), file[..from].to_vec()] {
+            let (disk, _) = filled();
+            let mut log = crate::disk::Disk::create(&disk, LOG).unwrap();
+            log.append(&file).unwrap();
+            let writer = Writer::open(Arc::new(disk), in_one_segment()).unwrap();
+            assert_eq!(writer.published().revision(), 4, "sector {missing}");
+        }
+    }
+}
+
+fn format_of(disk: &SimDisk) -> String {
+    String::from_utf8(disk.contents("FORMAT").unwrap()).unwrap()
+}
+
+/// A directory of the first format is read as it is, and the first write upgrades it.
+#[test]
+fn the_first_write_upgrades_a_directory() {
+    let disk = SimDisk::new(1);
+    drop(fill_as(Format::Plain, &disk, tiny(), 60));
+    assert_eq!(format_of(&disk), "oxikube-store 1\n");
+    let mut writer = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+    assert_eq!(writer.published().revision(), 61);
+    assert_eq!(format_of(&disk), "oxikube-store 1\n");
+    let results = writer.commit(vec![txn([put("new", "1")])], 0);
+    assert!(results[0].is_ok());
+    drop(writer);
+    assert_eq!(format_of(&disk), "oxikube-store 2\n");
+    let writer = fill(&disk, tiny(), 60);
+    assert_eq!(writer.published().revision(), 122);
+    let history = &writer.published().read().history;
+    assert_eq!(history.current(b"new").unwrap().value, "1");
+    // By and by nothing of the earlier format is left.
+    let names = crate::disk::Disk::list(&disk).unwrap();
+    let logs = names.iter().filter(|name| name.starts_with("wal-"));
+    for log in logs {
+        let bytes = disk.contents(log).unwrap();
+        assert_eq!(&bytes[12..20], b"oxi-wal2", "{log}");
+    }
+}
+
+/// The power is cut at every operation of the upgrade: the directory is of one format or the other, and whole.
+#[test]
+fn an_upgrade_survives_a_power_cut_anywhere() {
+    let mut upgraded = [0, 0];
+    for (seed, operations) in (0..20).flat_map(|seed| (1..12).map(move |cut| (seed, cut))) {
+        let disk = SimDisk::new(seed);
+        drop(fill_as(Format::Plain, &disk, tiny(), 7));
+        let mut writer = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+        disk.cut_power_after(operations);
+        let acknowledged = writer.commit(vec![txn([put("new", "1")])], 0)[0].is_ok();
+        drop(writer);
+        disk.restart();
+        upgraded[usize::from(format_of(&disk) == "oxikube-store 2\n")] += 1;
+        let mut writer = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+        let revision = writer.published().revision();
+        assert!(
+            revision == 9 || revision == 8 && !acknowledged,
+            "{revision}"
+        );
+        let results = writer.commit(vec![txn([put("new", "2")])], 0);
+        assert!(results[0].is_ok());
+        assert_eq!(format_of(&disk), "oxikube-store 2\n");
+    }
+    assert!(upgraded[0] > 20 && upgraded[1] > 20, "{upgraded:?}");
+}
+
+/// Without room for the upgrade nothing is written, and it is made up for as soon as there is.
+#[test]
+fn a_full_disk_puts_an_upgrade_off() {
+    let disk = SimDisk::new(1);
+    drop(fill_as(Format::Plain, &disk, tiny(), 7));
+    let names = crate::disk::Disk::list(&disk).unwrap();
+    let used: usize = names.iter().filter_map(|name| disk.len_of(name)).sum();
+    let mut writer = Writer::open(Arc::new(disk.clone()), tiny()).unwrap();
+    for room in [0, 10, 20, 60, 100] {
+        disk.set_capacity(Some(used + room));
+        let results = writer.commit(vec![txn([put("new", &"x".repeat(100))])], 0);
+        assert_eq!(results[0], Err(StoreError::NoSpace), "{room}");
+        assert_eq!(writer.published().revision(), 8);
+    }
+    disk.set_capacity(None);
+    assert!(writer.commit(vec![txn([put("new", "1")])], 0)[0].is_ok());
+    drop(writer);
+    let writer = Writer::open(Arc::new(disk), tiny()).unwrap();
+    assert_eq!(writer.published().revision(), 9);
 }
 
 #[test]
