@@ -105,6 +105,12 @@ fn organizations(name: &X509Name<'_>) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
+/// The public key of a certificate, as it is encoded (`SubjectPublicKeyInfo`).
+pub fn public_key(certificate_der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
+    Some(certificate.public_key().raw.to_vec())
+}
+
 /// What is wrong with a chain of certificates; nothing at all is fine.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ pub mod openapi;
 pub mod patch;
 pub mod placement;
 pub mod quantity;
+pub mod re2;
 pub mod schema;
 pub mod status;
 pub mod structural;

@@ -19,6 +19,8 @@ use std::sync::OnceLock;
 use regex::Regex;
 use serde_json::{Number, Value};
 
+use crate::re2;
+
 pub use defaults::{drop_nulls, fill_defaults};
 pub(crate) use formats::fits as has_format;
 pub use formats::is_known as is_known_format;
@@ -155,9 +157,6 @@ pub struct Rule {
     compiled: OnceLock<Box<Result<CompiledRule, String>>>,
 }
 
-/// The largest compiled regular expression.
-const MAX_REGEX_BYTES: usize = 1 << 20;
-
 /// A regular expression, compiled when it is first used.
 #[derive(Clone, Debug, Default)]
 pub struct Pattern {
@@ -175,20 +174,8 @@ impl Pattern {
         }
     }
 
-    /// Compiles an expression within bounds: time is linear in the text, size is limited.
-    ///
-    /// # Errors
-    /// It is no regular expression, or a giant.
-    pub fn compile(text: &str) -> Result<Regex, regex::Error> {
-        regex::RegexBuilder::new(text)
-            .size_limit(MAX_REGEX_BYTES)
-            .dfa_size_limit(MAX_REGEX_BYTES)
-            .nest_limit(64)
-            .build()
-    }
-
     fn matches(&self, text: &str) -> Option<bool> {
-        let compiled = self.compiled.get_or_init(|| Self::compile(&self.text).ok());
+        let compiled = self.compiled.get_or_init(|| re2::compile(&self.text).ok());
         compiled.as_ref().map(|regex| regex.is_match(text))
     }
 }

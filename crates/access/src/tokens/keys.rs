@@ -1,6 +1,7 @@
 //! Keys: RSA with SHA-256 (RS256), and ECDSA over P-256 and P-384 (ES256, ES384).
 //!
-//! Files are PEM, and hold what openssl and kubeadm write: PKCS #8, PKCS #1 or SEC 1.
+//! Files are PEM, and hold what openssl and kubeadm write: PKCS #8, PKCS #1 or SEC 1; a key that only verifies may be
+//! that of a certificate.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -214,7 +215,7 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads all keys of a PEM file: public ones, and the public halves of private ones.
+    /// Reads all keys of a PEM file: public ones, those of certificates, and the public halves of private ones.
     ///
     /// # Errors
     /// There is none, or one is of another kind.
@@ -223,6 +224,10 @@ impl PublicKey {
         for (kind, der) in blocks(text)? {
             match kind {
                 SectionKind::PublicKey => keys.push(Self::from_spki(&der)?),
+                SectionKind::Certificate => {
+                    let spki = machinery::certificate::public_key(&der).ok_or(KeyError::Damaged)?;
+                    keys.push(Self::from_spki(&spki)?);
+                }
                 SectionKind::PrivateKey => keys.push(SigningKey::from_pkcs8(&der)?.public),
                 SectionKind::EcPrivateKey => keys.push(SigningKey::from_sec1(&der)?.public),
                 SectionKind::RsaPrivateKey => {

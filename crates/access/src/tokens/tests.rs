@@ -264,4 +264,8 @@ fn a_public_key_has_the_id_that_its_private_one_signs_with() {
     assert_eq!((&jwk["kty"], &jwk["e"]), (&json!("RSA"), &json!("AQAB")));
     let both = format!("{}{}", KEY_FILES[1].1, KEY_FILES[2].1);
     assert_eq!(PublicKey::all_from_pem(&both).expect("keys").len(), 2);
+    let certificate = include_str!("testdata/p256.crt");
+    let certified = PublicKey::all_from_pem(certificate).expect("a key");
+    let private = SigningKey::from_pem(KEY_FILES[1].1).expect("a key");
+    assert_eq!(certified, [private.public().clone()]);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::check::ErrorListExt;
 use crate::columns;
 use crate::core::volumes;
-use crate::kind::{self, Context, Kind, Names, Part, Scope};
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::Items;
 
 const NODE_ID_MAX: usize = 256;
@@ -25,6 +25,7 @@ impl Kind for CSINode {
     type Object = Typed;
     const NAMES: Names = Names::new(super::GROUP, "v1", "CSINode", "csinodes", "csinode");
     const SCOPE: Scope = Scope::Cluster;
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
     const UNCONDITIONAL_UPDATE: bool = false;
     const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[

@@ -118,9 +118,14 @@ async fn store_named(
     charge::charge(operation, &object, None, options.dry_run).await?;
     if options.dry_run {
         return Ok(Written {
-            object,
+            object: super::as_if_stored(call, resource, object).await?,
             created: true,
         });
+    }
+    if !object.resource_version().is_empty() {
+        let why = "resourceVersion should not be set on objects to be created";
+        // As upstream: nobody has said that the request is to blame, and a dry run does not get as far as this.
+        return Err(ApiError::new(500, "", why).into());
     }
     let along = claim.along(call, &object);
     match commit_put_along(call, resource, storage, &key, &mut object, 0, along).await {
@@ -142,11 +147,6 @@ fn already_exists(resource: &Resource, name: &str) -> ApiError {
 
 /// What the server owns is set by the server.
 fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
-    if !object.resource_version().is_empty() {
-        let why = "resourceVersion should not be set on objects to be created";
-        // As upstream: nobody has said that the request is to blame.
-        return Err(ApiError::new(500, "", why));
-    }
     let names = resource.names();
     object.set_type(&names.api_version(), names.kind);
     let metadata = object.metadata_mut();

@@ -50,9 +50,18 @@ pub(crate) fn track(
     live: Option<&Object>,
     new: &mut Object,
 ) {
+    // Nobody owns what is spelled out and says nothing; but it counts as a change where it does upstream.
+    let mut settled = new.clone();
+    super::settle(resource, &mut settled);
     with_writer(call, resource, options, part, |writer| {
-        apply::update(live, new, writer)
+        apply::update(live, &mut settled, writer)
     });
+    let managed = settled.metadata_mut().remove("managedFields");
+    let metadata = new.metadata_mut();
+    match managed {
+        Some(managed) => drop(metadata.insert("managedFields".into(), managed)),
+        None => drop(metadata.remove("managedFields")),
+    }
 }
 
 /// Merges an applied configuration into an object, or makes one of it.

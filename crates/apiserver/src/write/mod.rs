@@ -234,13 +234,26 @@ pub(crate) async fn commit_put_along(
         ttl: is_event.then_some(EVENT_TTL),
     };
     let revision = commit(call, storage, key, expected, put, along).await?;
-    if resource.is_converted() && resource.converter().is_some() {
-        // What a webhook made of it on the way in is what everybody sees from now on.
+    if resource.kind.may_be_outdated() {
+        // What became of it on the way in, and what is set where nothing was stored, everybody sees from now on.
         let shown = resource.present(&call.server, stored).await;
         *object = shown.map_err(CommitError::Failed)?;
     }
     object.set_meta_str("resourceVersion", &revision.to_string());
     Ok(())
+}
+
+/// An object that is not stored, as it would be shown if it were.
+async fn as_if_stored(
+    call: &Call,
+    resource: &Resource,
+    object: Object,
+) -> Result<Object, ApiError> {
+    if !resource.kind.may_be_outdated() {
+        return Ok(object);
+    }
+    let stored = resource.as_stored(&call.server, object).await?;
+    resource.present(&call.server, stored).await
 }
 
 /// Removes an object, under the same condition and together with something else; gives the revision of the removal.

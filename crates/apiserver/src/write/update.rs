@@ -211,7 +211,7 @@ impl Attempt<'_> {
             paid.map_err(CommitError::Failed)?;
         }
         if self.options.dry_run {
-            return Ok(new);
+            return Ok(super::as_if_stored(call, resource, new).await?);
         }
         let along = claim.along(call, &new);
         let put = commit_put_along(

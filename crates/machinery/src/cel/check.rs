@@ -606,6 +606,9 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
     };
     let known = match name {
         "size" => (args.len() == 1 && sized()).then_some(Ty::Int),
+        "matches" => {
+            (args.len() == 2 && is(0, &[Ty::String]) && is(1, &[Ty::String])).then_some(Ty::Bool)
+        }
         "type" => one(&[]).then_some(Ty::Type),
         "dyn" => one(&[]).then_some(Ty::Dyn),
         "int" => one(&[]).then_some(Ty::Int),

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::eval::{EvalError, Machine, Result};
 use super::value::{self, Val};
-use super::{Version, named_format};
+use super::{Version, methods, named_format};
 use crate::quantity::Quantity;
 
 /// Names that stand before a dot in the names of functions.
@@ -161,6 +161,7 @@ fn arithmetic<'a>(operator: &str, left: &Val<'a>, right: &Val<'a>) -> Result<'a>
 pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>) -> Result<'a> {
     match (name, args.as_slice()) {
         ("size", [value]) => size(value),
+        ("matches", [target, _]) => methods::call(machine, target, name, &args[1..]),
         ("type", [value]) => Ok(Val::Type(value.type_name())),
         ("dyn", [value]) => Ok(value.clone()),
         ("int" | "uint" | "double" | "string" | "bool" | "bytes", [value]) => {

@@ -12,7 +12,7 @@ use super::eval::{EvalError, Machine, Result};
 use super::functions::{self, text_of};
 use super::value::Val;
 use crate::quantity::Quantity;
-use crate::structural::Pattern;
+use crate::re2;
 
 /// Calls a function of a target.
 pub(super) fn call<'a>(
@@ -93,7 +93,7 @@ fn regex(
 ) -> std::result::Result<Regex, EvalError> {
     // As many steps as the pattern is long for each part of the text.
     machine.pay((1 + pattern.len() / 4) * (1 + length / 10))?;
-    Pattern::compile(pattern).map_err(|error| EvalError::new(error.to_string()))
+    re2::compile(pattern).map_err(|error| EvalError::new(error.to_string()))
 }
 
 fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]) -> Result<'a> {

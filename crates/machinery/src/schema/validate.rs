@@ -183,10 +183,15 @@ impl<'a> Walk<'a> {
                 let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
                 let decoded = base64::engine::general_purpose::STANDARD.decode(&clean);
                 if let Err(error) = decoded {
-                    let place = match error {
-                        base64::DecodeError::InvalidByte(at, _)
-                        | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                        _ => clean.len(),
+                    let stray = |b: u8| !(b.is_ascii_alphanumeric() || b"+/=\r\n".contains(&b));
+                    let place = match (text.bytes().position(stray), error) {
+                        (Some(at), _) => at,
+                        (
+                            None,
+                            base64::DecodeError::InvalidByte(at, _)
+                            | base64::DecodeError::InvalidLastSymbol(at, _),
+                        ) => at,
+                        (None, _) => clean.len(),
                     };
                     self.fail(format!("illegal base64 data at input byte {place}"));
                 }

@@ -146,7 +146,6 @@ impl Walk {
                 }
             }
             Value::Object(map) => {
-                let old = old.filter(|_| !schema.atomic_map);
                 for (key, value) in map {
                     let old = old.and_then(|old| old.get(key));
                     if let Some(property) = schema.properties.get(key.as_str()) {

@@ -153,7 +153,7 @@ fn formats_are_recognised() {
 
 #[test]
 fn patterns_stay_within_bounds() {
-    assert!(super::Pattern::compile("(a{1000}){1000}").is_err());
+    assert!(crate::re2::compile("(a{1000}){1000}").is_err());
     let evil = Structural::read(&json!({"type": "string", "pattern": "^(a+)+$"}));
     let text = format!("{}!", "a".repeat(100_000));
     assert!(!validate(&text.into(), None, &evil, &Path::default()).is_empty());

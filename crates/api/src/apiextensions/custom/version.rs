@@ -99,11 +99,28 @@ impl Version {
         let made = self.merge.get_or_init(|| {
             let mut json = self.schema_json();
             add_meta(&mut json, true);
+            forget_unset(&mut json);
             // What the schema refers to must be there.
             crate::schema::object_meta();
             Box::new(crate::schema::registry().read(name, &json))
         });
         (**made).clone()
+    }
+}
+
+/// Removes what makes a schema tell how a field looks that is not set: those of built-in kinds are written out
+/// then, as the fields of structs are; those of custom kinds are not there.
+fn forget_unset(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    map.remove("required");
+    if map.get("default").is_some_and(Value::is_object) {
+        map.remove("default");
+    }
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(forget_unset);
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(forget_unset);
     }
 }
 

@@ -67,6 +67,10 @@ impl Kind for DaemonSet {
             fill_with(&mut rolling.max_surge, IntOrString::Int(0));
         }
         fill_with(&mut spec.revision_history_limit, 10);
+        // As every DaemonSet that upstream has read says it, and whoever has written it owns it.
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        let generation = annotations.entry(TEMPLATE_GENERATION.to_owned());
+        generation.or_insert_with(|| "0".to_owned());
     }
 
     fn prepare_create(_context: &Context, new: &mut Object) {

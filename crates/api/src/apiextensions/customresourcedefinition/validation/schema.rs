@@ -306,10 +306,8 @@ impl Walk<'_> {
             }
         }
         for (name, property) in schema.properties.iter().flatten() {
-            let mut below = match schema.x_kubernetes_map_type.text() {
-                "atomic" => self.cannot_correlate(at),
-                _ => self.clone(),
-            };
+            // Fields are told by their names even where a map is one value for those who apply.
+            let mut below = self.clone();
             let is_resource = root || schema.x_kubernetes_embedded_resource.yes();
             if is_resource && META_FIELDS.contains(&name.as_str()) {
                 below.inside_meta = true;

@@ -5,7 +5,8 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use machinery::structural::{META_FIELDS, Pattern, Structural, prune, validate as validate_value};
+use machinery::re2;
+use machinery::structural::{META_FIELDS, Structural, prune, validate as validate_value};
 use machinery::{ErrorList, Path};
 
 use crate::check::json;
@@ -198,7 +199,7 @@ fn value_checks(
     }
     let pattern = schema.pattern.text();
     if !pattern.is_empty()
-        && let Err(error) = Pattern::compile(pattern)
+        && let Err(error) = re2::compile(pattern)
     {
         let why = format!("must be a valid regular expression, but isn't: {error}");
         errors.invalid(&at.child("pattern"), pattern, why);
