@@ -189,14 +189,14 @@ impl Server {
         let admission_policies = Arc::new(policies::Table::default());
         let aggregation = Arc::new(Aggregation::new(config.proxy_client));
         let resources = Resources::new(&config.store, custom.clone(), |group, resource| {
-            let mut followers = followers(group, resource, &rbac, &nodes, &books, &custom);
+            let mut followers = followers(group, resource, &rbac, &nodes, &custom);
             followers.extend(follows_webhooks(group, resource, &webhooks));
             followers.extend(admission_policies.follows(group, resource));
             if (group, resource) == (aggregation::GROUP, aggregation::RESOURCE) {
                 let table = aggregation.clone();
                 followers.push(Box::new(move |change| table.apply(change)));
             }
-            followers.extend(repair::follower(group, resource, &tell_repair));
+            followers.extend(repair::follower(group, resource, &tell_repair, &books));
             followers
         });
         let views = Views { nodes, rbac };
@@ -241,9 +241,6 @@ impl Server {
         });
         server.load().await?;
         server.flow.configure(&server);
-        for service in server.list("", "services", "") {
-            server.books.book(&service);
-        }
         repair::adopt(&server).await?;
         crate::bootstrap::run(&server).await?;
         tokio::spawn(repair::keep(Arc::downgrade(&server), repairs));
@@ -476,13 +473,12 @@ impl Lookup for Server {
     }
 }
 
-/// The views of authorization, and the books of addresses, follow their resources.
+/// The views of authorization follow their resources.
 fn followers(
     group: &str,
     resource: &str,
     rbac: &Arc<Shared<Index>>,
     nodes: &Arc<Shared<Graph>>,
-    books: &Arc<Books>,
     custom: &Arc<CustomResources>,
 ) -> Vec<Follower> {
     let for_rbac = group == access::rbac::GROUP;
@@ -516,14 +512,6 @@ fn followers(
     if (group, resource) == (custom::GROUP, custom::RESOURCE) {
         let custom = custom.clone();
         followers.push(Box::new(move |change| custom.apply(change)));
-    }
-    if (group, resource) == ("", "services") {
-        let books = books.clone();
-        followers.push(Box::new(move |change| {
-            if let (EventKind::Delete, Some(service)) = (change.kind, change.object.decode()) {
-                books.give_back(&service);
-            }
-        }));
     }
     followers
 }

@@ -1,11 +1,12 @@
 //! What services are given: cluster addresses and node ports.
 //!
-//! Contract: a write claims what it needs before it is validated; the claim is given back unless the write is stored.
-//! Addresses are objects of the API, see [`addresses`]; the books of node ports are rebuilt from the services at start.
+//! Contract: a write claims what it needs before it is validated; the claim ends with the write, stored or not.
+//! Addresses are objects of the API, see [`addresses`]; node ports have keys in the store, see [`ports`]. Both are taken for
+//! good by the transaction that writes the service, so that several servers on one store give nothing out twice.
 //! Which of them a service needs is decided in `api::core::service::allocation`.
 
 mod addresses;
-mod bitmap;
+mod ports;
 pub(crate) mod repair;
 
 use std::net::IpAddr;
@@ -14,79 +15,44 @@ use std::sync::Arc;
 
 use api::core::service::allocation::{self, Family, Needs, NodePort};
 use machinery::{ApiError, ErrorList, Object};
-use parking_lot::Mutex;
 
 use crate::call::Call;
 use crate::resource::Resource;
 use crate::write::Along;
 use addresses::Promises;
 pub(crate) use addresses::RANGES;
-use bitmap::Bitmap;
+use ports::Ports;
 
 /// What is given out.
 pub(crate) struct Books {
     families: [Family; 1],
-    ports: RangeInclusive<u16>,
-    given: Mutex<Bitmap>,
+    ports: Ports,
     promises: Promises,
 }
 
 impl Books {
     /// Empty books of a cluster whose services have addresses of this family.
     pub(crate) fn new(family: Family, ports: RangeInclusive<u16>) -> Self {
-        let count = usize::from(*ports.end()).saturating_sub(usize::from(*ports.start())) + 1;
         Self {
             families: [family],
-            ports,
-            given: Mutex::new(Bitmap::new(count, (count / 32).clamp(16, 128))),
+            ports: Ports::new(ports),
             promises: Promises::default(),
         }
     }
 
-    /// Books the ports that a stored service holds.
-    pub(crate) fn book(&self, service: &Object) {
-        let held = allocation::held(service);
-        let mut given = self.given.lock();
-        let ports = held.node_ports.iter();
-        for place in ports.filter_map(|port| self.place_of_port(*port)) {
-            given.take(place);
-        }
-    }
-
-    /// Gives back the ports that a removed service held. Called while the removal is being made known, so that whoever
-    /// knows of it finds the numbers free.
-    pub(crate) fn give_back(&self, service: &Object) {
-        self.release(&allocation::held(service).node_ports);
-    }
-
-    fn release(&self, ports: &[u16]) {
-        let mut given = self.given.lock();
-        for place in ports.iter().filter_map(|port| self.place_of_port(*port)) {
-            given.release(place);
-        }
-    }
-
-    fn place_of_port(&self, port: u16) -> Option<usize> {
-        self.ports
-            .contains(&port)
-            .then(|| usize::from(port - self.ports.start()))
-    }
-
     fn take_port(&self, needs: &Needs, need: &NodePort) -> Result<u16, Refused> {
         let Some(wanted) = need.requested else {
-            let place = self.given.lock().take_any();
-            let place = place.ok_or(Refused::NoPort)?;
-            return Ok(self.ports.start() + u16::try_from(place).unwrap_or(0));
+            return self.ports.take_any().ok_or(Refused::NoPort);
         };
         let refused = |why: &str| Refused::Invalid(needs.port_refused(need, why));
-        let outside = || {
-            let (low, high) = (self.ports.start(), self.ports.end());
-            refused(&format!(
+        let range = self.ports.range();
+        if !range.contains(&wanted) {
+            let (low, high) = (range.start(), range.end());
+            return Err(refused(&format!(
                 "provided port is not in the valid range. The range of valid ports is {low}-{high}"
-            ))
-        };
-        let place = self.place_of_port(wanted).ok_or_else(outside)?;
-        match self.given.lock().take(place) {
+            )));
+        }
+        match self.ports.take(wanted) {
             true => Ok(wanted),
             false => Err(refused("provided port is already allocated")),
         }
@@ -113,7 +79,7 @@ impl Refused {
     }
 }
 
-/// What was taken for a write that is not stored yet; given back unless it is.
+/// What was taken for a write that is not stored yet. Once it is over, what it wrote is known from what is stored.
 #[derive(Default)]
 pub(crate) struct Claim {
     books: Option<Arc<Books>>,
@@ -126,22 +92,33 @@ pub(crate) struct Claim {
 impl Claim {
     /// What goes with the write of the service.
     pub(crate) fn along(&self, call: &Call, service: &Object) -> Along {
-        addresses::along(call, service, &self.addresses, &self.released_addresses)
+        let mut along = addresses::along(call, service, &self.addresses, &self.released_addresses);
+        let services = call.server.resources().storage("", "services");
+        if let (Some(books), Some(services)) = (&self.books, services) {
+            let (taken, released) = (&self.ports, &self.released_ports);
+            (books.ports).along(&mut along, services, service, taken, released);
+        }
+        along
     }
 
-    /// The write is stored: what it took stays taken, what it let go is free.
-    pub(crate) fn keep(mut self) {
-        if let Some(books) = self.books.take() {
-            books.release(&self.released_ports);
-            books.promises.end(&self.addresses);
+    /// Something that was taken belongs to somebody that this server does not know, or to nobody.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(crate) async fn look_again(&self, call: &Call) -> Result<(), ApiError> {
+        if let Some(books) = &self.books {
+            for port in &self.ports {
+                ports::put_right(&call.server, &books.ports, *port).await?;
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(books) = self.books.take() {
-            books.release(&self.ports);
+            books.ports.end(&self.ports);
             books.promises.end(&self.addresses);
         }
     }
@@ -156,8 +133,13 @@ pub(crate) fn for_delete(call: &Call, resource: &Resource, object: &Object) -> A
     if !is_service(resource) {
         return Along::default();
     }
-    let held = allocation::held(object).cluster_ips;
-    addresses::along(call, object, &[], &held)
+    let held = allocation::held(object);
+    let mut along = addresses::along(call, object, &[], &held.cluster_ips);
+    if let Some(services) = call.server.resources().storage("", "services") {
+        let ports = &call.server.books().ports;
+        ports.along(&mut along, services, object, &[], &held.node_ports);
+    }
+    along
 }
 
 /// Takes what a new or changed service needs and writes it into the object; other kinds need nothing.

@@ -1,4 +1,4 @@
-//! Keeps services and IPAddresses in step where something else than a service's own write has moved them apart: somebody
+//! Keeps services, IPAddresses and keys of node ports in step where something else than a service's own write has moved them apart: somebody
 //! changed or removed an IPAddress, another server died between two writes, or a cluster is older than its IPAddresses.
 //!
 //! Contract: every cluster address of a service that lies in a ServiceCIDR has an IPAddress that says so; an IPAddress of
@@ -24,6 +24,7 @@ use store::{Compare, EventKind, Txn};
 use tokio::sync::mpsc;
 
 use super::addresses::{ADDRESSES, GROUP, RANGES, complete, key_of, make};
+use super::{Books, ports};
 use crate::bootstrap::Own;
 use crate::cache::{Change, Follower};
 use crate::server::{Server, StartError, store_error};
@@ -40,16 +41,25 @@ const AT_ONCE: usize = 64;
 pub(crate) enum Item {
     Service { namespace: String, name: String },
     Address(String),
+    Port(u16),
 }
 
 /// Where changes are told.
 pub(crate) type Changes = mpsc::UnboundedSender<Item>;
 
-/// Tells of the changes of a resource that may need something to be put right.
-pub(crate) fn follower(group: &str, resource: &str, tell: &Changes) -> Option<Follower> {
-    let tell = tell.clone();
+/// Keeps the books of node ports, and tells of the changes of a resource that may need something to be put right.
+pub(crate) fn follower(
+    group: &str,
+    resource: &str,
+    tell: &Changes,
+    books: &Arc<Books>,
+) -> Option<Follower> {
+    let (tell, books) = (tell.clone(), books.clone());
     match (group, resource) {
         ("", "services") => Some(Box::new(move |change: &Change| {
+            for port in books.ports.follow(change) {
+                let _ = tell.send(Item::Port(port));
+            }
             if change.kind == EventKind::Put
                 && let Some((namespace, name)) = change.object.key.split_once('/')
             {
@@ -72,11 +82,17 @@ pub(crate) fn follower(group: &str, resource: &str, tell: &Changes) -> Option<Fo
     }
 }
 
-/// Gives every address of a stored service its IPAddress, as a cluster needs that was made before there were any.
+/// Gives every address of a stored service its IPAddress and every node port its key, as a cluster needs that was made
+/// before there were any.
 ///
 /// # Errors
 /// The store does not take it.
 pub(crate) async fn adopt(server: &Arc<Server>) -> Result<(), StartError> {
+    let mended = ports::put_all_right(server, &server.books().ports).await;
+    mended.map_err(|source| StartError::Bootstrap {
+        what: "the node ports".to_owned(),
+        source,
+    })?;
     let services = server.list("", "services", "");
     let lacking = services.iter().flat_map(|service| {
         let held = allocation::held(service).cluster_ips.into_iter();
@@ -140,6 +156,11 @@ async fn look(server: &Arc<Server>, item: &Item) -> Result<Option<u64>, ApiError
                     check(server, &service, ip).await?;
                 }
             }
+            Ok(None)
+        }
+        Item::Port(port) => {
+            let books = server.books();
+            ports::put_right(server, &books.ports, *port).await?;
             Ok(None)
         }
         Item::Address(key) => match address(server, key) {

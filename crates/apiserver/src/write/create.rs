@@ -77,7 +77,7 @@ pub(crate) async fn store_new(
             Err(CommitError::Failed(error)) => Err(error),
             Err(_) if attempt < TRIES => continue,
             Err(_) => Err(ApiError::internal(
-                "the addresses of the cluster are changing",
+                "the addresses and ports of the cluster are changing",
             )),
         };
         let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
@@ -129,15 +129,16 @@ async fn store_named(
     }
     let along = claim.along(call, &object);
     match commit_put_along(call, resource, storage, &key, &mut object, 0, along).await {
-        Ok(()) => {
-            claim.keep();
-            Ok(Written {
-                object,
-                created: true,
-            })
-        }
+        Ok(()) => Ok(Written {
+            object,
+            created: true,
+        }),
         Err(CommitError::Conflict) => Err(already_exists(resource, object.name()).into()),
-        Err(other) => Err(other),
+        Err(CommitError::Taken) => {
+            claim.look_again(call).await?;
+            Err(CommitError::Taken)
+        }
+        Err(failed) => Err(failed),
     }
 }
 

@@ -160,17 +160,22 @@ pub(crate) struct Written {
 pub(crate) struct Along {
     pub(crate) compare: Vec<Compare>,
     pub(crate) ops: Vec<Op>,
-    /// Where it is kept.
-    storage: Option<Arc<Storage>>,
+    /// Where it is kept, or known from.
+    storages: Vec<Arc<Storage>>,
 }
 
 impl Along {
     /// Something that is kept there.
     pub(crate) fn with(storage: &Arc<Storage>) -> Self {
         Self {
-            storage: Some(storage.clone()),
+            storages: vec![storage.clone()],
             ..Self::default()
         }
+    }
+
+    /// Whether it holds is seen there as well.
+    pub(crate) fn seen_in(&mut self, storage: &Arc<Storage>) {
+        self.storages.push(storage.clone());
     }
 }
 
@@ -305,19 +310,16 @@ async fn commit(
             if is_alone || seen != Some(expected) {
                 return Err(CommitError::Conflict);
             }
-            if let Some(storage) = &along.storage {
-                storage
-                    .cache
-                    .wait_fresh()
-                    .await
-                    .map_err(CommitError::Failed)?;
+            for storage in &along.storages {
+                let fresh = storage.cache.wait_fresh().await;
+                fresh.map_err(CommitError::Failed)?;
             }
             Err(CommitError::Taken)
         }
         TxnResult::Committed { revision, .. } => {
-            let others = along.storage.as_deref();
-            for storage in [Some(storage), others].into_iter().flatten() {
-                show(storage, revision).await;
+            show(storage, revision).await;
+            for other in &along.storages {
+                show(other, revision).await;
             }
             Ok(revision)
         }

@@ -225,12 +225,13 @@ impl Attempt<'_> {
         )
         .await;
         match put {
-            Ok(()) => {
-                claim.keep();
-                Ok(new)
-            }
+            Ok(()) => Ok(new),
             Err(CommitError::Conflict) => Err(self.lost(insists)),
-            Err(other) => Err(other),
+            Err(CommitError::Taken) => {
+                claim.look_again(call).await?;
+                Err(CommitError::Taken)
+            }
+            Err(failed) => Err(failed),
         }
     }
 
