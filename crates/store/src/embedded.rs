@@ -7,7 +7,7 @@
 //!
 //! A read takes a lock for a moment and copies references; it never waits for the disk.
 //!
-//! The engine has one timer, armed only while a key with a time to live exists. Compaction of the
+//! The engine has one timer, armed only while a key with a time to live exists or the disk is full. Compaction of the
 //! history and checkpoints are set off by writes. An idle store does nothing.
 
 use std::io;
@@ -162,6 +162,9 @@ const QUEUE_KIB: usize = 64 << 10;
 const BATCH: usize = 1024;
 /// Bytes in one batch, give or take one transaction.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// While the disk is full, it is looked for room so often.
+const LOOK_FOR_ROOM_MS: u64 = 2_000;
 
 /// A checkpoint rests no longer than this between its chunks.
 const LONGEST_REST: Duration = Duration::from_millis(100);
@@ -431,7 +434,13 @@ impl Drop for Worker {
 impl Worker {
     fn run(mut self) {
         loop {
-            let (jobs, closing) = self.queue.take(self.writer.next_deadline());
+            let is_full = self.writer.published().condition() == Condition::Full;
+            let room = is_full.then(|| now_ms() + LOOK_FOR_ROOM_MS);
+            let deadline = self.writer.next_deadline().into_iter().chain(room).min();
+            let (jobs, closing) = self.queue.take(deadline);
+            if jobs.is_empty() && !closing {
+                self.writer.look_for_room();
+            }
             if let Err(error) = self.writer.expire(now_ms()) {
                 tracing::warn!("removing keys whose time is over: {error}");
             }

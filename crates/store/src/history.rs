@@ -62,7 +62,7 @@ impl From<KeyValue> for Version {
 
 /// A key's versions, oldest first, never empty.
 #[derive(Debug)]
-enum Versions {
+pub(crate) enum Versions {
     One(Version),
     Many(Vec<Version>),
 }
@@ -210,16 +210,14 @@ impl History {
         (self.log.len(), self.log_weight)
     }
 
-    /// A key's current state.
-    pub(crate) fn current(&self, key: &[u8]) -> Option<KeyValue> {
-        let (key, versions) = self.keys.get(key)?;
-        versions.latest().key_value(key)
+    /// A key's current state. What is returned shares the caller's key.
+    pub(crate) fn current(&self, key: &Bytes) -> Option<KeyValue> {
+        self.keys.get(key)?.latest().key_value(key)
     }
 
     /// A key as it was at a revision. What is returned shares the caller's key.
     pub(crate) fn point(&self, key: &Bytes, revision: Revision) -> Option<KeyValue> {
-        let (_, versions) = self.keys.get(key)?;
-        versions.at(revision)?.key_value(key)
+        self.keys.get(key)?.at(revision)?.key_value(key)
     }
 
     /// The keys that have a lease, with it.

@@ -20,14 +20,16 @@ use crate::published::Published;
 use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_compact};
 use crate::wal::{AppendError, Log, Shape, segment_indexes, segment_name};
 use crate::{
-    Batch, Compare, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision, StoreError, Txn,
-    TxnResult, aside, checkpoint,
+    Batch, Compare, Condition, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision,
+    StoreError, Txn, TxnResult, aside, checkpoint,
 };
 
 /// After keys could not be removed, for want of room, it is tried again so much later.
 const EXPIRE_AGAIN_MS: u64 = 5_000;
 /// Keys that one transaction removes when their time is over.
 const EXPIRE_AT_ONCE: usize = 256;
+/// The disk is full as long as this does not fit.
+const ROOM: usize = 1 << 20;
 /// A state larger than this does not put a checkpoint off any further.
 const CHECKPOINT_AT_MOST: u64 = 256 << 20;
 
@@ -240,6 +242,14 @@ impl Writer {
         }
     }
 
+    /// When writes found no room: whether there is some again, though nobody may write meanwhile, as long as the server
+    /// says that it does not take writes.
+    pub(crate) fn look_for_room(&self) {
+        if self.published.condition() == Condition::Full && has_room(&*self.disk) {
+            self.published.set_full(false);
+        }
+    }
+
     fn note_expiry(&mut self, event: &Event) {
         if let Some(old) = event.previous.as_ref().and_then(|previous| previous.lease) {
             self.expiring.remove(&(old.0, event.kv.key.clone()));
@@ -375,6 +385,18 @@ pub(crate) fn begin(
         writes: Format::CURRENT,
     };
     begin_in(disk, shape, revision)
+}
+
+/// Whether a file of some size can be written.
+fn has_room(disk: &dyn Disk) -> bool {
+    let name = "room.tmp";
+    let written = (|| {
+        let mut file = disk.create(name)?;
+        file.append(&vec![1; ROOM])?;
+        file.sync()
+    })();
+    // The next start removes it when this cannot.
+    written.and(disk.remove(name)).is_ok()
 }
 
 fn begin_in(disk: &Arc<dyn Disk>, shape: Shape, revision: Revision) -> io::Result<Log> {

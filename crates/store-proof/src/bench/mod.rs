@@ -1,7 +1,8 @@
 //! Figures of the store, each beside etcd or the disk's own, measured in one run.
 //!
 //! Other programs use the machine too. So whatever is compared takes turns in short rounds, and
-//! what is reported is the median of the rounds, with how far they lie apart.
+//! what is reported is the median of the rounds, with how far they lie apart. What the store promises has a limit,
+//! which is printed beside the figure; in the end all of them are listed.
 
 mod reads;
 mod stops;
@@ -45,9 +46,56 @@ pub struct Settings {
 
 struct Report {
     json: Option<File>,
+    /// What was promised and measured.
+    promises: Vec<(String, f64, Limit)>,
+}
+
+/// What a figure must keep to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Limit::AtLeast(least) => value >= least,
+            Limit::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Limit::AtLeast(least) => write!(f, "at least {least}"),
+            Limit::AtMost(most) => write!(f, "at most {most}"),
+        }
+    }
 }
 
 impl Report {
+    /// A figure that the store promises.
+    fn promise(&mut self, name: &str, value: f64, unit: &str, limit: Limit) -> anyhow::Result<()> {
+        self.promises
+            .push((format!("{name}, {unit}"), value, limit));
+        self.write(name, value, unit, None, Some(limit))
+    }
+
+    /// Says of every promise whether it holds.
+    fn sum_up(&self) {
+        println!();
+        for (name, value, limit) in &self.promises {
+            let holds = if limit.holds(*value) {
+                "holds "
+            } else {
+                "MISSED"
+            };
+            println!("{holds} {name:72} {value:>12.2}  {limit}");
+        }
+    }
+
     fn figure(
         &mut self,
         name: &str,
@@ -55,11 +103,23 @@ impl Report {
         unit: &str,
         peer: Option<(&str, f64)>,
     ) -> anyhow::Result<()> {
+        self.write(name, value, unit, peer, None)
+    }
+
+    fn write(
+        &mut self,
+        name: &str,
+        value: f64,
+        unit: &str,
+        peer: Option<(&str, f64)>,
+        limit: Option<Limit>,
+    ) -> anyhow::Result<()> {
         let beside = peer.map(|(who, peer)| (who, peer, value / peer));
         let shown = beside.map_or(String::new(), |(who, peer, ratio)| {
             format!("  {who} {peer:.0}, {ratio:.2} x")
         });
-        println!("{name:58} {value:>12.1} {unit:9}{shown}");
+        let bound = limit.map_or(String::new(), |limit| format!("  ({limit})"));
+        println!("{name:58} {value:>12.2} {unit:9}{shown}{bound}");
         let Some(file) = &mut self.json else {
             return Ok(());
         };
@@ -68,6 +128,9 @@ impl Report {
             line += &format!(
                 ",\"peer\":{{\"name\":\"{who}\",\"value\":{peer:.3}}},\"ratio\":{ratio:.3}"
             );
+        }
+        if let Some(limit) = limit {
+            line += &format!(",\"limit\":\"{limit}\",\"holds\":{}", limit.holds(value));
         }
         writeln!(file, "{line}}}").context("cannot write the figures")
     }
@@ -104,6 +167,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let home = tempfile::tempdir_in(&settings.dir)?;
     let mut report = Report {
         json: settings.json,
+        promises: Vec::new(),
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().and_then(|load| load.parse().ok());
@@ -121,7 +185,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         runtime.block_on(stops::measure(&mut report, home.path(), settings.time))?;
     }
     if wanted("reads") {
-        reads::measure(&mut report, settings.time)?;
+        reads::measure(&mut report, home.path(), settings.time)?;
     }
     if wanted("watches") {
         runtime.block_on(fan_out(&mut report, settings.time))?;
@@ -129,6 +193,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     if wanted("large") {
         large(&mut report, home.path(), settings.large)?;
     }
+    report.sum_up();
     Ok(())
 }
 
@@ -275,12 +340,11 @@ async fn fan_out(report: &mut Report, time: Duration) -> anyhow::Result<()> {
         reader.await?;
     }
     let name = "events delivered to 1,000 watchers in this process";
-    report.figure(name, rate, "/s", None)
+    report.promise(name, rate, "/s", Limit::AtLeast(1e6))
 }
 
-/// How long a large store takes to open, and what it takes in memory, in a process of its own.
-fn large(report: &mut Report, home: &Path, keys: u64) -> anyhow::Result<()> {
-    let dir = home.join("large");
+/// Makes the directory of a store with so many keys.
+fn import(dir: &Path, keys: u64) -> anyhow::Result<()> {
     let kvs = (0..keys).map(|key| KeyValue {
         key: format!("/registry/bench/{key:08}").into(),
         value: value(),
@@ -289,7 +353,14 @@ fn large(report: &mut Report, home: &Path, keys: u64) -> anyhow::Result<()> {
         version: 1,
         lease: None,
     });
-    backup::import(&dir, keys + 2, kvs)?;
+    backup::import(dir, keys + 2, kvs)?;
+    Ok(())
+}
+
+/// How long a large store takes to open, and what it takes in memory, in a process of its own.
+fn large(report: &mut Report, home: &Path, keys: u64) -> anyhow::Result<()> {
+    let dir = home.join("large");
+    import(&dir, keys)?;
     let output = Command::new(std::env::current_exe()?)
         .arg("open")
         .arg(&dir)
@@ -299,8 +370,12 @@ fn large(report: &mut Report, home: &Path, keys: u64) -> anyhow::Result<()> {
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(f64::NAN);
     let (seconds, resident) = (next(), next());
     let what = format!("{keys} keys of 1 KiB");
-    report.figure(&format!("{what}: opening"), seconds, "s", None)?;
-    report.figure(&format!("{what}: resident"), resident / 1e9, "GB", None)
+    // Both limits are for a gigabyte of values, which is a million of them.
+    let share = keys as f64 / 1e6;
+    let opening = Limit::AtMost(5.0 * share);
+    report.promise(&format!("{what}: opening"), seconds, "s", opening)?;
+    let size = Limit::AtMost(1.6 * share);
+    report.promise(&format!("{what}: resident"), resident / 1e9, "GB", size)
 }
 
 /// Opens a store and prints how long it took and what is resident then.

@@ -16,7 +16,7 @@ use store::disk::RealDisk;
 use store::embedded::{Engine, Options};
 
 use super::traced::{Calls, Traced};
-use super::{KEYS, Measured, Report, VALUE, fill, median, raw, size, txn_of};
+use super::{KEYS, Limit, Measured, Report, VALUE, fill, median, raw, size, txn_of};
 
 const ROUNDS: u32 = 10;
 const CLIENTS: usize = 16;
@@ -79,7 +79,12 @@ pub(super) async fn measure(
         peer,
     )?;
     let beyond = median(&on) - p999;
-    report.figure("the same beyond the p99.9 of raw syncs", beyond, "ms", None)?;
+    report.promise(
+        "longest write of a round, beyond the p99.9 of raw syncs",
+        beyond,
+        "ms",
+        Limit::AtMost(20.0),
+    )?;
     let worst = |of: &[f64]| of.iter().copied().fold(0.0, f64::max);
     let peer = Some(("without", worst(&off)));
     report.figure(
@@ -101,6 +106,8 @@ pub(super) async fn measure(
     let live = (KEYS as usize * (VALUE + 23)) as f64 / 1e6;
     report.figure("files after it", files, "MB", Some(("live data", live)))?;
     let history = stats.history_bytes as f64 / 1e6;
+    let most = Limit::AtMost(3.0 * live + history + 32.0);
+    report.promise("files beside three times the live data", files, "MB", most)?;
     report.figure("history kept then", history, "MB", None)
 }
 

@@ -378,6 +378,9 @@ impl<'a> Life<'a> {
             }
         }
         self.disk.set_capacity(None);
+        if self.dice.once_in(2) {
+            writer.look_for_room();
+        }
         self.tally.full += 1;
         if self.under_way.is_some() || writer.published().failure().is_some() {
             return;

@@ -9,7 +9,7 @@ use crate::embedded::{Engine, OpenError, Options};
 use crate::format::Format;
 use crate::sim_disk::SimDisk;
 use crate::writer::Writer;
-use crate::{Range, RangeEnd, Store, StoreError, TxnResult};
+use crate::{Condition, Range, RangeEnd, Store, StoreError, TxnResult};
 
 fn fill(disk: &SimDisk, options: Options, writes: usize) -> Writer {
     fill_as(Format::CURRENT, disk, options, writes)
@@ -97,7 +97,7 @@ fn old_segments_and_checkpoints_go() {
             .published()
             .read()
             .history
-            .current(b"k4")
+            .current(&b("k4"))
             .unwrap()
             .value,
         "value 499"
@@ -263,7 +263,7 @@ fn the_first_write_upgrades_a_directory() {
     let writer = fill(&disk, tiny(), 60);
     assert_eq!(writer.published().revision(), 122);
     let history = &writer.published().read().history;
-    assert_eq!(history.current(b"new").unwrap().value, "1");
+    assert_eq!(history.current(&b("new")).unwrap().value, "1");
     // By and by nothing of the earlier format is left.
     let names = crate::disk::Disk::list(&disk).unwrap();
     let logs = names.iter().filter(|name| name.starts_with("wal-"));
@@ -418,6 +418,28 @@ async fn a_full_disk_refuses_and_recovers() {
     assert_eq!(
         engine.range(Range::key("a")).await.unwrap().kvs[0].value,
         large
+    );
+}
+
+/// Whoever does not write to a server because it says that it takes no writes must learn that it does again.
+#[test]
+fn room_is_found_without_a_write() {
+    let disk = SimDisk::new(3);
+    let mut writer = fill(&disk, Options::default(), 1);
+    disk.set_capacity(Some(0));
+    let results = writer.commit(vec![txn([put("a", "1")])], 0);
+    assert_eq!(results[0], Err(StoreError::NoSpace));
+    // What a sync or a few bytes need does not count.
+    for capacity in [Some(0), Some(5000), None] {
+        disk.set_capacity(capacity);
+        assert_eq!(writer.published().condition(), Condition::Full);
+        writer.look_for_room();
+    }
+    assert_eq!(writer.published().condition(), Condition::Serving);
+    let names = crate::disk::Disk::list(&disk).unwrap();
+    assert!(
+        !names.iter().any(|name| name.ends_with(".tmp")),
+        "{names:?}"
     );
 }
 
