@@ -166,10 +166,6 @@ pub trait AnyKind: Send + Sync {
     fn may_be_outdated(&self) -> bool {
         false
     }
-    /// Whether a null is a value and not the absence of one.
-    fn keeps_nulls(&self) -> bool {
-        false
-    }
     /// Whether a strategic merge patch can be applied.
     fn merges_strategically(&self) -> bool {
         true

@@ -1,16 +1,21 @@
-//! What `null` means in an object: a field that is null is absent and is not kept. In maps and lists there is no absence;
-//! there it is the empty value of the type, as in `labels: {app: }`. What the schema does not know stays as it is.
+//! What is read as something else than it says.
+//!
+//! A field that is null is absent and is not kept. In maps and lists there is no absence; there null is the empty value of
+//! the type, as in `labels: {app: }`. Line breaks in base64 say nothing. What the schema does not know stays as it is.
 
 use machinery::Object;
-use machinery::schema::{Kind, Schema};
+use machinery::schema::{Format, Kind, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::kind::Names;
 use crate::schema;
 
-/// Removes the fields that are null and puts the empty value of its type in place of every null in a map or a list.
+const LINE_BREAKS: [char; 2] = ['\n', '\r'];
+
+/// Removes the fields that are null and line breaks in base64, and puts the empty value of its type in place of every null
+/// in a map or a list.
 pub(crate) fn settle(object: &mut Object, names: &Names) {
-    if !object.0.values().any(has_null) {
+    if !object.0.values().any(is_odd) {
         return; // Nearly always.
     }
     let Some(schema) = schema::of_kind(names.group, names.version, names.kind) else {
@@ -19,11 +24,12 @@ pub(crate) fn settle(object: &mut Object, names: &Names) {
     fields(&mut object.0, &schema);
 }
 
-fn has_null(value: &Value) -> bool {
+fn is_odd(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Array(list) => list.iter().any(has_null),
-        Value::Object(map) => map.values().any(has_null),
+        Value::String(text) => text.contains(LINE_BREAKS),
+        Value::Array(list) => list.iter().any(is_odd),
+        Value::Object(map) => map.values().any(is_odd),
         _ => false,
     }
 }
@@ -46,6 +52,9 @@ fn walk(value: &mut Value, schema: &Schema) {
             list.iter_mut().for_each(|value| element(value, items));
         }
         Value::Object(map) => fields(map, schema),
+        Value::String(text) if schema.format() == Format::Byte => {
+            text.retain(|c| !LINE_BREAKS.contains(&c))
+        }
         _ => {}
     }
 }

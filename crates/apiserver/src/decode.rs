@@ -137,9 +137,6 @@ fn no_kind(kind: &str, api_version: &str) -> String {
 /// # Errors
 /// 400.
 pub(crate) fn default(resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
-    if !resource.kind.keeps_nulls() {
-        remove_nulls(object);
-    }
     resource
         .kind
         .default(object)
@@ -152,23 +149,6 @@ pub(crate) fn wrong_shape(resource: &Resource, error: &dyn std::fmt::Display) ->
     ApiError::bad_request(format!(
         "{kind} in version {version:?} cannot be handled as a {kind}: {error}"
     ))
-}
-
-/// A null says the same as nothing: Go's decoder leaves the field unset.
-fn remove_nulls(object: &mut Object) {
-    fn walk(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(map) => {
-                map.retain(|_, v| !v.is_null());
-                map.values_mut().for_each(walk);
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(walk),
-            _ => {}
-        }
-    }
-    object.0.retain(|_, v| !v.is_null());
-    // What a managed-fields set or a custom value holds may be null in earnest; typed kinds hold no such thing.
-    object.0.values_mut().for_each(walk);
 }
 
 /// Checks `apiVersion` and `kind`, or fills them in.

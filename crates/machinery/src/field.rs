@@ -124,8 +124,7 @@ impl FieldError {
                 ErrorType::Required
                 | ErrorType::Forbidden
                 | ErrorType::TooLong
-                | ErrorType::Internal
-                | ErrorType::TooMany,
+                | ErrorType::Internal,
                 _,
             )
             | (_, None) => words.to_owned(),

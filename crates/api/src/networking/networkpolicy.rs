@@ -44,7 +44,7 @@ impl Kind for NetworkPolicy {
     const HAS_GENERATION: bool = true;
 
     fn default(object: &mut Typed) {
-        let Some(spec) = &mut object.spec else { return };
+        let spec = object.spec.get_or_insert_default();
         let ingress = spec.ingress.iter_mut().flatten().map(|r| &mut r.ports);
         let egress = spec.egress.iter_mut().flatten().map(|r| &mut r.ports);
         for port in ingress.chain(egress).flat_map(|p| p.iter_mut().flatten()) {

@@ -37,3 +37,14 @@ fn a_null_field_is_not_there_and_a_null_in_a_list_is_the_empty_value() {
     check(pod, &["spec", "nodeSelector"], expect!["absent"]);
     check(pod, &["spec", "novelty"], expect!["null"]);
 }
+
+#[test]
+fn line_breaks_in_base64_are_left_out() {
+    let secret = r#"{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: b}, data: {a: "aGVs\nbG8=\n"},
+                stringData: {b: , c: "x\ny"}}"#;
+    check(
+        secret,
+        &["data"],
+        expect![[r#"{"a":"aGVsbG8=","b":"","c":"eAp5"}"#]],
+    );
+}

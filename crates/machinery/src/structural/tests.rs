@@ -73,7 +73,7 @@ fn values_are_checked_in_the_words_of_the_reference() {
             spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer"
             spec.name: Invalid value: "b": spec.name in body should match '^a+$'
             spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10
-            spec.tags: Too many: must have at most 3 items
+            spec.tags: Too many: 4: must have at most 3 items
             spec.parts[1]: Duplicate value: {"name":"x"}
             spec.tags[1]: Duplicate value: "a""#]],
     );

@@ -158,9 +158,6 @@ impl AnyKind for Custom {
     fn may_be_outdated(&self) -> bool {
         true
     }
-    fn keeps_nulls(&self) -> bool {
-        true
-    }
     fn merges_strategically(&self) -> bool {
         false
     }
@@ -179,6 +176,7 @@ impl AnyKind for Custom {
         Some(self.version().merge_schema(&self.schema_name()))
     }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
+        object.0.values_mut().for_each(whole_numbers);
         embedded::Found::default().clean(&mut object.0, self.version().structural());
         self.version().settle(object);
         self.version().default(object);
@@ -287,5 +285,25 @@ impl AnyKind for Custom {
             Some(text) => text.to_string(),
             None => format!("{} {} is deprecated", names.api_version(), names.kind),
         })
+    }
+}
+
+/// Writes `5.0` as `5`: Go does so with every number that it has read.
+fn whole_numbers(value: &mut Value) {
+    // Beyond this not every whole number is one of floating point.
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && n.abs() < MOST);
+            // Formatted without a fraction, it is the number itself.
+            if let Some(whole) = whole.and_then(|n| format!("{n:.0}").parse::<i64>().ok()) {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
     }
 }

@@ -8,7 +8,7 @@ use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
 
 use super::{Custom, embedded};
-use crate::Part;
+use crate::{Part, meta};
 
 /// Everything wrong with a new object, or with one that replaces `old` through `part`.
 pub(super) fn validate(kind: &Custom, part: Part, new: &Object, old: Option<&Object>) -> ErrorList {
@@ -42,7 +42,11 @@ pub(super) fn validate(kind: &Custom, part: Part, new: &Object, old: Option<&Obj
     if !structural::has_rules(schema) {
         return errors;
     }
-    if errors.0.iter().any(is_blocking) {
+    let meta = match old {
+        None => meta::validate_object_meta(kind, new),
+        Some(old) => meta::validate_object_meta_update(new, old),
+    };
+    if errors.0.iter().chain(&meta.0).any(is_blocking) {
         let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
             complete validation";
         errors.invalid(&Path::new("<nil>"), Value::Null, why);

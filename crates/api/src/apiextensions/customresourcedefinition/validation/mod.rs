@@ -134,12 +134,12 @@ fn spec(
         "" => errors.required(&at.child("scope"), ""),
         scope => errors.one_of(&at.child("scope"), scope, &["Cluster", "Namespaced"]),
     }
+    versions(errors, &at, spec, old);
     if spec.preserve_unknown_fields.yes() {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
             spec.versions[*].schema instead";
         errors.invalid(&at.child("preserveUnknownFields"), true, why);
     }
-    versions(errors, &at, spec, old);
     spec_names(errors, &at.child("names"), &spec.names);
     let conversion = spec.conversion.as_ref();
     conversion::validate(errors, &at.child("conversion"), conversion, leniency);
