@@ -116,6 +116,30 @@ async fn a_defined_kind_is_served() {
 }
 
 #[tokio::test]
+async fn a_default_of_the_status_is_there_from_the_start() {
+    let cluster = Cluster::start().await;
+    let mut definition = crontab();
+    let version = &mut definition["spec"]["versions"][0];
+    version["schema"]["openAPIV3Schema"]["properties"]["status"] = json!({
+        "type": "object", "default": {"phase": "Waiting"}, "properties": {"phase": {"type": "string"}},
+    });
+    established(&cluster, definition).await;
+    let mut given = tab(
+        "a",
+        json!({"cronSpec": "* * * * */5", "image": "x", "replicas": 3.0}),
+    );
+    given["status"] = json!({"phase": "Done"});
+    for query in ["?dryRun=All", ""] {
+        let path = format!("{TABS}{query}");
+        let made = cluster.admin.post(&path, given.clone()).await.ok();
+        assert_eq!(made["status"], json!({"phase": "Waiting"}), "{query}");
+        assert_eq!(made["spec"]["replicas"].to_string(), "3");
+        let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+        assert_eq!(owned["."], json!({}), "{owned}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_fields_are_pruned_told_or_refused() {
     let cluster = Cluster::start().await;
     established(&cluster, crontab()).await;

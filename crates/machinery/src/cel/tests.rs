@@ -48,6 +48,7 @@ fn expressions_hold() {
         "self.replicas + 1 == 4",
         "self.replicas * 2 - 1 == 5 && 7 / 2 == 3 && 7 % 4 == 3",
         "self.name.startsWith('w') && self.name.matches('^[a-z]+$')",
+        "matches(self.name, '^[a-z]+$') && !matches(self.name, '^\\\\d')",
         "size(self.name) == 3 && self.name.size() == 3",
         "has(self.labels) && !has(self.labels.other)",
         "self.labels['app'] == 'web'",

@@ -109,6 +109,17 @@ fn rules_are_read_with_the_schema() {
 }
 
 #[test]
+fn what_real_definitions_have() {
+    check(
+        r##"{"type": "object", "properties": {
+            "ref": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {
+                "major": {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]}}},
+            "cookie": {"type": "string", "pattern": "^[^()<>@,;:\\\"\\/[\\]?={} \\t\\x7f]+$"}}}"##,
+        expect![""],
+    );
+}
+
+#[test]
 fn names_versions_and_conversion() {
     let mut tree: Value = serde_json::from_str(&definition(r#"{"type": "object"}"#)).unwrap();
     tree["metadata"]["name"] = "other".into();
