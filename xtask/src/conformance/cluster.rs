@@ -1,36 +1,42 @@
 //! The cluster that the suite runs against: made for it, gone after it.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
-use crate::build;
+use super::interrupt::Interrupts;
 
 /// A cluster of its own state directory and kubeconfig; deleted when dropped.
 pub(super) struct Cluster {
     program: PathBuf,
+    name: String,
     directory: PathBuf,
+    interrupts: Interrupts,
     kept: bool,
 }
 
-/// Its name.
-const NAME: &str = "conformance";
-
 impl Cluster {
-    /// Starts one; a left-over of an earlier run is deleted first.
-    pub(super) fn start(program: &Path, nodes: u8) -> anyhow::Result<Self> {
-        let directory = build::target().join("conformance-cluster");
-        std::fs::create_dir_all(&directory)?;
+    /// Starts one of this name in this directory.
+    pub(super) fn start(
+        program: &Path,
+        name: &str,
+        directory: &Path,
+        nodes: u8,
+        interrupts: &Interrupts,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        // From here on it is deleted, however far its start comes.
         let cluster = Self {
             program: program.to_owned(),
+            name: name.to_owned(),
             directory: directory.canonicalize()?,
+            interrupts: interrupts.clone(),
             kept: false,
         };
-        cluster
-            .delete()
-            .context("an earlier cluster is in the way")?;
-        cluster.oxikube(&["start", "--name", NAME, "--nodes", &nodes.to_string()])?;
+        let nodes = nodes.to_string();
+        cluster.oxikube(&["start", "--name", name, "--nodes", &nodes])?;
         Ok(cluster)
     }
 
@@ -42,7 +48,7 @@ impl Cluster {
     /// Loads an archive of images on its nodes.
     pub(super) fn load(&self, archive: &Path) -> anyhow::Result<()> {
         let archive = archive.to_str().context("the archive's path is not text")?;
-        self.oxikube(&["image", "--name", NAME, "load", archive])
+        self.oxikube(&["image", "--name", &self.name, "load", archive])
     }
 
     /// Leaves it there; the result is the command that deletes it.
@@ -50,28 +56,38 @@ impl Cluster {
         self.kept = true;
         let state = self.directory.join("state");
         format!(
-            "KUBECONFIG={} kubectl get nodes; {} --state-dir {} delete --name {NAME}",
+            "KUBECONFIG={} kubectl get nodes; {} --state-dir {} delete --name {}",
             self.kubeconfig().display(),
             self.program.display(),
-            state.display()
+            state.display(),
+            self.name
         )
     }
 
     fn delete(&self) -> anyhow::Result<()> {
-        match self.directory.join("state").join(NAME).exists() {
-            true => self.oxikube(&["delete", "--name", NAME]),
-            false => Ok(()),
+        let state = self.directory.join("state");
+        if state.join(&self.name).exists() {
+            let mut command = Command::new(&self.program);
+            command.arg("--state-dir").arg(state);
+            command.args(["delete", "--name", &self.name]);
+            command.env("KUBECONFIG", self.kubeconfig());
+            // Ctrl-C is not for it.
+            crate::run(command.process_group(0))?;
         }
+        Ok(std::fs::remove_dir_all(&self.directory)?)
     }
 
     fn oxikube(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        crate::run(
-            Command::new(&self.program)
-                .arg("--state-dir")
-                .arg(self.directory.join("state"))
-                .args(arguments)
-                .env("KUBECONFIG", self.kubeconfig()),
-        )
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--state-dir")
+            .arg(self.directory.join("state"))
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig());
+        match self.interrupts.run(&mut command)? {
+            status if status.success() => Ok(()),
+            status => bail!("`oxikube {}` ended with {status}", arguments.join(" ")),
+        }
     }
 }
 

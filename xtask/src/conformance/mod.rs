@@ -1,18 +1,25 @@
 //! The official conformance tests against a fresh cluster: starts it, runs a suite that the user has, tells what came of it.
 //!
 //! The suite is upstream's `e2e.test`; a `ginkgo` beside it (the two come in the same archive) runs tests side by side.
+//! Every run has a cluster and a directory of its own, named after the process: runs may go on side by side.
 
 mod cluster;
+mod control_plane;
+mod interrupt;
 mod report;
+mod topics;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use crate::{build, install, step};
 use cluster::Cluster;
+use control_plane::ControlPlane;
+use interrupt::Interrupts;
 use report::Report;
 
 /// What to run, and on what.
@@ -21,9 +28,9 @@ pub(crate) struct Options {
     /// Upstream's `e2e.test`; tests run side by side when a `ginkgo` lies next to it.
     #[arg(long)]
     suite: PathBuf,
-    /// Only tests whose name matches this regular expression.
-    #[arg(long, default_value = r"\[Conformance\]")]
-    focus: String,
+    /// Only tests whose name matches this regular expression; all conformance tests when not given.
+    #[arg(long)]
+    focus: Option<String>,
     /// Not those whose name matches this one.
     #[arg(long)]
     skip: Option<String>,
@@ -33,6 +40,9 @@ pub(crate) struct Options {
     /// How many tests run side by side, where they allow it.
     #[arg(long, default_value_t = 4)]
     procs: u16,
+    /// An API server and controllers alone, no node; unless told otherwise, the tests that need none.
+    #[arg(long, conflicts_with_all = ["nodes", "image", "kubeconfig"])]
+    control_plane_only: bool,
     /// Nodes of the cluster.
     #[arg(long, default_value_t = 2)]
     nodes: u8,
@@ -65,61 +75,107 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("there is no suite at {}", options.suite.display()))?;
     let focus = focus(options)?;
     let kubectl = match &options.kubectl {
-        Some(kubectl) => kubectl.clone(),
+        Some(kubectl) => (kubectl.canonicalize())
+            .with_context(|| format!("there is no kubectl at {}", kubectl.display()))?,
         None => install::tools()?.join("kubectl-1.36"),
     };
-    let output = match &options.output {
-        Some(output) => output.clone(),
-        None => build::target().join("conformance"),
-    };
-    std::fs::create_dir_all(&output)?;
-    let output = output.canonicalize()?;
-    let report = output.join("report.json");
+    let run = Run::new(options)?;
+    let report = run.output.join("report.json");
     // An old report would be taken for this run's.
     if report.exists() {
         std::fs::remove_file(&report)?;
     }
-    let fresh = match &options.kubeconfig {
-        Some(_) => None,
-        None => Some(fresh(options)?),
-    };
-    let kubeconfig = match (&options.kubeconfig, &fresh) {
-        (Some(given), _) => given.canonicalize()?,
-        (None, Some(cluster)) => cluster.kubeconfig(),
-        (None, None) => bail!("there is no cluster to test"),
-    };
+    let target = target(options, &run, &kubectl)?;
     step("running the suite");
     let mut command = command(
         &suite,
         options.procs,
         &focus,
         options.skip.as_deref(),
-        &output,
+        &run.output,
     );
     command
-        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg(format!("--kubeconfig={}", target.kubeconfig().display()))
         .arg(format!("--kubectl-path={}", kubectl.display()))
         .args(["--provider=skeleton", "--disable-log-dump"])
-        .current_dir(&output);
+        .current_dir(&run.output);
+    let began = Instant::now();
     // The suite ends with an error when a test fails; its report says which.
-    let ended = command.status().context("cannot run the suite")?;
+    let ended = run.interrupts.run(&mut command)?;
     let told = Report::read(&report)
         .with_context(|| format!("the suite ended with {ended} and left no report"))?;
     print!("{}", told.table());
+    println!("\nall in {:.0} s", began.elapsed().as_secs_f64());
     if let Some(file) = &options.json {
         std::fs::write(file, told.json_lines())?;
     }
-    println!("everything that the suite said: {}", output.display());
-    if let (true, Some(cluster)) = (options.keep, fresh) {
-        println!("the cluster is left: {}", cluster.keep());
+    println!("everything that the suite said: {}", run.output.display());
+    if options.keep {
+        println!("the cluster is left: {}", target.keep());
     }
     match told.verdict() {
+        _ if run.interrupts.came() => bail!("interrupted"),
         Ok(()) => Ok(()),
         Err(why) => bail!("{why}"),
     }
 }
 
-fn fresh(options: &Options) -> anyhow::Result<Cluster> {
+/// What belongs to this run and no other.
+struct Run {
+    name: String,
+    directory: PathBuf,
+    output: PathBuf,
+    interrupts: Interrupts,
+}
+
+impl Run {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let name = format!("conformance-{}", std::process::id());
+        let directory = build::target().join("conformance").join(&name);
+        let output = match &options.output {
+            Some(output) => output.clone(),
+            None => directory.join("output"),
+        };
+        std::fs::create_dir_all(&output)?;
+        Ok(Self {
+            name,
+            directory,
+            output: output.canonicalize()?,
+            interrupts: Interrupts::watch()?,
+        })
+    }
+}
+
+/// What the suite runs against.
+enum Target {
+    Given(PathBuf),
+    Nodes(Cluster),
+    ControlPlane(ControlPlane),
+}
+
+impl Target {
+    fn kubeconfig(&self) -> PathBuf {
+        match self {
+            Self::Given(kubeconfig) => kubeconfig.clone(),
+            Self::Nodes(cluster) => cluster.kubeconfig(),
+            Self::ControlPlane(plane) => plane.kubeconfig(),
+        }
+    }
+
+    /// Leaves it there; the result is how to look at it and end it.
+    fn keep(self) -> String {
+        match self {
+            Self::Given(kubeconfig) => kubeconfig.display().to_string(),
+            Self::Nodes(cluster) => cluster.keep(),
+            Self::ControlPlane(plane) => plane.keep(),
+        }
+    }
+}
+
+fn target(options: &Options, run: &Run, kubectl: &Path) -> anyhow::Result<Target> {
+    if let Some(kubeconfig) = &options.kubeconfig {
+        return Ok(Target::Given(kubeconfig.canonicalize()?));
+    }
     let program = match &options.oxikube {
         Some(program) => program.canonicalize()?,
         None => {
@@ -128,19 +184,35 @@ fn fresh(options: &Options) -> anyhow::Result<Cluster> {
             build::release(&["oxikube"])?.join("oxikube")
         }
     };
+    let directory = run.directory.join("cluster");
+    if options.control_plane_only {
+        step("starting an API server and controllers");
+        let plane = ControlPlane::start(&program, kubectl, &directory, &run.interrupts)?;
+        return Ok(Target::ControlPlane(plane));
+    }
     step("starting a cluster");
-    let cluster = Cluster::start(&program, options.nodes)?;
+    let cluster = Cluster::start(
+        &program,
+        &run.name,
+        &directory,
+        options.nodes,
+        &run.interrupts,
+    )?;
     for archive in &options.image {
         step(&format!("loading {}", archive.display()));
         cluster.load(archive)?;
     }
-    Ok(cluster)
+    Ok(Target::Nodes(cluster))
 }
 
 /// The regular expression of the tests to run.
 fn focus(options: &Options) -> anyhow::Result<String> {
     let Some(file) = &options.names else {
-        return Ok(options.focus.clone());
+        let all = match options.control_plane_only {
+            true => topics::focus(),
+            false => r"\[Conformance\]".to_owned(),
+        };
+        return Ok(options.focus.clone().unwrap_or(all));
     };
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
