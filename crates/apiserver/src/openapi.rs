@@ -1,6 +1,9 @@
-//! OpenAPI documents, made from the schemas of the kinds when somebody asks. Only their hashes are kept.
+//! OpenAPI documents, made from the schemas of the kinds when somebody asks. Of version 3 only the hashes are kept, of version 2
+//! the last one, compressed.
 //!
 //! Behaviour: `k8s.io/kube-openapi/pkg/handler` and `handler3`.
+
+mod second;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -34,10 +37,13 @@ const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protob
 static FIXED: LazyLock<Vec<ServedResource>> =
     LazyLock::new(|| api::KINDS.iter().map(|kind| served(*kind)).collect());
 
-/// The hash of each document of the program's own group versions, by path.
+/// What is kept of documents.
 #[derive(Default)]
-pub(crate) struct Hashes {
+pub(crate) struct Documents {
+    /// The hash of each of version 3 of the program's own group versions, by path.
     index: OnceLock<BTreeMap<String, String>>,
+    second: second::Kept,
+    second_protobuf: second::Kept,
 }
 
 /// What is served now, custom kinds included.
@@ -205,27 +211,39 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
     let protobuf = accept.contains("com.github.proto-openapi.spec.v2");
-    let server = call.server.clone();
-    let bytes = build(move || {
-        let now = Served::now(&server);
-        let source = |name: &str| now.definitions(name, true);
-        let mut document = v2::document(&now.resources, &source, VERSION);
-        for remote in server.aggregation().remotes().iter() {
-            if let Some(second) = &remote.documents.load().second {
-                merge(&mut document, second);
-            }
-        }
-        match protobuf {
-            true => v2::encode_protobuf(&document),
-            false => Bytes::from(serde_json::to_vec(&document).unwrap_or_default()),
-        }
-    });
-    let content_type = if protobuf {
-        PROTOBUF
-    } else {
-        "application/json"
+    let documents = call.server.openapi();
+    let (kept, content_type) = match protobuf {
+        true => (&documents.second_protobuf, PROTOBUF),
+        false => (&documents.second, "application/json"),
     };
-    Ok(with_etag(call, content_type, bytes.await?))
+    let server = call.server.clone();
+    let document = kept.now(&call.server, move || second_bytes(&server, protobuf));
+    let document = document.await?;
+    let mut response = match call.form.gzip || is_known(call, &document.hash) {
+        true => respond::zipped(200, content_type, document.zipped.clone()),
+        false => {
+            let document = document.clone();
+            let plain = build(move || document.plain()).await?;
+            respond::whole(200, &Form::json(), content_type, plain)
+        }
+    };
+    tag(call, &mut response, &document.hash);
+    Ok(response)
+}
+
+fn second_bytes(server: &Server, protobuf: bool) -> Bytes {
+    let now = Served::now(server);
+    let source = |name: &str| now.definitions(name, true);
+    let mut document = v2::document(&now.resources, &source, VERSION);
+    for remote in server.aggregation().remotes().iter() {
+        if let Some(second) = &remote.documents.load().second {
+            merge(&mut document, second);
+        }
+    }
+    match protobuf {
+        true => v2::encode_protobuf(&document),
+        false => Bytes::from(serde_json::to_vec(&document).unwrap_or_default()),
+    }
 }
 
 async fn third(call: &Call, path: String) -> Result<Response<Body>, ApiError> {
@@ -250,28 +268,34 @@ async fn third(call: &Call, path: String) -> Result<Response<Body>, ApiError> {
 }
 
 fn with_etag(call: &Call, content_type: &str, bytes: Bytes) -> Response<Body> {
-    let etag = format!("\"{}\"", hash(&bytes));
-    let known = call
-        .headers
-        .get(IF_NONE_MATCH)
-        .and_then(|v| v.to_str().ok())
-        == Some(etag.as_str());
+    let hash = hash(&bytes);
     let form = Form {
         gzip: call.form.gzip,
         ..Form::json()
     };
     let mut response = respond::whole(200, &form, content_type, bytes);
-    if known {
-        response = Response::new(Body::empty());
+    tag(call, &mut response, &hash);
+    response
+}
+
+/// Whether the client has the document of this hash.
+fn is_known(call: &Call, hash: &str) -> bool {
+    let known = call.headers.get(IF_NONE_MATCH);
+    let known = known.and_then(|v| v.to_str().ok());
+    known.is_some_and(|known| known == format!("\"{hash}\""))
+}
+
+/// Says which document it is, and no more to who has it.
+fn tag(call: &Call, response: &mut Response<Body>, hash: &str) {
+    if is_known(call, hash) {
+        *response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
-    if let Ok(value) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(ETAG, value);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{hash}\"")) {
+        headers.insert(ETAG, value);
     }
-    response
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -75,7 +75,15 @@ pub(crate) fn error(form: &Form, error: &ApiError) -> Response<Body> {
     // Who accepts nothing that there is gets JSON.
     let json = Form::json();
     let form = if error.code == 406 { &json } else { form };
-    let mut response = value(error.code, form, &error.to_status());
+    let mut response = match form.media == Media::Json && !form.pretty {
+        true => whole(
+            error.code,
+            form,
+            Media::Json.as_str(),
+            error.to_json().into(),
+        ),
+        false => value(error.code, form, &error.to_status()),
+    };
     if let Some(seconds) = error
         .details
         .as_ref()
@@ -89,9 +97,23 @@ pub(crate) fn error(form: &Form, error: &ApiError) -> Response<Body> {
 
 /// An answer of known bytes.
 pub(crate) fn whole(code: u16, form: &Form, content_type: &str, bytes: Bytes) -> Response<Body> {
-    let compress = form.gzip && bytes.len() > GZIP_FROM;
-    let body = if compress { gzip(&bytes) } else { bytes };
-    let mut response = Response::new(Body::from(body));
+    match form.gzip && bytes.len() > GZIP_FROM {
+        true => zipped(code, content_type, gzip(&bytes)),
+        false => encoded(code, content_type, bytes),
+    }
+}
+
+/// An answer of known bytes that are compressed already.
+pub(crate) fn zipped(code: u16, content_type: &str, bytes: Bytes) -> Response<Body> {
+    let mut response = encoded(code, content_type, bytes);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
+fn encoded(code: u16, content_type: &str, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(bytes));
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -99,14 +121,11 @@ pub(crate) fn whole(code: u16, form: &Form, content_type: &str, bytes: Bytes) ->
         headers.insert(CONTENT_TYPE, value);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    if compress {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    }
     response
 }
 
-fn gzip(bytes: &[u8]) -> Bytes {
+/// Compresses.
+pub(crate) fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     // Writing into a Vec has no way to fail.
     let _ = encoder.write_all(bytes);

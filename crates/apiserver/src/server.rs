@@ -35,7 +35,7 @@ use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::openapi::Hashes;
+use crate::openapi::Documents;
 use crate::outbound::Outbound;
 use crate::policy::Policy;
 use crate::resource::{Resources, Storage};
@@ -143,7 +143,7 @@ pub struct Server {
     components: Vec<Component>,
     audit: Option<Arc<Audit>>,
     admission_policies: Arc<policies::Table>,
-    openapi: Hashes,
+    openapi: Documents,
     outbound: Outbound,
     aggregation: Arc<Aggregation>,
     webhooks: Arc<webhooks::Table>,
@@ -224,7 +224,7 @@ impl Server {
                 .map_err(StartError::Audit)?
                 .map(Arc::new),
             admission_policies,
-            openapi: Hashes::default(),
+            openapi: Documents::default(),
             outbound: Outbound::default(),
             aggregation,
             webhooks,
@@ -411,7 +411,7 @@ impl Server {
         self.audit.as_ref()
     }
 
-    pub(crate) fn openapi(&self) -> &Hashes {
+    pub(crate) fn openapi(&self) -> &Documents {
         &self.openapi
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Behaviour and wording: `k8s.io/apimachinery/pkg/api/errors`.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::field::ErrorList;
 
@@ -20,20 +21,27 @@ pub struct ApiError {
     pub details: Option<Box<Details>>,
 }
 
-/// `Status.details`.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// `Status.details`, its fields in upstream's order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Details {
     /// Name of the object, or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// API group, or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub group: String,
     /// Resource (or kind, for invalid objects).
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
     /// UID, or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// (reason, message, field) of each cause.
+    #[serde(serialize_with = "causes", skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<(String, String, String)>,
     /// Wait this long before another try; 0 when not given.
+    #[serde(skip_serializing_if = "is_zero")]
     pub retry_after_seconds: u32,
 }
 
@@ -225,44 +233,96 @@ impl ApiError {
 
     /// The `Status` object on the wire.
     pub fn to_status(&self) -> Value {
-        let mut status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {},
-            "status": "Failure", "message": self.message, "code": self.code,
-        });
-        if !self.reason.is_empty() {
-            status["reason"] = self.reason.into();
-        }
-        if let Some(details) = self.details.as_deref().map(Details::to_value) {
-            status["details"] = details;
-        }
-        status
+        // Texts and numbers have no way to fail to become a tree.
+        serde_json::to_value(Status::of(self)).unwrap_or_default()
+    }
+
+    /// The same as JSON, in upstream's order and with the end of its line: clients compare the text.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(&Status::of(self)).unwrap_or_default();
+        text.push(b'\n');
+        text
     }
 }
 
-impl Details {
-    fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        let texts = [
-            ("name", &self.name),
-            ("group", &self.group),
-            ("kind", &self.kind),
-            ("uid", &self.uid),
-        ];
-        for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-            out.insert(key.into(), text.as_str().into());
+/// A `Status` of a failure, its fields in upstream's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Map<String, Value>,
+    status: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
+    code: u16,
+}
+
+impl<'a> Status<'a> {
+    fn of(error: &'a ApiError) -> Self {
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata: Map::new(),
+            status: "Failure",
+            message: &error.message,
+            reason: error.reason,
+            details: error.details.as_deref(),
+            code: error.code,
         }
-        if !self.causes.is_empty() {
-            let cause = |(reason, message, field): &(String, String, String)| {
-                let texts = [("reason", reason), ("message", message), ("field", field)];
-                let given = texts.into_iter().filter(|(_, text)| !text.is_empty());
-                let map = given.map(|(key, text)| (key.to_owned(), text.as_str().into()));
-                Value::Object(map.collect())
-            };
-            out.insert("causes".into(), self.causes.iter().map(cause).collect());
-        }
-        if self.retry_after_seconds > 0 {
-            out.insert("retryAfterSeconds".into(), self.retry_after_seconds.into());
-        }
-        Value::Object(out)
+    }
+}
+
+/// One of `Details::causes`.
+#[derive(Serialize)]
+struct Cause<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    field: &'a str,
+}
+
+fn causes<S: Serializer>(
+    causes: &[(String, String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(causes.iter().map(|(reason, message, field)| Cause {
+        reason,
+        message,
+        field,
+    }))
+}
+
+/// Whether a number is not told.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiError;
+
+    #[test]
+    fn a_status_is_told_in_the_order_of_upstream() {
+        let error = ApiError::conflict("apps", "deployments", "d", "it changed")
+            .caused_by("FieldManagerConflict", "conflict with \"a\"");
+        assert_eq!(
+            String::from_utf8(error.to_json()).expect("text"),
+            concat!(
+                r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"#,
+                r#""Operation cannot be fulfilled on deployments.apps \"d\": it changed","reason":"Conflict","#,
+                r#""details":{"name":"d","group":"apps","kind":"deployments","causes":[{"reason":"#,
+                r#""FieldManagerConflict","message":"conflict with \"a\""}]},"code":409}"#,
+                "\n"
+            )
+        );
+        let tree: serde_json::Value = serde_json::from_slice(&error.to_json()).expect("JSON");
+        assert_eq!(tree, error.to_status());
     }
 }

@@ -83,6 +83,14 @@ impl CustomResources {
         Some((entry.storage.clone(), found))
     }
 
+    /// What tells whether a document of all is still that of before.
+    pub(crate) fn serials(&self) -> Vec<u64> {
+        let entries = self.entries.load();
+        let mut serials: Vec<u64> = entries.values().map(|entry| entry.serial).collect();
+        serials.sort_unstable();
+        serials
+    }
+
     /// What tells whether the documents of a group version are still those of before; none when it has nothing custom.
     pub(crate) fn fingerprint(&self, group: &str, version: &str) -> Option<String> {
         let entries = self.entries.load();
