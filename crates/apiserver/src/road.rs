@@ -15,6 +15,7 @@ use crate::authenticate::authenticate;
 use crate::authorize::outcome;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
+use crate::connect::websocket::{self, Messages};
 use crate::flow::{Refusal, Seat};
 use crate::go::duration as go_duration;
 use crate::resource::Resource;
@@ -259,7 +260,10 @@ async fn main_resource(
         "list" if !resource.is_kept() => virtuals::component_status::list(call, resource).await,
         "get" => read::get::get(call, resource).await,
         "list" => read::list::list(call, resource).await,
-        "watch" => read::watch::watch(call, resource).await,
+        "watch" => {
+            let events = read::watch::watch(call, resource).await?;
+            websocket::over(call, events, Messages::Lines)
+        }
         "create" if resource.names().plural == "bindings" => {
             write::binding::bind_named(call, body).await
         }
@@ -297,7 +301,10 @@ async fn subresource(
         (Subresource::Binding, "create") => write::binding::bind(call, resource, body).await,
         (Subresource::Eviction, "create") => write::eviction::evict(call, resource, body).await,
         (Subresource::Token, "create") => virtuals::token::issue(call, resource, body).await,
-        (Subresource::Log, "get") => connect::kubelet::log(call, resource).await,
+        (Subresource::Log, "get") => {
+            let log = connect::kubelet::log(call, resource).await?;
+            websocket::over(call, log, Messages::Pieces)
+        }
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, "get" | "create") => {
             connect::kubelet::stream(call, resource, subresource, body).await
         }

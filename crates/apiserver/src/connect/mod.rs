@@ -6,6 +6,8 @@
 pub(crate) mod client;
 pub(crate) mod health;
 pub(crate) mod kubelet;
+mod links;
 mod options;
 pub(crate) mod proxy;
 mod target;
+pub(crate) mod websocket;

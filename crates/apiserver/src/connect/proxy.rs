@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::client::{
     ANY_CERTIFICATE, Outgoing, check_proxyable, forwarded_headers, join, upgrade_headers,
 };
+use super::links::Links;
 use super::options::options;
 use super::target::{self, SchemeNamePort};
 use crate::admit::{self, Operation};
@@ -36,7 +37,8 @@ pub(crate) async fn proxy(
     let (address, tls) = place(call, resource, &wanted)?;
     check_proxyable(address.ip())?;
     let info = &call.info;
-    if info.rest.is_empty() && call.method == Method::GET && !info.path.ends_with('/') {
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    if info.rest.is_empty() && reads && !info.path.ends_with('/') {
         return Ok(to_directory(call));
     }
     let near = call.upgrade.lock().take();
@@ -65,7 +67,22 @@ pub(crate) async fn proxy(
     ] {
         parts.headers.remove(name);
     }
-    Ok(Response::from_parts(parts, Body::wrap(body)))
+    if resource.names().plural == "nodes" {
+        return Ok(Response::from_parts(parts, Body::wrap(body)));
+    }
+    let body = links(call, address).rewrite(&mut parts, body);
+    Ok(Response::from_parts(parts, body))
+}
+
+fn links(call: &Call, address: SocketAddr) -> Links {
+    let path = call.info.path.trim_end_matches('/');
+    let rest = call.info.rest.trim_end_matches('/');
+    let host = call.headers.get(header::HOST);
+    Links {
+        prefix: path.strip_suffix(rest).unwrap_or(path).to_owned(),
+        target: address.to_string(),
+        host: host.and_then(|host| host.to_str().ok()).map(str::to_owned),
+    }
 }
 
 /// The address of what is meant, and how it is spoken to.
