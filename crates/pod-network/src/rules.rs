@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use ipnet::Ipv4Net;
-use nft::model::{Data, KeyPart, Value};
+use nft::model::{Data, KeyPart, Register, Value};
 use nft::{Batch, Chain, Change, Expr, Hook, Rule, Set, Verdict};
 
 /// The table that holds the pod network's rules.
@@ -24,12 +24,22 @@ pub struct HostPort {
     pub host_port: u16,
     /// The pod's port.
     pub pod_port: u16,
+    /// Only on this address of the node; `None`: on all of them.
+    pub address: Option<Ipv4Addr>,
 }
+
+/// The ports that are open on all addresses of the node, and those on one address: two pods may share a port whose
+/// addresses differ.
+const ANYWHERE: &str = "host-ports";
+const AT_ADDRESS: &str = "host-ports-at";
+
+/// A map and a key in it.
+type Place = (&'static str, Vec<u8>);
 
 /// The published ports of each sandbox.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
-    published: Mutex<HashMap<String, Vec<Vec<u8>>>>,
+    published: Mutex<HashMap<String, Vec<Place>>>,
 }
 
 impl Rules {
@@ -38,11 +48,15 @@ impl Rules {
         self.published.lock().expect("no panic while held").clear();
         let mut batch = Batch::new(TABLE);
         batch.changes = vec![Change::AddTable, Change::DeleteTable, Change::AddTable];
-        batch.changes.push(Change::AddSet(Set {
-            name: "host-ports".into(),
-            key: vec![KeyPart::Protocol, KeyPart::Port],
-            data: Data::AddressAndPort,
-        }));
+        let port = [KeyPart::Protocol, KeyPart::Port];
+        let at = [KeyPart::Address, KeyPart::Protocol, KeyPart::Port];
+        for (name, key) in [(ANYWHERE, &port[..]), (AT_ADDRESS, &at)] {
+            batch.changes.push(Change::AddSet(Set {
+                name: name.into(),
+                key: key.to_vec(),
+                data: Data::AddressAndPort,
+            }));
+        }
         let base = |name: &str, hook, priority| {
             Change::AddChain(Chain {
                 name: name.into(),
@@ -62,6 +76,7 @@ impl Rules {
         batch.changes.extend([
             Change::AddRule("prerouting".into(), jump()),
             Change::AddRule("output".into(), jump()),
+            Change::AddRule("host-ports".into(), to_port_at_address()),
             Change::AddRule("host-ports".into(), to_published_port()),
             Change::AddRule(
                 "postrouting".into(),
@@ -82,59 +97,82 @@ impl Rules {
             return Ok(());
         }
         self.withdraw(id)?;
-        let element = |port: &HostPort| {
+        let mut batch = Batch::new(TABLE);
+        for port in ports {
             let mut data = address.octets().to_vec();
             data.extend(port.pod_port.to_be_bytes());
             data.extend([0, 0]);
-            (key(port), Value::Data(data))
-        };
-        let elements = ports.iter().map(element).collect();
-        let mut batch = Batch::new(TABLE);
-        batch
-            .changes
-            .push(Change::AddElements("host-ports".into(), elements));
+            let (map, key) = place(port);
+            let element = vec![(key, Value::Data(data))];
+            batch.changes.push(Change::AddElements(map.into(), element));
+        }
         nft::commit(&batch)?;
         let mut published = self.published.lock().expect("no panic while held");
-        published.insert(id.to_owned(), ports.iter().map(key).collect());
+        published.insert(id.to_owned(), ports.iter().map(place).collect());
         Ok(())
     }
 
     /// Closes them again.
     pub(crate) fn withdraw(&self, id: &str) -> Result<(), nft::Error> {
         let mut published = self.published.lock().expect("no panic while held");
-        let Some(keys) = published.get(id) else {
+        let Some(places) = published.get(id) else {
             return Ok(());
         };
         let mut batch = Batch::new(TABLE);
-        batch
-            .changes
-            .push(Change::DeleteElements("host-ports".into(), keys.clone()));
+        for (map, key) in places {
+            let change = Change::DeleteElements((*map).into(), vec![key.clone()]);
+            batch.changes.push(change);
+        }
         nft::commit(&batch)?;
         published.remove(id);
         Ok(())
     }
 }
 
-fn key(port: &HostPort) -> Vec<u8> {
-    let mut key = vec![port.protocol, 0, 0, 0];
+fn place(port: &HostPort) -> Place {
+    let (map, mut key) = match port.address {
+        Some(address) => (AT_ADDRESS, address.octets().to_vec()),
+        None => (ANYWHERE, Vec::new()),
+    };
+    key.extend([port.protocol, 0, 0, 0]);
     key.extend(port.host_port.to_be_bytes());
     key.extend([0, 0]);
-    key
+    (map, key)
 }
 
 fn to_published_port() -> Rule {
-    Rule(vec![
+    let mut steps = to_this_node();
+    steps.extend(protocol_and_port(0));
+    steps.extend([Expr::Map(0, ANYWHERE.into(), 0), Expr::Dnat(0, 1)]);
+    Rule(steps)
+}
+
+fn to_port_at_address() -> Rule {
+    let mut steps = to_this_node();
+    steps.push(Expr::Network {
+        offset: 16,
+        len: 4,
+        to: 0,
+    });
+    steps.extend(protocol_and_port(1));
+    steps.extend([Expr::Map(0, AT_ADDRESS.into(), 0), Expr::Dnat(0, 1)]);
+    Rule(steps)
+}
+
+fn to_this_node() -> Vec<Expr> {
+    vec![
         Expr::DestinationType(0),
         Expr::Equal(0, LOCAL_ADDRESS.to_ne_bytes().to_vec()),
-        Expr::Protocol(0),
-        Expr::Transport {
-            offset: 2,
-            len: 2,
-            to: 1,
-        },
-        Expr::Map(0, "host-ports".into(), 0),
-        Expr::Dnat(0, 1),
-    ])
+    ]
+}
+
+fn protocol_and_port(to: Register) -> [Expr; 2] {
+    let port = Expr::Transport {
+        offset: 2,
+        len: 2,
+        to: to + 1,
+    };
+    [Expr::Protocol(to), port]
 }
 
 fn leaves_the_cluster(pod_cidr: Ipv4Net, cluster_cidr: Ipv4Net) -> Rule {

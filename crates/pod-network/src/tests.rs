@@ -100,6 +100,7 @@ fn a_host_port_leads_to_the_pod_from_another_pod_and_only_for_addresses_of_the_n
             protocol: 6,
             host_port: 8000,
             pod_port: 80,
+            address: None,
         };
         let server_address = network.attach("aaaa", &a, &[port]).await.expect("attached");
         let other = network.attach("bbbb", &b, &[]).await.expect("attached");
@@ -111,6 +112,31 @@ fn a_host_port_leads_to_the_pod_from_another_pod_and_only_for_addresses_of_the_n
         assert_eq!(ask(&a, other, 8000), "pong");
         server.join().expect("served");
         assert_ne!(server_address, other);
+    });
+}
+
+#[test]
+fn pods_share_a_host_port_on_different_addresses() {
+    on_a_node(async |network, _| {
+        let (a, b, c) = (new_namespace(), new_namespace(), new_namespace());
+        let gateway = Ipv4Addr::new(10, 244, 3, 1);
+        let at = |address| HostPort {
+            protocol: 6,
+            host_port: 8000,
+            pod_port: 80,
+            address: Some(address),
+        };
+        let localhost = [at(Ipv4Addr::LOCALHOST)];
+        network.attach("aaaa", &a, &localhost).await.expect("own");
+        let ports = [at(gateway)];
+        network.attach("bbbb", &b, &ports).await.expect("another");
+        network.attach("cccc", &c, &[]).await.expect("attached");
+        let server = serve_once(&b, 80);
+        assert_eq!(ask(&c, gateway, 8000), "pong");
+        server.join().expect("served");
+        network.detach("bbbb").await.expect("detached");
+        let again = network.attach("cccc", &c, &ports).await;
+        again.expect("the port is free again");
     });
 }
 

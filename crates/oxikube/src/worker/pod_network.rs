@@ -62,10 +62,16 @@ fn host_ports(mappings: &[PortMapping]) -> Vec<HostPort> {
         },
         host_port: mapping.host_port,
         pod_port: mapping.container_port,
+        address: mapping
+            .host_ip
+            .and_then(|address| ipv4(&[address]))
+            .filter(|address| !address.is_unspecified()),
     };
     mappings
         .iter()
         .filter(|mapping| mapping.host_port != 0)
+        // What is open on an address of version 6 alone is open nowhere here.
+        .filter(|mapping| mapping.host_ip.is_none_or(|ip| ip.is_ipv4() || ip.is_unspecified()))
         .map(port)
         .collect()
 }
