@@ -13,6 +13,7 @@ mod cleanup;
 mod config;
 mod context;
 mod events;
+mod grpc;
 mod http;
 mod images;
 mod logs;

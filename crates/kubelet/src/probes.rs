@@ -1,16 +1,17 @@
-//! Probes and hooks: asking a container over HTTP, TCP or by a command.
+//! Probes and hooks: asking a container over HTTP, TCP, gRPC or by a command.
 
 use std::time::Duration;
 
 use cri::v1::ExecSyncRequest;
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, HTTPGetAction, LifecycleHandler, Pod, Probe, TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Pod, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pod_lifecycle::probe::Kind;
 use pod_lifecycle::{Event, env, pod as parts};
 
 use crate::context::Context;
+use crate::grpc;
 use crate::http::{self, Get};
 
 /// The longest output that an event repeats.
@@ -104,9 +105,20 @@ async fn run(context: &Context, pod: &Pod, target: &Target<'_>, spec: &Probe) ->
         return tcp(action, target, timeout).await;
     }
     let place = format!("{}:{}", parts::describe(pod), target.container.name);
-    match spec.grpc {
-        Some(_) => Outcome::Error(format!("gRPC probes are not supported for {place}")),
+    match &spec.grpc {
+        Some(action) => grpc(action, target, timeout).await,
         None => Outcome::Error(format!("missing probe handler for {place}")),
+    }
+}
+
+async fn grpc(action: &GRPCAction, target: &Target<'_>, timeout: Duration) -> Outcome {
+    let Ok(port) = u16::try_from(action.port) else {
+        return Outcome::Error(format!("invalid port number: {}", action.port));
+    };
+    let service = action.service.as_deref().unwrap_or_default();
+    match grpc::check(&host_of(None, target), port, service, timeout).await {
+        Ok(()) => Outcome::Success,
+        Err(why) => Outcome::Failure(why),
     }
 }
 
