@@ -24,6 +24,29 @@ pub(crate) fn settle(object: &mut Object, names: &Names) {
     fields(&mut object.0, &schema);
 }
 
+/// Kinds whose conditions nobody validates: one without a time is kept, as upstream does. Their types here know no condition
+/// without a time, so it gets the beginning of all times.
+const CONDITIONS_AS_THEY_COME: &[&str] = &["PodDisruptionBudget", "Service", "ServiceCIDR"];
+
+/// Gives conditions the time that their type asks for.
+pub(crate) fn settle_conditions(object: &mut Object, names: &Names) {
+    if !CONDITIONS_AS_THEY_COME.contains(&names.kind) {
+        return;
+    }
+    let status = object.0.get_mut("status").and_then(Value::as_object_mut);
+    let conditions = status.and_then(|status| status.get_mut("conditions"));
+    for condition in conditions
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(condition) = condition.as_object_mut() {
+            let time = condition.entry("lastTransitionTime");
+            time.or_insert_with(|| json!("1970-01-01T00:00:00Z"));
+        }
+    }
+}
+
 fn is_odd(value: &Value) -> bool {
     match value {
         Value::Null => true,

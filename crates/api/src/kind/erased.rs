@@ -89,6 +89,7 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
         crate::nulls::settle(object, &K::NAMES);
+        crate::nulls::settle_conditions(object, &K::NAMES);
         let mut view: K::Object = object.view()?;
         let before = serde_json::to_value(&view)?;
         K::default(&mut view);
