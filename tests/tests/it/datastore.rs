@@ -3,12 +3,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cluster_tests::{Cluster, Host, ip, words};
+
+use crate::writes::Client;
 
 const ETCD: &str = "172.29.98.1";
 const FIRST: &str = "172.29.98.2";
@@ -160,72 +159,6 @@ impl Server {
     }
 }
 
-/// A client that writes all the time, and remembers what it was told.
-struct Client {
-    stop: Arc<AtomicBool>,
-    written: Arc<std::sync::Mutex<Vec<String>>>,
-    /// What was said to the last write that was not taken.
-    refused: Arc<std::sync::Mutex<Vec<u8>>>,
-    thread: JoinHandle<()>,
-}
-
-impl Client {
-    /// Through the server on this host.
-    fn start(server: &Server, label: &'static str) -> Self {
-        let mut base = server.host.command(&Cluster::kubectl_program(36));
-        base.args(["--kubeconfig", &server.admin, "--request-timeout=10s"]);
-        let parts: Vec<_> = base.get_args().map(std::ffi::OsStr::to_owned).collect();
-        let program = base.get_program().to_owned();
-        let stop = Arc::new(AtomicBool::new(false));
-        let written = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let refused = Arc::<std::sync::Mutex<Vec<u8>>>::default();
-        let (ends, told, refusal) = (stop.clone(), written.clone(), refused.clone());
-        let thread = std::thread::spawn(move || {
-            for number in 0.. {
-                if ends.load(Ordering::Relaxed) {
-                    return;
-                }
-                let name = format!("{label}-{number}");
-                let mut command = Command::new(&program);
-                command.args(&parts).args(["create", "configmap", &name]);
-                let output = command.output().expect("kubectl");
-                match output.status.success() {
-                    true => told.lock().expect("whole").push(name),
-                    false => *refusal.lock().expect("whole") = output.stderr,
-                }
-            }
-        });
-        Self {
-            stop,
-            written,
-            refused,
-            thread,
-        }
-    }
-
-    /// Waits until so many more writes were acknowledged.
-    #[track_caller]
-    fn goes_on(&self, more: usize) {
-        let count = || self.written.lock().expect("whole").len();
-        let (began, target) = (Instant::now(), count() + more);
-        while count() < target {
-            let refused = self.refused.lock().expect("whole").clone();
-            let refused = String::from_utf8_lossy(&refused);
-            assert!(
-                began.elapsed() < PATIENCE,
-                "no write is taken any more: {refused}"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn finish(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("no panic");
-        std::mem::take(&mut *self.written.lock().expect("whole"))
-    }
-}
-
 fn load_busybox(server: &Server) {
     let image = demo_images::samples::busybox().expect("an image");
     let image = image.build().expect("an image");
@@ -305,7 +238,10 @@ fn servers_share_an_etcd_cluster_and_any_of_it_may_die() {
     let pods_before = second.kubectl(&identities);
 
     // Members die and hang, one at a time, while clients of both servers write.
-    let clients = [Client::start(&first, "a"), Client::start(&second, "b")];
+    let clients = [
+        Client::start(&first.host, &first.admin, "a"),
+        Client::start(&second.host, &second.admin, "b"),
+    ];
     let all_go_on = |clients: &[Client; 2]| {
         clients[0].goes_on(5);
         clients[1].goes_on(5);
