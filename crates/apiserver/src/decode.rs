@@ -217,13 +217,8 @@ pub(crate) fn check_fields(
 pub(crate) fn check_applied_fields(
     call: &Call,
     resource: &Resource,
-    applied: &Object,
     duplicates: &[String],
 ) -> Result<(), ApiError> {
-    let report = resource.kind.check_fields(&mut applied.clone(), &[]);
-    if let Some(why) = report.type_error {
-        return Err(wrong_shape(resource, &why));
-    }
     object_to(call, resource, duplicates.to_vec())
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn patch(
     };
     if let Patch::Apply(applied) = patch {
         check_applied(call, resource, &applied)?;
-        decode::check_applied_fields(call, resource, &applied, &duplicates)?;
+        decode::check_applied_fields(call, resource, &duplicates)?;
         let applied = &applied;
         let change = Applied {
             call,
@@ -321,8 +321,41 @@ impl Applied<'_> {
             &applied,
             current,
         )?;
+        self.check_shape(&merged)?;
         decode::default(self.resource, &mut merged)?;
         Ok(merged)
+    }
+
+    /// What fits the schema of those who merge need not fit the kind.
+    fn check_shape(&self, merged: &Object) -> Result<(), ApiError> {
+        let kind = &self.resource.kind;
+        if kind.may_be_outdated() {
+            return Ok(());
+        }
+        let Some(why) = kind.check_fields(&mut merged.clone(), &[]).type_error else {
+            return Ok(());
+        };
+        let names = kind.names();
+        let what = format!("{}/{}, Kind={}", names.group, names.version, names.kind);
+        let place = format!("{}/{}", merged.namespace(), merged.name());
+        let message = format!(
+            "failed to convert new object ({place}; {what}) to proper version: unable to convert unstructured object to \
+             {what}: error decoding from json: {why}"
+        );
+        Err(ApiError::new(500, "", message))
+    }
+
+    /// Only what exists has a UID.
+    fn check_uid(&self) -> Result<(), ApiError> {
+        match self.applied.uid() {
+            "" => Ok(()),
+            uid => Err(self.resource.conflict(
+                &self.call.info.name,
+                format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                ),
+            )),
+        }
     }
 }
 
@@ -336,6 +369,9 @@ impl Change for Applied<'_> {
     }
 
     fn make_new(&self) -> Option<Result<Object, ApiError>> {
-        (self.part == Part::Main).then(|| self.apply(None))
+        (self.part == Part::Main).then(|| {
+            self.apply(None)
+                .and_then(|new| self.check_uid().map(|()| new))
+        })
     }
 }
