@@ -1,5 +1,6 @@
 //! Figures: on the terminal, and one JSON object a line.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 
@@ -17,38 +18,68 @@ impl Report {
 
     /// One figure with its unit.
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &str) -> anyhow::Result<()> {
-        self.compared(name, value, None, unit)
+        self.bounded(name, value, None, unit, None)
     }
 
-    /// The same, beside that of somebody else.
-    pub(crate) fn compared(
+    /// One figure beside that of somebody else, and beside what is promised of it.
+    pub(crate) fn bounded(
         &mut self,
         name: &str,
         value: f64,
         peer: Option<f64>,
         unit: &str,
+        verdict: Option<Verdict>,
     ) -> anyhow::Result<()> {
         let round = |value: f64| (value * 1000.0).round() / 1000.0;
         let rounded = round(value);
-        let beside = peer.map(|peer| (round(peer), round(value / peer)));
-        match beside {
-            None => println!("{name:44} {rounded:>12} {unit}"),
-            Some((peer, ratio)) => {
-                println!("{name:44} {rounded:>12} {unit:8} peer {peer:>12}, ratio {ratio}");
+        let ratio = |peer: f64| (peer != 0.0).then(|| round(value / peer));
+        let beside = peer.map(|peer| (round(peer), ratio(peer)));
+        let mut line = format!("{name:44} {rounded:>12} {unit:8}");
+        if let Some((peer, ratio)) = beside {
+            line += &format!(" peer {peer:>12}");
+            if let Some(ratio) = ratio {
+                line += &format!(", ratio {ratio:<8}");
             }
         }
+        if let Some(verdict) = &verdict {
+            line += &format!(" {verdict}");
+        }
+        println!("{}", line.trim_end());
         let mut object = Map::new();
         object.insert("name".into(), name.into());
         object.insert("value".into(), json!(rounded));
         object.insert("unit".into(), unit.into());
         if let Some((peer, ratio)) = beside {
             object.insert("peer".into(), json!(peer));
-            object.insert("ratio".into(), json!(ratio));
+            if let Some(ratio) = ratio {
+                object.insert("ratio".into(), json!(ratio));
+            }
+        }
+        if let Some(verdict) = verdict {
+            object.insert("limit".into(), json!(round(verdict.limit)));
+            object.insert("holds".into(), verdict.holds.into());
         }
         if let Some(file) = &mut self.json {
             writeln!(file, "{}", Value::Object(object))?;
         }
         Ok(())
+    }
+}
+
+/// What is promised of a figure, and whether it holds.
+pub(crate) struct Verdict {
+    /// In the figure's unit.
+    pub(crate) limit: f64,
+    pub(crate) holds: bool,
+    /// On which side of the limit the figure should be.
+    pub(crate) sign: &'static str,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = (self.limit * 10.0).round() / 10.0;
+        let holds = if self.holds { "holds" } else { "MISSED" };
+        write!(f, "{} {limit}: {holds}", self.sign)
     }
 }
 

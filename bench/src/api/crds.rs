@@ -49,6 +49,7 @@ pub(super) async fn run(server: &Server, figures: &mut Figures) -> anyhow::Resul
     // The last of them is served as soon as it is established.
     let last = format!("/apis/bench.example.com/v1/things{}", COUNT - 1);
     while server.send("GET", &last, None).await.is_err() {
+        // A server that never serves it runs out of the scenario's time.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;

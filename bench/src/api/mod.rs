@@ -1,14 +1,16 @@
 //! The API server alone: TLS on, every write on disk, the load from this program on the same machine.
 //!
-//! Each figure is measured on a server of its own kind, ours and, with `--stock`, `kube-apiserver` with `etcd`, one after
-//! the other. What the disk can do stands beside it.
+//! Each scenario is measured on a server of its own, ours and then, with `--stock`, `kube-apiserver` with `etcd`. What the
+//! disk can do stands beside it, and beside each figure what is promised of it ([`bounds`]).
 
+mod bounds;
 mod crds;
 mod disk;
 mod latency;
 mod lists;
 mod load;
 mod pki;
+mod seats;
 mod server;
 mod watchers;
 mod wire;
@@ -16,10 +18,24 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::report::Report;
 use server::{Kind, Server};
+
+/// What can be measured.
+const SCENARIOS: [&str; 7] = [
+    "start",
+    "requests",
+    "pods",
+    "watchers",
+    "selectors",
+    "crds",
+    "seats",
+];
+/// No scenario takes longer; a server that does has failed at it.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What is measured, and how much of it.
 #[derive(Args)]
@@ -27,14 +43,17 @@ pub(crate) struct Options {
     /// Directory with `kube-apiserver` and `etcd`: they are measured too.
     #[arg(long)]
     stock: Option<PathBuf>,
-    /// Only these: start, requests, pods, watchers, selectors, crds.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these: start, requests, pods, watchers, selectors, crds, seats.
+    #[arg(long, value_delimiter = ',', value_parser = SCENARIOS)]
     only: Vec<String>,
     /// Connections that send requests.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// How many seconds creates and gets are sent.
-    #[arg(long, default_value_t = 15)]
+    /// ConfigMaps that are created and then listed.
+    #[arg(long, default_value_t = 33_000)]
+    objects: usize,
+    /// For how many seconds they are read.
+    #[arg(long, default_value_t = 8)]
     seconds: u64,
     /// Pods that are listed.
     #[arg(long, default_value_t = 100_000)]
@@ -67,8 +86,11 @@ struct Figures(Vec<Figure>);
 impl Figures {
     fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         let name = name.into();
-        eprintln!("  {name}: {value:.3} {unit}");
         self.0.push(Figure { name, value, unit });
+    }
+
+    fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|f| f.name == name).map(|f| f.value)
     }
 
     fn latencies(&mut self, name: &str, mut all: Vec<Duration>) {
@@ -92,52 +114,76 @@ pub(crate) fn run(oxikube: &Path, options: &Options, report: &mut Report) -> any
     let fsyncs = disk::fsyncs_per_second(directory.path())?;
     report.figure("disk: writes of 4 KiB with fdatasync", fsyncs, "/s")?;
     let ours = Kind::Ours(oxikube.to_owned());
-    eprintln!("oxikube");
-    let ours = runtime.block_on(measure(&ours, options, directory.path()))?;
-    let peer = match &options.stock {
-        None => Figures::default(),
-        Some(stock) => {
-            eprintln!("stock");
-            let stock = Kind::Stock(stock.clone());
-            runtime.block_on(measure(&stock, options, directory.path()))?
+    let stock = options.stock.clone().map(Kind::Stock);
+    let (mut failed, mut missed) = (0, Vec::new());
+    let chosen = |name: &&str| options.only.is_empty() || options.only.iter().any(|o| o == name);
+    for scenario in SCENARIOS.into_iter().filter(|name| chosen(&name)) {
+        let mut measure = |kind: &Kind| {
+            let began = std::time::Instant::now();
+            let measured = runtime.block_on(measure(kind, scenario, options, directory.path()));
+            let took = began.elapsed().as_secs();
+            eprintln!("  ({scenario}: {took} s with {})", kind.name());
+            measured.unwrap_or_else(|error| {
+                eprintln!("  {scenario} failed with {}: {error:#}", kind.name());
+                failed += usize::from(matches!(kind, Kind::Ours(_)));
+                Figures::default()
+            })
+        };
+        let own = measure(&ours);
+        let peer = match &stock {
+            Some(stock) if scenario != "seats" => measure(stock),
+            _ => Figures::default(),
+        };
+        for figure in &own.0 {
+            let verdict = bounds::verdict(&figure.name, figure.value, &own, &peer);
+            if verdict.as_ref().is_some_and(|verdict| !verdict.holds) {
+                missed.push(figure.name.clone());
+            }
+            let peer = peer.get(&figure.name);
+            report.bounded(&figure.name, figure.value, peer, figure.unit, verdict)?;
         }
-    };
-    for figure in &ours.0 {
-        let peer = peer.0.iter().find(|p| p.name == figure.name);
-        let peer = peer.map(|p| p.value);
-        report.compared(&figure.name, figure.value, peer, figure.unit)?;
+    }
+    match missed.as_slice() {
+        [] => println!("every bound that was measured holds"),
+        missed => println!("missed: {}", missed.join("; ")),
+    }
+    if failed > 0 {
+        bail!("{failed} scenarios came to no end");
     }
     Ok(())
 }
 
-async fn measure(kind: &Kind, options: &Options, directory: &Path) -> anyhow::Result<Figures> {
+async fn measure(
+    kind: &Kind,
+    scenario: &str,
+    options: &Options,
+    directory: &Path,
+) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
-    let wants = |name: &str| options.only.is_empty() || options.only.iter().any(|o| o == name);
-    if wants("start") || wants("requests") {
-        let server = Server::start(kind, directory).await?;
-        figures.add("ready after start", server.ready.as_secs_f64() * 1e3, "ms");
-        // What a start leaves to do is done by then.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        figures.add("idle: memory (PSS)", server.memory_mib(), "MiB");
-        if wants("requests") {
-            load::run(&server, options, &mut figures).await?;
-        }
-    }
-    if wants("pods") {
-        let server = Server::start(kind, directory).await?;
-        lists::run(&server, options, &mut figures).await?;
-    }
-    if wants("watchers") {
-        let server = Server::start(kind, directory).await?;
-        watchers::of_one_kind(&server, options, &mut figures).await?;
-    }
-    if wants("selectors") {
-        let server = Server::start(kind, directory).await?;
-        watchers::of_nodes(&server, options, &mut figures).await?;
-    }
-    if wants("crds") {
-        let server = Server::start(kind, directory).await?;
-        crds::run(&server, &mut figures).await?;
-    }
+    let measured = one(kind, scenario, options, directory, &mut figures);
+    let in_time = tokio::time::timeout(PATIENCE, measured).await;
+    in_time.context("it took too long")??;
     Ok(figures)
+}
+
+async fn one(
+    kind: &Kind,
+    scenario: &str,
+    options: &Options,
+    directory: &Path,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    match scenario {
+        "seats" => return seats::run(figures).await,
+        "start" => return server::starts(kind, directory, figures).await,
+        _ => {}
+    }
+    let server = Server::start(kind, directory).await?;
+    match scenario {
+        "requests" => load::run(&server, options, figures).await,
+        "pods" => lists::run(&server, options, figures).await,
+        "watchers" => watchers::of_one_kind(&server, options, figures).await,
+        "selectors" => watchers::of_nodes(&server, options, figures).await,
+        _ => crds::run(&server, figures).await,
+    }
 }

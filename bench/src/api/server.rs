@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::Figures;
 use super::pki::Pki;
 use super::wire::Connection;
+use crate::report::median;
 
 /// How often somebody who waits for a start looks.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a start is measured.
+const STARTS: usize = 3;
 
 /// Whose server it is.
 pub(super) enum Kind {
@@ -20,6 +24,40 @@ pub(super) enum Kind {
     Ours(PathBuf),
     /// Upstream's: the directory of its programs.
     Stock(PathBuf),
+}
+
+impl Kind {
+    /// For people.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ours(_) => "oxikube",
+            Self::Stock(_) => "the stock server",
+        }
+    }
+}
+
+/// When a server is ready, and what it takes when nobody asks it anything.
+pub(super) async fn starts(
+    kind: &Kind,
+    directory: &Path,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let mut ready = Vec::new();
+    for _ in 0..STARTS {
+        let server = Server::start(kind, directory).await?;
+        ready.push(server.ready.as_secs_f64() * 1e3);
+    }
+    figures.add("ready after start", median(ready), "ms");
+    let server = Server::start(kind, directory).await?;
+    // What a start leaves to do is done by then.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, began) = (server.processor_seconds(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let spent = server.processor_seconds() - before;
+    let part = 100.0 * spent / began.elapsed().as_secs_f64();
+    figures.add("idle: memory (PSS)", server.memory_mib(), "MiB");
+    figures.add("idle: of one core", part, "%");
+    Ok(())
 }
 
 /// A server at work; it ends with this.
@@ -192,6 +230,18 @@ impl Server {
             // Without the right to, the peak is that of before too.
             let _ = std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5");
         }
+    }
+
+    /// What they have taken of processors until now.
+    pub(super) fn processor_seconds(&self) -> f64 {
+        let of = |process: &Child| -> Option<f64> {
+            let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).ok()?;
+            // The name before them may hold spaces.
+            let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+            let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+            Some((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
+        };
+        self.processes.iter().filter_map(of).sum()
     }
 
     fn sum(&self, file: &str, field: &str) -> f64 {

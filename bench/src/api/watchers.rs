@@ -146,6 +146,7 @@ pub(super) async fn of_one_kind(
         "MiB",
     );
     audience.heard();
+    let spent_before = server.processor_seconds();
     let mut connection = server.connect().await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     let (began, mut changes) = (Instant::now(), 0);
@@ -162,6 +163,12 @@ pub(super) async fn of_one_kind(
     }
     tokio::time::sleep(SETTLE).await;
     let heard = audience.heard();
+    let spent = (server.processor_seconds() - spent_before) * 1e6;
+    figures.add(
+        format!("{count} watchers: the server's processor time of a delivery"),
+        spent / heard.len().max(1) as f64,
+        "us",
+    );
     let missing = count * changes - heard.len().min(count * changes);
     figures.add(
         format!("{count} watchers: deliveries"),
@@ -202,18 +209,19 @@ pub(super) async fn of_nodes(
     tokio::time::sleep(SETTLE).await;
     audience.heard();
     let began = audience.began;
-    // Sixteen connections take turns, each change at its own moment.
-    let (rate, connections) = (1000.0, 16);
+    // The connections take turns, each change at its own moment.
+    let (rate, connections) = (1000.0, options.connections);
+    let start = tokio::time::Instant::now();
     let mut tasks = Vec::new();
     for first in 0..connections {
         let mut connection = server.connect().await?;
         tasks.push(tokio::spawn(async move {
-            let every = Duration::from_secs_f64(f64::from(connections) / rate);
-            let mut ticks = tokio::time::interval(every);
-            let (start, mut sent) = (Instant::now(), 0_usize);
+            let turn = |of: usize| Duration::from_secs_f64(of as f64 / rate);
+            let mut ticks = tokio::time::interval_at(start + turn(first), turn(connections));
+            let mut sent = 0_usize;
             while start.elapsed() < LENGTH {
                 ticks.tick().await;
-                let pod = (sent * 16 + first as usize) * 31 % count;
+                let pod = (sent * connections + first) * 31 % count;
                 let annotations = json!({"annotations": {"at": stamp(began)}});
                 let change = json!({"metadata": annotations}).to_string();
                 let path = format!("{PODS}/pod-{pod}");

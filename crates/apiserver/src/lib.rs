@@ -59,6 +59,7 @@ pub use audit::{AuditOptions, Batch, Delivery, DeliveryMode, LogOptions, Webhook
 pub use body::{Body, BoxError};
 pub use components::{Alive, Component, Pulse};
 pub use file_watch::follow as follow_file;
+pub use flow::seat_cost;
 pub use in_process::InProcess;
 pub use limits::Limits;
 pub use listen::TlsSettings;

@@ -1,9 +1,10 @@
 //! How many requests are on the road at a time: priority and fairness, or two plain limits.
 //!
 //! Contract: a request holds its seats until its answer has been made (for a list: has been sent; for a watch: has begun).
-//! A request that finds a seat free costs two looks at a clock and two short locks of its level, see the bench
-//! `flow` in `flow/tests.rs`. Requests that stay open by nature, watches apart, are not counted. Who belongs where, who waits
-//! and who goes first is decided in `access::flow`; this is what waits, wakes and counts.
+//! A request that finds a seat free costs two looks at a clock and two short locks of its level, less than a
+//! microsecond (`cargo xtask bench api --only seats`, see `flow/probe.rs`). Requests that stay open by nature, watches apart,
+//! are not counted. Who belongs where, who waits and who goes first is decided in `access::flow`; this is what waits, wakes
+//! and counts.
 //!
 //! Seats are lent between levels when a request comes and the last time was ten seconds ago: an idle server has no timer.
 //!
@@ -13,6 +14,7 @@ mod counts;
 mod describe;
 mod fairness;
 mod permit;
+mod probe;
 #[cfg(test)]
 mod tests;
 pub(crate) mod watchers;
@@ -33,6 +35,7 @@ use crate::respond;
 use crate::server::Server;
 pub(crate) use fairness::Fairness;
 use permit::Permit;
+pub use probe::seat_cost;
 
 /// The limits of the server.
 pub(crate) struct Flow {

@@ -1,52 +1,10 @@
-//! Seats at the door of a level: waiting, giving up, and what a free seat costs.
+//! Seats at the door of a level: waiting, and giving up.
 
 use std::time::Duration;
 
 use access::User;
-use access::flow::{Digest, Level as Spec, Schema, Work};
 
-use super::fairness::Fairness;
-use super::permit::Arrival;
-
-fn standing(seats: u64) -> Fairness {
-    let fairness = Fairness::new(seats, Duration::from_secs(5));
-    let objects = access::bootstrap::flow_control();
-    let schemas = objects.iter().filter(|o| o.kind() == "FlowSchema");
-    let levels = objects.iter().filter_map(Spec::read);
-    fairness.configure_with(schemas.map(Schema::read).collect(), levels.collect());
-    fairness
-}
-
-fn arrival<'a>(
-    current: &'a super::fairness::Configured,
-    digest: &Digest<'a>,
-    patience: Duration,
-) -> Arrival<'a> {
-    let found = current.schemas.iter().find(|e| e.schema.fits(digest));
-    let found = found.expect("a schema");
-    Arrival {
-        level: &found.level,
-        counts: &found.counts,
-        work: Work::ONE,
-        hash: 7,
-        flow: found.schema.distinguisher(digest),
-        watch: false,
-        patience,
-    }
-}
-
-fn digest(user: &User) -> Digest<'_> {
-    Digest {
-        user,
-        verb: "get",
-        is_resource: true,
-        path: "",
-        group: "",
-        resource: "pods",
-        subresource: "",
-        namespace: "a",
-    }
-}
+use super::probe::{arrival, digest, standing};
 
 #[tokio::test]
 async fn who_waits_is_called_and_who_gives_up_leaves_no_trace() {
