@@ -229,10 +229,15 @@ pub struct Awaited {
 }
 
 /// What the server should wait for (a second at most) before it calls [`admit`]: the namespace of a new object when a
-/// cache may lag behind its creation, the service account `default` of a new namespace.
+/// cache may lag behind its creation, the service account `default` of a new namespace. Nothing for the sake of a plug-in
+/// that is left out.
 pub fn awaits(request: &Request, object: &Object, lookup: &dyn Lookup) -> Option<Awaited> {
-    namespace_lifecycle::awaits(request, lookup)
-        .or_else(|| service_account::awaits(request, object, lookup))
+    let has = |plugin| request.settings.has(plugin);
+    let namespace = has("NamespaceLifecycle").then(|| namespace_lifecycle::awaits(request, lookup));
+    namespace.flatten().or_else(|| {
+        let account = has("ServiceAccount");
+        account.then(|| service_account::awaits(request, object, lookup))?
+    })
 }
 
 #[cfg(test)]

@@ -421,6 +421,18 @@ fn what_a_controller_is_about_to_make_is_awaited() {
         name: "default".into(),
     };
     assert_eq!(account, Some(expected));
+    let without = Settings {
+        without: ["ServiceAccount".to_owned()].into(),
+        ..Settings::default()
+    };
+    let left_out = create("pods", "gone").with(|request| {
+        let request = Request {
+            settings: &without,
+            ..*request
+        };
+        awaits(&request, &object(json!({})), &cluster)
+    });
+    assert_eq!(left_out, None);
     assert_eq!(
         wants(
             create("pods", "gone"),
