@@ -66,7 +66,7 @@ impl Cache {
                 let polled = std::pin::Pin::new(&mut *watch).poll_next(cx);
                 if polled.is_pending() {
                     // Only now does the watch's progress count what was applied last.
-                    self.settled.notify_waiters();
+                    self.waiters.call(self.revision(&self.state.read()));
                 }
                 match polled {
                     Poll::Ready(next) => Poll::Ready(next),
@@ -137,7 +137,7 @@ impl Cache {
             self.tell(&changes);
             state.applied = batch.revision;
         }
-        self.settled.notify_waiters();
+        self.waiters.call(batch.revision);
         self.changed.send_modify(|n| *n += 1);
     }
 

@@ -10,6 +10,7 @@ mod entry;
 mod feed;
 mod frame;
 mod inbox;
+mod waiters;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use machinery::{ApiError, Object};
 use parking_lot::RwLock;
 use store::{EventKind, Revision, Store, WatchProgress};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::protobuf::MessageId;
 use encoded::Encodings;
@@ -30,6 +31,7 @@ use frame::Frames;
 pub(crate) use frame::{Wire, write_event, write_value_event};
 pub(crate) use inbox::Subscription;
 use inbox::{Inbox, Inboxes};
+use waiters::Waiters;
 
 /// At most this many changes are kept for watchers to resume from ...
 const WINDOW_EVENTS: usize = 2048;
@@ -120,8 +122,8 @@ pub(crate) struct Cache {
     followers: Vec<Follower>,
     /// Bumped after each batch of changes.
     changed: watch::Sender<u64>,
-    /// Told whenever the feed has nothing more to apply.
-    settled: Notify,
+    /// Readers who wait for a revision.
+    waiters: Waiters,
     progress: ArcSwapOption<WatchProgress>,
     encodings: Encodings,
     inboxes: Inboxes,
@@ -191,7 +193,7 @@ impl Cache {
             state: RwLock::new(state),
             followers,
             changed: watch::Sender::new(0),
-            settled: Notify::new(),
+            waiters: Waiters::default(),
             progress: ArcSwapOption::empty(),
             encodings: Encodings::default(),
             inboxes: Inboxes::default(),
@@ -216,17 +218,13 @@ impl Cache {
         if reached() {
             return Ok(());
         }
-        let wait = async {
-            loop {
-                let mut settled = std::pin::pin!(self.settled.notified());
-                settled.as_mut().enable();
-                if reached() {
-                    return;
-                }
-                settled.await;
-            }
-        };
-        if tokio::time::timeout(FRESH_TIMEOUT, wait).await.is_err() {
+        let waiting = self.waiters.wait(revision);
+        // It may have come just before.
+        if reached() {
+            return Ok(());
+        }
+        let called = tokio::time::timeout(FRESH_TIMEOUT, waiting.called());
+        if called.await.is_err() {
             return Err(too_large_revision(
                 revision,
                 self.revision(&self.state.read()),
