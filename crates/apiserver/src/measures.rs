@@ -16,11 +16,19 @@ const STEPS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 /// A sample tells how large the objects of a resource are.
 const SAMPLE: usize = 32;
 
+/// How long the store took for one operation on one resource.
+struct Stored {
+    operation: &'static str,
+    group: String,
+    resource: String,
+    histogram: Histogram,
+}
+
 /// What is measured.
 #[derive(Default)]
 pub(crate) struct Measures {
-    /// By operation, group and resource.
-    storage: Mutex<BTreeMap<(&'static str, String, String), Histogram>>,
+    /// In the order of resource, group and operation.
+    storage: Mutex<Vec<Stored>>,
     /// By operation, whether it was refused, and step.
     admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Histogram>>,
     authentications: [AtomicU64; 2],
@@ -37,11 +45,24 @@ impl Measures {
         (group, resource): (&str, &str),
         took: Duration,
     ) {
-        let key = (operation, group.to_owned(), resource.to_owned());
+        let wanted = (resource, group, operation);
         let mut storage = self.storage.lock();
-        let histogram = storage.entry(key);
-        let histogram = histogram.or_insert_with(|| Histogram::new(&SECONDS));
-        histogram.note(took.as_secs_f64());
+        let at = storage.binary_search_by(|s| (&*s.resource, &*s.group, s.operation).cmp(&wanted));
+        let at = at.unwrap_or_else(|at| {
+            let (group, resource) = (group.to_owned(), resource.to_owned());
+            let histogram = Histogram::new(&SECONDS);
+            storage.insert(
+                at,
+                Stored {
+                    operation,
+                    group,
+                    resource,
+                    histogram,
+                },
+            );
+            at
+        });
+        storage[at].histogram.note(took.as_secs_f64());
     }
 
     /// A step of admission is over: `admit` or `validate`.
@@ -130,20 +151,21 @@ impl Measures {
 
     fn render_storage(&self, out: &mut String) {
         let storage = self.storage.lock();
-        let labels = |(operation, group, resource): &(&str, String, String)| {
+        let labels = |stored: &Stored| {
+            let (group, operation, resource) = (&stored.group, stored.operation, &stored.resource);
             format!("group=\"{group}\",operation=\"{operation}\",resource=\"{resource}\"")
         };
         let name = "etcd_request_duration_seconds";
         let help = "Etcd request latency in seconds for each operation and object type.";
         head(out, name, "histogram", "ALPHA", help);
-        for (key, histogram) in storage.iter() {
-            histogram.render(out, name, &labels(key));
+        for stored in storage.iter() {
+            stored.histogram.render(out, name, &labels(stored));
         }
         let name = "etcd_requests_total";
         let help = "Etcd request counts for each operation and object type.";
         head(out, name, "counter", "ALPHA", help);
-        for (key, histogram) in storage.iter() {
-            line(out, name, &labels(key), histogram.count());
+        for stored in storage.iter() {
+            line(out, name, &labels(stored), stored.histogram.count());
         }
     }
 }

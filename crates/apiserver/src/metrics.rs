@@ -2,8 +2,10 @@
 
 pub(crate) mod webhooks;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -22,7 +24,7 @@ pub(crate) const SECONDS: [f64; 23] = [
 const BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 /// What requests are counted by: group, version, resource, sub-resource, scope, verb.
-type Labels = [String; 6];
+type Labels = [Box<str>; 6];
 
 /// How often a figure fell where.
 pub(crate) struct Histogram {
@@ -90,11 +92,43 @@ impl Default for Answers {
     }
 }
 
+/// All that is known of requests of one kind.
+#[derive(Default)]
+struct Requests {
+    /// By code, and whether they were dry.
+    counts: Vec<((u16, bool), u64)>,
+    /// Those that stay open by nature have none.
+    answers: Option<Answers>,
+}
+
 #[derive(Default)]
 struct State {
-    requests: BTreeMap<(Labels, u16, bool), u64>,
-    answers: BTreeMap<Labels, Answers>,
+    /// By the hash of their labels, so that counting one more makes no labels.
+    requests: HashMap<u64, Vec<(Labels, Requests)>>,
     watches: BTreeMap<(String, String, String), i64>,
+    hasher: RandomState,
+}
+
+impl State {
+    fn of(&mut self, labels: [&str; 6]) -> &mut Requests {
+        let same = self
+            .requests
+            .entry(self.hasher.hash_one(labels))
+            .or_default();
+        let is = |(known, _): &(Labels, Requests)| known.iter().map(|k| &**k).eq(labels);
+        let at = same.iter().position(is).unwrap_or_else(|| {
+            same.push((labels.map(Box::from), Requests::default()));
+            same.len() - 1
+        });
+        &mut same[at].1
+    }
+
+    /// In the order of their labels.
+    fn sorted(&self) -> Vec<&(Labels, Requests)> {
+        let mut all: Vec<_> = self.requests.values().flatten().collect();
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
 }
 
 /// The metrics of one server.
@@ -173,15 +207,19 @@ impl Metrics {
             "Counter of apiserver requests broken out for each verb, dry run value, group, \
              version, resource, scope, component, and HTTP response code.",
         );
-        for ((labels, code, dry_run), count) in &state.requests {
-            let dry = if *dry_run { "All" } else { "" };
-            let own = format!("code=\"{code}\",component=\"apiserver\",dry_run=\"{dry}\",");
-            line(
-                &mut out,
-                "apiserver_request_total",
-                &(own + &names(labels)),
-                *count,
-            );
+        let requests = state.sorted();
+        let answers: Vec<_> = (requests.iter())
+            .filter_map(|(labels, of)| Some((labels, of.answers.as_ref()?)))
+            .collect();
+        for (labels, of) in &requests {
+            let mut counts = of.counts.clone();
+            counts.sort_unstable();
+            for ((code, dry_run), count) in counts {
+                let dry = if dry_run { "All" } else { "" };
+                let own = format!("code=\"{code}\",component=\"apiserver\",dry_run=\"{dry}\",");
+                let labels = own + &names(labels);
+                line(&mut out, "apiserver_request_total", &labels, count);
+            }
         }
         head(
             &mut out,
@@ -191,7 +229,7 @@ impl Metrics {
             "Response latency distribution in seconds for each verb, dry run value, group, \
              version, resource, subresource, scope and component.",
         );
-        for (labels, answers) in &state.answers {
+        for (labels, answers) in &answers {
             let own = format!("component=\"apiserver\",dry_run=\"\",{}", names(labels));
             let name = "apiserver_request_duration_seconds";
             answers.took.render(&mut out, name, &own);
@@ -206,7 +244,7 @@ impl Metrics {
              fairness queue wait times) in seconds for each verb, group, version, resource, \
              subresource, scope and component.",
         );
-        for (labels, answers) in &state.answers {
+        for (labels, answers) in &answers {
             let own = format!("component=\"apiserver\",{}", names(labels));
             answers.served.render(&mut out, name, &own);
         }
@@ -219,7 +257,7 @@ impl Metrics {
             "Response size distribution in bytes for each group, version, verb, resource, \
              subresource, scope and component.",
         );
-        for (labels, answers) in &state.answers {
+        for (labels, answers) in &answers {
             if answers.bytes.count > 0 {
                 let own = format!("component=\"apiserver\",{}", names(labels));
                 answers.bytes.render(&mut out, name, &own);
@@ -270,18 +308,9 @@ impl InFlight<'_> {
             gauge.fetch_sub(1, Ordering::Relaxed);
         }
         let info = &call.info;
+        let resources = call.server.resources();
         // A client must not make up label values without end.
-        let found = call
-            .server
-            .resources()
-            .get(&info.group, &info.version, &info.resource);
-        let own = |text: &str| {
-            if found.is_some() {
-                text.to_owned()
-            } else {
-                String::new()
-            }
-        };
+        let found = resources.get(&info.group, &info.version, &info.resource);
         let scope = match (
             found.is_some(),
             info.name.is_empty(),
@@ -292,38 +321,45 @@ impl InFlight<'_> {
             (_, _, false) => "namespace",
             _ => "cluster",
         };
-        let verb = match info.verb {
-            "create" => "POST".to_owned(),
-            "update" => "PUT".to_owned(),
-            other => other.to_ascii_uppercase(),
-        };
-        let subresource = found
-            .as_ref()
-            .and_then(|r| r.subresource(&info.subresource));
-        let labels = [
-            own(&info.group),
-            own(&info.version),
-            own(&info.resource),
-            subresource.map_or("", |s| s.name()).to_owned(),
-            scope.into(),
-            verb,
-        ];
+        let (mut names, mut subresource) = (["", "", ""], "");
+        if let Some(found) = &found {
+            names = [&info.group, &info.version, &info.resource].map(String::as_str);
+            let known = found.subresource(&info.subresource);
+            subresource = known.map_or("", |s| s.name());
+        }
+        let [group, version, resource] = names;
+        let verb = upper(info.verb);
         let dry_run = call.query.text("dryRun") == "All";
         let mut state = self.metrics.state.lock();
-        *state
-            .requests
-            .entry((labels.clone(), code, dry_run))
-            .or_default() += 1;
-        if call.info.is_long_running() {
+        let of = state.of([group, version, resource, subresource, scope, &verb]);
+        match of.counts.iter_mut().find(|(of, _)| *of == (code, dry_run)) {
+            Some((_, count)) => *count += 1,
+            None => of.counts.push(((code, dry_run), 1)),
+        }
+        if info.is_long_running() {
             return;
         }
-        let answers = state.answers.entry(labels).or_default();
+        let answers = of.answers.get_or_insert_default();
         answers.took.note(took.as_secs_f64());
         let served = took.saturating_sub(call.waited);
         answers.served.note(served.as_secs_f64());
         if let Some(bytes) = bytes {
             answers.bytes.note(bytes as f64);
         }
+    }
+}
+
+/// A verb as it is counted.
+fn upper(verb: &'static str) -> Cow<'static, str> {
+    match verb {
+        "create" | "post" => "POST".into(),
+        "update" | "put" => "PUT".into(),
+        "get" => "GET".into(),
+        "list" => "LIST".into(),
+        "watch" => "WATCH".into(),
+        "patch" => "PATCH".into(),
+        "delete" => "DELETE".into(),
+        other => other.to_ascii_uppercase().into(),
     }
 }
 

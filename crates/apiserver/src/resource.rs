@@ -1,5 +1,6 @@
 //! The resources served: the table of kinds, with the place of each in the store and its watch cache.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::kind::{Named, compare_versions};
@@ -43,7 +44,16 @@ pub(crate) struct Storage {
 pub(crate) struct Resources {
     fixed: Vec<Resource>,
     storages: Vec<Arc<Storage>>,
+    /// Where in those two lists the resources of a plural name are.
+    named: HashMap<&'static str, Places>,
     custom: Arc<CustomResources>,
+}
+
+/// Places in the lists of [`Resources`].
+#[derive(Default)]
+struct Places {
+    fixed: Vec<usize>,
+    storages: Vec<usize>,
 }
 
 impl Resources {
@@ -72,16 +82,28 @@ impl Resources {
                 storage: storage.filter(|_| is_kept(kind)).cloned(),
             }
         });
+        let fixed: Vec<_> = fixed.collect();
+        let mut named: HashMap<&'static str, Places> = HashMap::new();
+        for (at, kind) in api::KINDS.iter().enumerate() {
+            named.entry(kind.names().plural).or_default().fixed.push(at);
+        }
+        for (at, storage) in storages.iter().enumerate() {
+            let places = named.get_mut(&*storage.resource);
+            places.into_iter().for_each(|p| p.storages.push(at));
+        }
         Self {
-            fixed: fixed.collect(),
+            fixed,
             storages,
+            named,
             custom,
         }
     }
 
     /// The resource at a path. A custom kind never hides one of the program.
     pub(crate) fn get(&self, group: &str, version: &str, plural: &str) -> Option<Resource> {
-        let found = self.fixed.iter().find(|r| r.is(group, version, plural));
+        let places = self.named.get(plural).map(|p| &*p.fixed);
+        let mut candidates = places.unwrap_or_default().iter().map(|at| &self.fixed[*at]);
+        let found = candidates.find(|r| r.is(group, version, plural));
         found
             .cloned()
             .or_else(|| self.custom.get(group, version, plural))
@@ -109,7 +131,9 @@ impl Resources {
 
     /// The place where a resource of the program is kept.
     pub(crate) fn storage(&self, group: &str, resource: &str) -> Option<&Arc<Storage>> {
-        self.storages.iter().find(|s| s.is(group, resource))
+        let places = &self.named.get(resource)?.storages;
+        let mut candidates = places.iter().map(|at| &self.storages[*at]);
+        candidates.find(|s| s.is(group, resource))
     }
 
     /// The same objects under other names that have this sub-resource (empty: the objects themselves).
