@@ -45,6 +45,7 @@ mod read;
 mod request;
 mod resource;
 mod respond;
+mod rest;
 mod road;
 mod schemas;
 mod server;

@@ -34,6 +34,7 @@ pub(crate) async fn answer(
     let mut call = Call::new(server.clone(), &mut request);
     let (parts, body) = request.into_parts();
     let started = std::time::Instant::now();
+    server.rest().note();
     let under_way = server.under_way(&call);
     let prepared = prepare(&mut call, &parts.extensions).await;
     let call = Arc::new(call);

@@ -39,6 +39,7 @@ use crate::openapi::Documents;
 use crate::outbound::Outbound;
 use crate::policy::Policy;
 use crate::resource::{Resources, Storage};
+use crate::rest::Rest;
 use crate::{policies, webhooks};
 
 /// A certificate with its chain, and its key.
@@ -137,6 +138,7 @@ pub struct Server {
     token_webhook: Option<Webhook>,
     flow: Flow,
     metrics: Arc<Metrics>,
+    rest: Arc<Rest>,
     books: Arc<Books>,
     kubelets: Option<KubeletTls>,
     policy: Policy,
@@ -216,6 +218,7 @@ impl Server {
             elsewhere: ArcSwap::from_pointee(Elsewhere::new(&config.policy.authentication)),
             token_webhook,
             metrics: Arc::default(),
+            rest: Arc::default(),
             books,
             kubelets: config.kubelet_client.map(KubeletTls::new).transpose()?,
             policy: config.policy,
@@ -250,6 +253,7 @@ impl Server {
         if let Some((path, text)) = server.policy.authentication_file.clone() {
             authenticate::follow(&server, path, text);
         }
+        server.rest.set();
         Ok(server)
     }
 
@@ -432,6 +436,11 @@ impl Server {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// What is cleaned up after busy times.
+    pub(crate) fn rest(&self) -> &Arc<Rest> {
+        &self.rest
     }
 }
 
