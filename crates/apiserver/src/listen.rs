@@ -1,6 +1,7 @@
 //! Connections: TCP, TLS with a deadline, HTTP/1.1 and HTTP/2 with bounds, and an orderly end.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Request;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::audit::PeerAddress;
-use crate::authenticate::{FrontProxyName, PeerCertificate};
+use crate::authenticate::{FrontProxyName, PeerUser, certificate_user};
 use crate::road;
 use crate::server::{Identity, Server, StartError};
 
@@ -89,7 +90,8 @@ impl Verifiers {
         };
         Marks {
             client: proves(&self.clients)
-                .then(|| PeerCertificate(Arc::new(certificate.clone().into_owned()))),
+                .then(|| certificate_user(certificate))
+                .flatten(),
             front_proxy: proves(&self.front_proxies).then(name).flatten(),
         }
     }
@@ -98,7 +100,7 @@ impl Verifiers {
 /// What a connection's certificates prove.
 #[derive(Default)]
 struct Marks {
-    client: Option<PeerCertificate>,
+    client: Option<PeerUser>,
     front_proxy: Option<FrontProxyName>,
 }
 
@@ -245,19 +247,23 @@ impl Server {
         watcher: hyper_util::server::graceful::Watcher,
     ) {
         let streams = self.limits().streams;
+        let has_streams = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let certificates = stream.get_ref().1.peer_certificates();
         let marks = verifiers.mark(certificates.unwrap_or_default());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let server = self.clone();
             request.extensions_mut().insert(peer);
-            if let Some(certificate) = &marks.client {
-                request.extensions_mut().insert(certificate.clone());
+            if let Some(user) = &marks.client {
+                request.extensions_mut().insert(user.clone());
             }
             if let Some(name) = &marks.front_proxy {
                 request.extensions_mut().insert(name.clone());
             }
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            async move { Ok::<_, std::convert::Infallible>(road::answer(server, request).await) }
+            // On the heap, and gone with the answer's head: HTTP/2 keeps the place of what makes the head as long as the
+            // stream is open, which for a watch is long.
+            let answer = Box::pin(road::answer(server, request));
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
@@ -272,8 +278,29 @@ impl Server {
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_header_list_size(MAX_HEADER_BYTES as u32);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
+        let connection = watcher.watch(connection);
+        let ended = match has_streams {
+            true => after_others(connection).await,
+            false => connection.await,
+        };
+        if let Err(error) = ended {
             tracing::debug!(error, "a connection ended");
         }
     }
+}
+
+/// Runs a connection behind whoever is ready when it is woken: a change wakes many of its streams at a time, and what they
+/// have to say then goes out as one write and not as one each.
+async fn after_others<F: Future>(connection: F) -> F::Output {
+    let mut connection = std::pin::pin!(connection);
+    let mut has_waited = true;
+    std::future::poll_fn(|cx| {
+        has_waited = !has_waited;
+        if !has_waited {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
 }

@@ -41,7 +41,8 @@ pub(crate) async fn answer(
     let in_flight = server.metrics().begin(&call);
     let result = match prepared {
         Ok(seat) => {
-            let result = unless_panic(&call, deadline(&call, dispatch(&call, body))).await;
+            let work = Box::pin(dispatch(&call, body));
+            let result = unless_panic(&call, deadline(&call, work)).await;
             result.map(|response| held(&call, response, (seat, under_way)))
         }
         Err(Refusal::Answer(response)) => Ok(*response),
@@ -175,10 +176,10 @@ async fn deadline(
 async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>, ApiError> {
     let info = &call.info;
     if let Some(remote) = call.server.aggregation().find(&info.path) {
-        return aggregation::proxy::proxy(call, &remote, body).await;
+        return Box::pin(aggregation::proxy::proxy(call, &remote, body)).await;
     }
     if !info.is_resource {
-        return paths::answer(call).await;
+        return Box::pin(paths::answer(call)).await;
     }
     let Some(resource) = find(call).await? else {
         if call.server.resources().serves(&info.group, &info.version) {
@@ -194,7 +195,7 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
         .into_iter()
         .for_each(|text| call.warn(text));
     if !info.subresource.is_empty() {
-        return subresource(call, &resource, body).await;
+        return Box::pin(subresource(call, &resource, body)).await;
     }
     main_resource(call, &resource, body).await
 }
@@ -256,24 +257,28 @@ async fn main_resource(
         "deletecollection" => can(Verb::DeleteCollection)?,
         _ => return Err(not_allowed()),
     }
+    // On the heap: each of these has a road of its own that is long, and most requests take the shortest.
     match call.info.verb {
         "get" if !resource.is_kept() => virtuals::component_status::get(call, resource).await,
         "list" if !resource.is_kept() => virtuals::component_status::list(call, resource).await,
         "get" => read::get::get(call, resource).await,
-        "list" => read::list::list(call, resource).await,
+        "list" => Box::pin(read::list::list(call, resource)).await,
         "watch" => {
-            let events = read::watch::watch(call, resource).await?;
+            let events = Box::pin(read::watch::watch(call, resource)).await?;
             websocket::over(call, events, Messages::Lines)
         }
         "create" if resource.names().plural == "bindings" => {
-            write::binding::bind_named(call, body).await
+            Box::pin(write::binding::bind_named(call, body)).await
         }
-        "create" if !resource.is_kept() => virtuals::answer(call, resource, body).await,
-        "create" => write::create::create(call, resource, body).await,
-        "update" => write::update::update(call, resource, Part::Main, body).await,
-        "patch" => write::patch::patch(call, resource, write::Target::Part(Part::Main), body).await,
-        "delete" => write::delete::delete(call, resource, body).await,
-        _ => write::collection::delete_collection(call, resource, body).await,
+        "create" if !resource.is_kept() => Box::pin(virtuals::answer(call, resource, body)).await,
+        "create" => Box::pin(write::create::create(call, resource, body)).await,
+        "update" => Box::pin(write::update::update(call, resource, Part::Main, body)).await,
+        "patch" => {
+            let main = write::Target::Part(Part::Main);
+            Box::pin(write::patch::patch(call, resource, main, body)).await
+        }
+        "delete" => Box::pin(write::delete::delete(call, resource, body)).await,
+        _ => Box::pin(write::collection::delete_collection(call, resource, body)).await,
     }
 }
 

@@ -29,9 +29,9 @@ pub(crate) use token::by_token;
 #[derive(Clone)]
 pub(crate) struct InProcessUser(pub(crate) Arc<User>);
 
-/// The certificate a client has proved to own.
+/// Who the certificate names that a client has proved to own. Read once a connection.
 #[derive(Clone)]
-pub(crate) struct PeerCertificate(pub(crate) Arc<CertificateDer<'static>>);
+pub(crate) struct PeerUser(pub(crate) Arc<User>);
 
 const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -54,11 +54,8 @@ pub(crate) async fn authenticate(
     {
         return Ok(user.authenticated());
     }
-    if let Some(user) = extensions
-        .get::<PeerCertificate>()
-        .and_then(|c| certificate_user(&c.0))
-    {
-        return Ok(user.authenticated());
+    if let Some(PeerUser(user)) = extensions.get() {
+        return Ok(user.as_ref().clone());
     }
     let Some(token) = token else {
         return match is_open(call) {
@@ -87,7 +84,8 @@ fn is_open(call: &Call) -> bool {
     }
 }
 
-fn certificate_user(der: &CertificateDer<'_>) -> Option<User> {
+/// The user whom a certificate names.
+pub(crate) fn certificate_user(der: &CertificateDer<'_>) -> Option<PeerUser> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().last()?.as_str().ok()?;
@@ -97,11 +95,9 @@ fn certificate_user(der: &CertificateDer<'_>) -> Option<User> {
         .map(|b| format!("{b:02x}"))
         .collect();
     let credential = format!("X509SHA256={digest}");
-    User::from_certificate(
-        name,
-        organizations.map(str::to_owned).collect(),
-        &credential,
-    )
+    let groups = organizations.map(str::to_owned).collect();
+    let user = User::from_certificate(name, groups, &credential)?;
+    Some(PeerUser(Arc::new(user.authenticated())))
 }
 
 /// The bearer token; it does not travel on.
