@@ -36,7 +36,12 @@ pub use verbs::{Part, Scope, Subresource, Verb};
 /// order: decode, `default`, admission, `default` again, `prepare_*`, generic metadata rules, `validate_*`, store.
 pub trait Kind: Send + Sync + 'static {
     /// The typed view.
-    type Object: k8s_openapi::Resource + schemars::JsonSchema + Serialize + DeserializeOwned;
+    type Object: k8s_openapi::Resource
+        + schemars::JsonSchema
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + PartialEq;
 
     /// All names.
     const NAMES: Names;
@@ -96,6 +101,8 @@ pub trait Kind: Send + Sync + 'static {
         new: &Self::Object,
         old: &Self::Object,
     ) -> ErrorList;
+    /// Whether [`Kind::warnings`] has anything to say: where a kind is written very often, no view is made for nothing.
+    const MAY_WARN: bool = true;
     /// Warnings for the writer (`Warning` headers).
     fn warnings(_new: &Self::Object) -> Vec<String> {
         Vec::new()

@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
 use machinery::{ErrorList, Object, Path, names};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::check::{self, ErrorListExt};
 use crate::kind::{AnyKind, Scope};
@@ -21,11 +23,11 @@ const FIELD_MANAGER_MAX: usize = 128;
 const SUBRESOURCE_MAX: usize = 256;
 
 fn metadata_of(object: &Object) -> Result<ObjectMeta, ErrorList> {
-    let value = object.0.get("metadata").cloned().unwrap_or_default();
-    let parsed: Result<Option<ObjectMeta>, _> = serde_json::from_value(value.clone());
+    let value = object.0.get("metadata").unwrap_or(&Value::Null);
+    let parsed = Option::<ObjectMeta>::deserialize(value);
     parsed.map(Option::unwrap_or_default).map_err(|why| {
         let mut errors = ErrorList::new();
-        errors.invalid(&Path::new("metadata"), value, why.to_string());
+        errors.invalid(&Path::new("metadata"), value.clone(), why.to_string());
         errors
     })
 }

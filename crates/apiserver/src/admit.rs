@@ -194,7 +194,8 @@ pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
     let _ = tokio::time::timeout(PATIENCE, wait).await;
 }
 
-/// Lets the plug-ins, then the policies and then the webhooks change the object. When one of those did, all look again once.
+/// Lets the plug-ins, then the policies and then the webhooks change the object; whether any did. When policies or webhooks
+/// did, all look again once.
 ///
 /// # Errors
 /// The first refusal.
@@ -202,14 +203,14 @@ pub(crate) async fn mutate(
     operation: &Operation<'_>,
     object: &mut Object,
     old: Option<&Object>,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     if operation.call.own {
-        return Ok(());
+        return Ok(false);
     }
     let began = Instant::now();
     let admitted = plug_ins(operation, object, old).await;
     operation.measure("admit", admitted.is_err(), began);
-    admitted?;
+    let by_plug_ins = admitted?;
     let settings = &operation.call.server.policy().admission;
     let mut policies = Mutations::of(operation);
     let rounds = Rounds::of(operation).filter(|_| settings.has("MutatingAdmissionWebhook"));
@@ -221,7 +222,7 @@ pub(crate) async fn mutate(
         changed |= rounds.run(operation, object, old).await?;
     }
     if !changed {
-        return Ok(());
+        return Ok(by_plug_ins);
     }
     let before = object.clone();
     plug_ins(operation, object, old).await?;
@@ -234,14 +235,15 @@ pub(crate) async fn mutate(
         }
         rounds.run(operation, object, old).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
+/// Whether the plug-ins have changed the object.
 async fn plug_ins(
     operation: &Operation<'_>,
     object: &mut Object,
     old: Option<&Object>,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let server = &*operation.call.server;
     let before = &*object;
     let changed = decide(server, |authorizer| {
@@ -251,8 +253,10 @@ async fn plug_ins(
         });
         result.map(|()| changed)
     });
-    *object = changed.await?;
-    Ok(())
+    let admitted = changed.await?;
+    let changed = admitted != *object;
+    *object = admitted;
+    Ok(changed)
 }
 
 /// The last word before the store: the plug-ins, then the policies, then the webhooks.

@@ -194,7 +194,7 @@ impl Object {
 
     /// The JSON encoding, with `kind`, `apiVersion` and `metadata` first, as the store and the wire carry it.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Vec::with_capacity(2048);
         out.push(b'{');
         let leading = LEADING_KEYS.iter().filter_map(|k| self.0.get_key_value(*k));
         let rest = self
@@ -211,7 +211,8 @@ impl Object {
             serde_json::to_writer(&mut out, value).expect("a value encodes");
         }
         out.push(b'}');
-        Bytes::from(out)
+        // As many bytes as there are: stored objects live long.
+        Bytes::copy_from_slice(&out)
     }
 }
 

@@ -19,6 +19,7 @@ impl Kind for Lease {
     type Object = Typed;
     const NAMES: Names = Names::new("coordination.k8s.io", "v1", "Lease", "leases", "lease");
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Holder", "The identity of the holder of a current lease."),

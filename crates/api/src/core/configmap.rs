@@ -24,6 +24,7 @@ impl Kind for ConfigMap {
     const NAMES: Names =
         Names::new("", "v1", "ConfigMap", "configmaps", "configmap").short(&["cm"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Data", "Data contains the configuration data."),

@@ -23,6 +23,7 @@ impl Kind for Endpoints {
     type Object = Typed;
     const NAMES: Names = Names::new("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(

@@ -22,6 +22,7 @@ impl Kind for Event {
     type Object = Typed;
     const NAMES: Names = Names::new("", "v1", "Event", "events", "event").short(&["ev"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = COLUMNS;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &[

@@ -30,6 +30,7 @@ impl Kind for Secret {
     type Object = Typed;
     const NAMES: Names = Names::new("", "v1", "Secret", "secrets", "secret");
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(

@@ -22,6 +22,7 @@ impl Kind for ServiceAccount {
     )
     .short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
 

@@ -51,6 +51,7 @@ impl Kind for Event {
         ..Names::new("events.k8s.io", "v1", "Event", "events", "event").short(&["ev"])
     };
     const SCOPE: Scope = Scope::Namespaced;
+    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = event::COLUMNS;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &[

@@ -91,9 +91,16 @@ impl<K: Kind> AnyKind for Erased<K> {
         crate::nulls::settle(object, &K::NAMES);
         crate::nulls::settle_conditions(object, &K::NAMES);
         let mut view: K::Object = object.view()?;
-        let before = serde_json::to_value(&view)?;
+        let before = view.clone();
         K::default(&mut view);
         let after = serde_json::to_value(&view)?;
+        if view == before {
+            if let Value::Object(after) = after {
+                settle_map(&mut object.0, after);
+            }
+            return Ok(());
+        }
+        let before = serde_json::to_value(&before)?;
         if let (Value::Object(before), Value::Object(after)) = (before, after) {
             overlay_map(&mut object.0, Some(&before), after);
         }
@@ -130,6 +137,9 @@ impl<K: Kind> AnyKind for Erased<K> {
         ))
     }
     fn warnings(&self, new: &Object) -> Vec<String> {
+        if !K::MAY_WARN {
+            return Vec::new();
+        }
         new.view()
             .map(|view| K::warnings(&view))
             .unwrap_or_default()
@@ -161,6 +171,34 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn schema_name(&self) -> String {
         <K::Object as schemars::JsonSchema>::schema_name().into_owned()
+    }
+}
+
+/// Brings what is there to the form that its view gives it, where nothing was defaulted.
+fn settle_map(there: &mut Map<String, Value>, view: Map<String, Value>) {
+    for (key, value) in view {
+        if let Some(slot) = there.get_mut(&key) {
+            settle(slot, value);
+        }
+    }
+}
+
+fn settle(there: &mut Value, view: Value) {
+    match (there, view) {
+        (Value::Object(there), Value::Object(view)) => settle_map(there, view),
+        (Value::Array(there), Value::Array(view)) if there.len() == view.len() => {
+            (there.iter_mut().zip(view)).for_each(|(slot, value)| settle(slot, value));
+        }
+        (slot, value) => settle_leaf(slot, value),
+    }
+}
+
+fn settle_leaf(there: &mut Value, view: Value) {
+    match (there, view) {
+        // A whole number stays one where the view knows floats.
+        (Value::Number(slot), Value::Number(value)) if slot.as_f64() == value.as_f64() => {}
+        (slot, value) if *slot != value => *slot = value,
+        _ => {}
     }
 }
 
@@ -198,9 +236,6 @@ fn overlay_value(there: &mut Value, before: Option<&Value>, after: Value) {
                 overlay_value(slot, before.and_then(|b| b.get(i)), value);
             }
         }
-        // A whole number stays one where the view knows floats.
-        (Value::Number(slot), Value::Number(value)) if slot.as_f64() == value.as_f64() => {}
-        (slot, value) if *slot != value => *slot = value,
-        _ => {}
+        (slot, value) => settle_leaf(slot, value),
     }
 }

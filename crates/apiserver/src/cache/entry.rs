@@ -1,6 +1,7 @@
 //! One version of one object: the store's bytes, shared, and what selection needs to know of them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use api::AnyKind;
@@ -43,6 +44,25 @@ pub(crate) struct Malformed {
 }
 
 const METADATA: &[u8] = b"\"metadata\":{";
+
+/// The labels of an object of a kind of which nothing else can be selected: no tree is made of it. `None` where that is not
+/// enough, or not as simple.
+fn labels_alone(kind: &dyn AnyKind, raw: &[u8]) -> Option<Box<[(Box<str>, Box<str>)]>> {
+    #[derive(serde::Deserialize)]
+    struct Labelled {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        labels: BTreeMap<Box<str>, Box<str>>,
+    }
+    if kind.may_be_outdated() || !kind.selectable().is_empty() {
+        return None;
+    }
+    let labelled: Labelled = serde_json::from_slice(raw).ok()?;
+    Some(labelled.metadata.labels.into_iter().collect())
+}
 
 /// Where a resourceVersion is spliced into stored bytes.
 fn splice_point(raw: &[u8]) -> Option<usize> {
@@ -89,6 +109,14 @@ impl Entry {
             .strip_prefix(prefix)
             .and_then(|k| std::str::from_utf8(k).ok());
         let key = key.ok_or_else(malformed)?;
+        if let Some(labels) = labels_alone(kind, &kv.value) {
+            let selectable = Selectable {
+                labels,
+                fields: Box::default(),
+            };
+            let splice_at = splice_point(&kv.value).ok_or_else(malformed)?;
+            return Ok(Self::with(key, kv, kv.value.clone(), splice_at, selectable));
+        }
         let mut object = serde_json::from_slice(&kv.value)
             .map(Object)
             .map_err(|_| malformed())?;
@@ -114,15 +142,22 @@ impl Entry {
             fields: fields.into_iter().map(|(k, v)| (k, v.into())).collect(),
         };
         Ok(Self {
+            foreign,
+            ..Self::with(key, kv, raw, splice_at, selectable)
+        })
+    }
+
+    fn with(key: &str, kv: &KeyValue, raw: Bytes, splice_at: usize, seen: Selectable) -> Self {
+        Self {
             key: key.into(),
             revision: kv.mod_revision,
             raw,
             splice_at,
-            selectable: Arc::new(selectable),
-            foreign,
+            selectable: Arc::new(seen),
+            foreign: false,
             tree: OnceLock::new(),
             protobuf: ArcSwapOption::empty(),
-        })
+        }
     }
 
     /// The same state under another revision: what a watcher sees of an object that is gone.

@@ -60,8 +60,9 @@ pub(crate) async fn store_new(
     let told = options.told(call, "CreateOptions");
     let operation = Operation::create(call, resource).with_options(options.dry_run, told);
     admit::patience(&operation, &object).await;
-    admit::mutate(&operation, &mut object, None).await?;
-    decode::default(resource, &mut object)?;
+    if admit::mutate(&operation, &mut object, None).await? {
+        decode::default(resource, &mut object)?;
+    }
     // Whoever may change the object sees it without the name that it is going to be given, as upstream.
     let generated = object.name().is_empty() && !object.meta_str("generateName").is_empty();
     for attempt in 1..=TRIES {
@@ -120,6 +121,7 @@ async fn store_named(
         return Ok(Written {
             object: super::as_if_stored(call, resource, object).await?,
             created: true,
+            stored: None,
         });
     }
     if !object.resource_version().is_empty() {
@@ -129,9 +131,10 @@ async fn store_named(
     }
     let along = claim.along(call, &object);
     match commit_put_along(call, resource, storage, &key, &mut object, 0, along).await {
-        Ok(()) => Ok(Written {
+        Ok(stored) => Ok(Written {
             object,
             created: true,
+            stored,
         }),
         Err(CommitError::Conflict) => Err(already_exists(resource, object.name()).into()),
         Err(CommitError::Taken) => {

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use store::{Compare, Op, Revision, Txn, TxnResult};
 
 use crate::body::Body;
+use crate::cache::spliced;
 use crate::call::Call;
 use crate::decode::write_options;
 use crate::resource::{Resource, Storage};
@@ -153,6 +154,14 @@ pub(crate) struct Written {
     pub(crate) object: Object,
     /// It did not exist before.
     pub(crate) created: bool,
+    /// Its bytes in the store, where those are what the client sees.
+    pub(crate) stored: Option<Stored>,
+}
+
+/// An object as the store has it: what every later reader is shown, and so the answer to its writer.
+pub(crate) struct Stored {
+    value: Bytes,
+    revision: Revision,
 }
 
 /// What is written in the same transaction as an object: all of it or nothing.
@@ -205,19 +214,12 @@ pub(crate) async fn commit_put(
     object: &mut Object,
     expected: Revision,
 ) -> Result<(), CommitError> {
-    commit_put_along(
-        call,
-        resource,
-        storage,
-        key,
-        object,
-        expected,
-        Along::default(),
-    )
-    .await
+    let along = Along::default();
+    let stored = commit_put_along(call, resource, storage, key, object, expected, along);
+    stored.await.map(drop)
 }
 
-/// The same, together with something else.
+/// The same, together with something else. Gives the stored bytes where those are what the resource shows.
 pub(crate) async fn commit_put_along(
     call: &Call,
     resource: &Resource,
@@ -226,26 +228,42 @@ pub(crate) async fn commit_put_along(
     object: &mut Object,
     expected: Revision,
     along: Along,
-) -> Result<(), CommitError> {
-    let mut stored = object.clone();
-    stored.set_meta_str("resourceVersion", "");
-    let stored = resource.as_stored(&call.server, stored).await;
+) -> Result<Option<Stored>, CommitError> {
+    object.set_meta_str("resourceVersion", "");
+    if !resource.is_converted() && !resource.kind.may_be_outdated() {
+        let value = object.encode();
+        let revision = put(call, storage, key, value.clone(), expected, along).await?;
+        object.set_meta_str("resourceVersion", &revision.to_string());
+        return Ok(Some(Stored { value, revision }));
+    }
+    let stored = resource.as_stored(&call.server, object.clone()).await;
     let stored = stored.map_err(CommitError::Failed)?;
-    let key = storage.full_key(key);
-    let is_event = storage.group.is_empty() && &*storage.resource == "events";
-    let put = Op::Put {
-        key: key.clone(),
-        value: stored.encode(),
-        ttl: is_event.then_some(EVENT_TTL),
-    };
-    let revision = commit(call, storage, key, expected, put, along).await?;
+    let revision = put(call, storage, key, stored.encode(), expected, along).await?;
     if resource.kind.may_be_outdated() {
         // What became of it on the way in, and what is set where nothing was stored, everybody sees from now on.
         let shown = resource.present(&call.server, stored).await;
         *object = shown.map_err(CommitError::Failed)?;
     }
     object.set_meta_str("resourceVersion", &revision.to_string());
-    Ok(())
+    Ok(None)
+}
+
+async fn put(
+    call: &Call,
+    storage: &Storage,
+    key: &str,
+    value: Bytes,
+    expected: Revision,
+    along: Along,
+) -> Result<Revision, CommitError> {
+    let key = storage.full_key(key);
+    let is_event = storage.group.is_empty() && &*storage.resource == "events";
+    let put = Op::Put {
+        key: key.clone(),
+        value,
+        ttl: is_event.then_some(EVENT_TTL),
+    };
+    commit(call, storage, key, expected, put, along).await
 }
 
 /// An object that is not stored, as it would be shown if it were.
@@ -344,6 +362,14 @@ pub(crate) fn written(
         call.warn(warning);
     }
     let code = if written.created { 201 } else { 200 };
+    if let Some(stored) = &written.stored {
+        let shaper = Shaper::of(call, resource)?;
+        let as_stored = shaper.is_plain() && shaper.form.shape == crate::negotiate::Shape::Object;
+        let shown = spliced(&stored.value, stored.revision).filter(|_| as_stored);
+        if let Some(bytes) = shown {
+            return Ok(respond::json_bytes(code, &shaper.form, bytes));
+        }
+    }
     object_answer(call, resource, code, written.object)
 }
 

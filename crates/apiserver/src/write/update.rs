@@ -10,7 +10,8 @@ use serde_json::Value;
 use store::Revision;
 
 use super::{
-    CommitError, WriteOptions, Written, commit_delete, commit_put_along, create, managed, written,
+    CommitError, Stored, WriteOptions, Written, commit_delete, commit_put_along, create, managed,
+    written,
 };
 use crate::admit::{self, Operation};
 use crate::allocate;
@@ -147,12 +148,7 @@ pub(crate) async fn apply_change(
         match attempt.run(change, old).await {
             Err(CommitError::Conflict | CommitError::Taken) => {}
             Err(CommitError::Failed(error)) => return Err(error),
-            Ok(object) => {
-                return Ok(Written {
-                    object,
-                    created: false,
-                });
-            }
+            Ok(written) => return Ok(written),
         }
     }
     Err(resource.conflict(&call.info.name, MODIFIED))
@@ -177,6 +173,15 @@ async fn create_instead(
     create::store_new(call, resource, new, options, ownership).await
 }
 
+/// An object that was there before.
+fn changed(object: Object, stored: Option<Stored>) -> Written {
+    Written {
+        object,
+        created: false,
+        stored,
+    }
+}
+
 struct Attempt<'a> {
     call: &'a Call,
     resource: &'a Resource,
@@ -188,7 +193,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(&self, change: &dyn Change, old: Object) -> Result<Object, CommitError> {
+    async fn run(&self, change: &dyn Change, old: Object) -> Result<Written, CommitError> {
         let (call, resource) = (self.call, self.resource);
         let mut new = change.make(&old).map_err(CommitError::Failed)?;
         let insists = self
@@ -200,10 +205,11 @@ impl Attempt<'_> {
             .await
             .map_err(CommitError::Failed)?;
         if is_finished(&new, &old, resource) {
-            return self.remove(new, &old, insists).await;
+            let gone = self.remove(new, &old, insists).await?;
+            return Ok(changed(gone, None));
         }
         if is_same(&new, &old) {
-            return Ok(old);
+            return Ok(changed(old, None));
         }
         if self.part.is_some() {
             let operation = Operation::update(call, resource);
@@ -211,7 +217,8 @@ impl Attempt<'_> {
             paid.map_err(CommitError::Failed)?;
         }
         if self.options.dry_run {
-            return Ok(super::as_if_stored(call, resource, new).await?);
+            let shown = super::as_if_stored(call, resource, new).await?;
+            return Ok(changed(shown, None));
         }
         let along = claim.along(call, &new);
         let put = commit_put_along(
@@ -225,7 +232,7 @@ impl Attempt<'_> {
         )
         .await;
         match put {
-            Ok(()) => Ok(new),
+            Ok(stored) => Ok(changed(new, stored)),
             Err(CommitError::Conflict) => Err(self.lost(insists)),
             Err(CommitError::Taken) => {
                 claim.look_again(call).await?;
@@ -288,15 +295,18 @@ impl Attempt<'_> {
             Some(view) => operation.of_kind(view.kind()),
         };
         if self.part.is_some() {
-            match change.view() {
+            let admitted = match change.view() {
                 None => admit::mutate(&operation, new, Some(old)).await?,
                 Some(view) => {
                     let mut shown = view.of(new);
                     admit::mutate(&operation, &mut shown, Some(&view.of(old))).await?;
                     view.take_over(&shown, new)?;
+                    true
                 }
+            };
+            if admitted {
+                decode::default(resource, new)?;
             }
-            decode::default(resource, new)?;
         }
         keep_server_metadata(new, old);
         let names = resource.names();
