@@ -125,7 +125,9 @@ async fn answer(
     }
     let metadata = Value::Object(metadata);
     let entries = &snapshot.entries;
-    let as_stored = selection.shown.is_everything() && !entries.iter().any(|e| e.is_foreign());
+    let may_be_foreign = shaper.resource.kind.converts_elsewhere();
+    let is_foreign = may_be_foreign && entries.iter().any(|e| e.is_foreign());
+    let as_stored = selection.shown.is_everything() && !is_foreign;
     let Some(wire) = shaper.wire().filter(|_| as_stored) else {
         let objects = shown(call, &shaper.resource, selection, entries).await?;
         let list = shaper.list(metadata, objects);
