@@ -163,6 +163,12 @@ const BATCH: usize = 1024;
 /// Bytes in one batch, give or take one transaction.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Of the time of the last sync, the next one waits so much for those who may share it, but never longer than this.
+const CROWD_SHARE: u32 = 4;
+const LONGEST_PATIENCE: Duration = Duration::from_micros(500);
+/// Where a sync costs next to nothing, waiting for anybody costs more.
+const LEAST_PATIENCE: Duration = Duration::from_micros(50);
+
 /// While the disk is full, it is looked for room so often.
 const LOOK_FOR_ROOM_MS: u64 = 2_000;
 
@@ -190,7 +196,18 @@ struct Queue {
 #[derive(Default)]
 struct QueueState {
     jobs: Vec<Job>,
+    /// Whoever takes them wants to be woken for so many only.
+    wanted: usize,
     closing: bool,
+}
+
+/// Who may come back at once after a sync.
+#[derive(Clone, Copy, Default)]
+struct Crowd {
+    /// Transactions of those who were answered, and of those who were waiting then.
+    expected: usize,
+    /// How long they are waited for.
+    patience: Duration,
 }
 
 impl Queue {
@@ -200,9 +217,16 @@ impl Queue {
             return Err(StoreError::Closed);
         }
         state.jobs.push(job);
+        let is_enough = state.jobs.len() >= state.wanted;
         drop(state);
-        self.wake.notify_one();
+        if is_enough {
+            self.wake.notify_one();
+        }
         Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.state.lock().jobs.len()
     }
 
     fn close(&self) {
@@ -210,8 +234,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Waits for jobs, for the deadline or for the end; true says that it is the end.
-    fn take(&self, deadline_ms: Option<u64>) -> (Vec<Job>, bool) {
+    /// Waits for jobs, and a moment for those of the crowd, for the deadline or for the end; true says that it is the end.
+    fn take(&self, deadline_ms: Option<u64>, crowd: Crowd) -> (Vec<Job>, bool) {
         let mut state = self.state.lock();
         while state.jobs.is_empty() && !state.closing {
             let Some(deadline) = deadline_ms else {
@@ -223,6 +247,14 @@ impl Queue {
                 break;
             }
         }
+        let until = Instant::now() + crowd.patience;
+        state.wanted = crowd.expected.min(BATCH);
+        while (1..state.wanted).contains(&state.jobs.len()) && !state.closing {
+            if self.wake.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.wanted = 0;
         (std::mem::take(&mut state.jobs), state.closing)
     }
 }
@@ -265,6 +297,7 @@ impl Engine {
         let worker = Worker {
             writer,
             queue: queue.clone(),
+            crowd: Crowd::default(),
             checkpoint: None,
             checkpoint_wanted: Vec::new(),
             checkpoint_waits: Vec::new(),
@@ -405,6 +438,7 @@ impl Store for Engine {
 struct Worker {
     writer: Writer,
     queue: Arc<Queue>,
+    crowd: Crowd,
     checkpoint: Option<JoinHandle<()>>,
     /// Who asked for a checkpoint that has not begun.
     checkpoint_wanted: Vec<Answer<()>>,
@@ -437,7 +471,7 @@ impl Worker {
             let is_full = self.writer.published().condition() == Condition::Full;
             let room = is_full.then(|| now_ms() + LOOK_FOR_ROOM_MS);
             let deadline = self.writer.next_deadline().into_iter().chain(room).min();
-            let (jobs, closing) = self.queue.take(deadline);
+            let (jobs, closing) = self.queue.take(deadline, self.crowd);
             if jobs.is_empty() && !closing {
                 self.writer.look_for_room();
             }
@@ -487,10 +521,20 @@ impl Worker {
     }
 
     fn commit(&mut self, batch: Vec<(Txn, (Answer<TxnResult>, OwnedSemaphorePermit))>) {
+        if batch.is_empty() {
+            return;
+        }
         let (txns, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        for (result, (answer, _permit)) in
-            self.writer.commit(txns, now_ms()).into_iter().zip(answers)
-        {
+        let began = Instant::now();
+        let results = self.writer.commit(txns, now_ms());
+        self.crowd = match began.elapsed() / CROWD_SHARE {
+            patience if patience < LEAST_PATIENCE => Crowd::default(),
+            patience => Crowd {
+                expected: results.len() + self.queue.len(),
+                patience: patience.min(LONGEST_PATIENCE),
+            },
+        };
+        for (result, (answer, _permit)) in results.into_iter().zip(answers) {
             let _ = answer.send(result);
         }
     }
