@@ -55,6 +55,19 @@ impl Cgroups {
         self.share(all)
     }
 
+    /// Lets the containers of a pod have any limits: those of its own group hold no longer.
+    pub(crate) fn lift(&self, pod: &Pod) -> linux::Result<()> {
+        let Some(group) = self.group(&qos::cgroup_parent(pod)) else {
+            return Ok(());
+        };
+        let none = LinuxContainerResources {
+            cpu_quota: 0,
+            memory_limit_in_bytes: 0,
+            ..resources::of_pod(pod)
+        };
+        limit(&group, &none)
+    }
+
     /// Gives the groups of the classes their parts of the CPU: what their pods asked for together.
     fn share(&self, all: &[impl AsRef<Pod>]) -> linux::Result<()> {
         let burstable = all.iter().map(AsRef::as_ref);

@@ -1,5 +1,6 @@
 //! Images: present, or pulled as their policy says, a few at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,34 @@ pub(crate) async fn ensure(
         ),
     ));
     Ok(present(found))
+}
+
+/// Sees to it that the images are there that a container mounts as volumes; by the volume's name.
+pub(crate) async fn ensure_volumes(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+) -> Result<BTreeMap<String, String>, StartError> {
+    let mut images = BTreeMap::new();
+    for volume in parts::spec(pod).volumes.iter().flatten() {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let Some(source) = volume.image.as_ref() else {
+            continue;
+        };
+        if !mounts.any(|mount| mount.name == volume.name) {
+            continue;
+        }
+        // Its image is asked for like that of the container.
+        let holder = Container {
+            name: container.name.clone(),
+            image: source.reference.clone(),
+            image_pull_policy: source.pull_policy.clone(),
+            ..Container::default()
+        };
+        let image = ensure(context, pod, &holder).await?;
+        images.insert(volume.name.clone(), image.reference);
+    }
+    Ok(images)
 }
 
 /// Some failures of a registry have a name of their own.

@@ -12,6 +12,7 @@ use cri::v1::{
 use cri::{Error, RuntimeService};
 use jiff::Timestamp;
 use pod_lifecycle::config::label;
+use pod_lifecycle::resize::Limits;
 use pod_lifecycle::view::{Container, Sandbox, State, User};
 
 /// The longest termination message.
@@ -120,7 +121,11 @@ fn container(status: ContainerStatus, sandbox_id: String, logs: &str) -> Contain
         (reason, ..) => reason.to_owned(),
     };
     let user = status.user.and_then(|u| u.linux);
+    let resources = status.resources.and_then(|r| r.linux);
+    // A runtime that tells no shares tells nothing.
+    let resources = resources.filter(|r| r.cpu_shares > 0);
     Container {
+        limits: resources.as_ref().map(Limits::of),
         id: status.id,
         name: status.metadata.map(|m| m.name).unwrap_or_default(),
         sandbox_id,

@@ -1,12 +1,14 @@
 //! The things a worker does that take time: sandboxes, containers, hooks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cri::Error;
 use cri::v1::{
-    CreateContainerRequest, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
+    CreateContainerRequest, LinuxContainerResources, RemoveContainerRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopContainerRequest,
+    StopPodSandboxRequest, UpdateContainerResourcesRequest,
 };
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use pod_lifecycle::config::{self, ContainerInputs};
@@ -85,6 +87,31 @@ pub(crate) async fn create_sandbox(
     made.map(drop).map_err(|error| error.to_string())
 }
 
+/// Gives running containers other resources. `settle`: afterwards the pod as a whole has its limits.
+pub(crate) async fn resize(
+    context: &Context,
+    pod: &Pod,
+    containers: Vec<(String, LinuxContainerResources)>,
+    settle: bool,
+) -> Result<(), String> {
+    let text = |error: linux::Error| cri::chain(&error);
+    context.cgroups.lift(pod).map_err(text)?;
+    for (container_id, resources) in containers {
+        let request = UpdateContainerResourcesRequest {
+            container_id,
+            linux: Some(resources),
+            ..Default::default()
+        };
+        let done = context.runtime.update_container_resources(request).await;
+        gone_is_fine(done.map(drop)).map_err(|error| error.to_string())?;
+    }
+    if settle {
+        let pods: Vec<_> = context.pods.lock().values().map(|m| m.pod()).collect();
+        context.cgroups.prepare(pod, &pods).map_err(text)?;
+    }
+    Ok(())
+}
+
 fn gone_is_fine(done: Result<(), Error>) -> Result<(), Error> {
     match done {
         Err(error) if error.is_not_found() => Ok(()),
@@ -158,8 +185,8 @@ pub(crate) async fn start(context: &Context, pod: &Pod, job: StartJob) -> Result
     };
     let started = tokio::select! {
         () = job.cancel.cancelled() => return Err(cancelled()),
-        image = images::ensure(context, pod, &container) => match image {
-            Ok(image) => create_and_start(context, pod, &container, &job, &image).await,
+        images = images_of(context, pod, &container) => match images {
+            Ok(images) => create_and_start(context, pod, &container, &job, &images).await,
             Err(error) => Err(say_reason(context, pod, name, error)),
         },
     };
@@ -172,6 +199,19 @@ pub(crate) async fn start(context: &Context, pod: &Pod, job: StartJob) -> Result
         post_start(context, pod, &container, hook, &job, &id).await?;
     }
     Ok(())
+}
+
+/// The image of a container, and those of its volumes that are images.
+type Images = (images::Present, BTreeMap<String, String>);
+
+async fn images_of(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+) -> Result<Images, StartError> {
+    let own = images::ensure(context, pod, container).await?;
+    let volumes = images::ensure_volumes(context, pod, container).await?;
+    Ok((own, volumes))
 }
 
 fn cancelled() -> StartError {
@@ -189,14 +229,14 @@ async fn create_and_start(
     pod: &Pod,
     container: &Container,
     job: &StartJob,
-    image: &images::Present,
+    images: &Images,
 ) -> Result<String, StartError> {
     let tell = |event: Event| context.tell(pod, event.about(pod, &container.name));
     let fail = |reason: &'static str, message: String| {
         tell(Event::warning("Failed", format!("Error: {message}")));
         StartError::new(reason, message)
     };
-    let config = container_config(context, pod, container, job, image).await;
+    let config = container_config(context, pod, container, job, images).await;
     let config = config.map_err(|why| fail("CreateContainerConfigError", why))?;
     if job.cancel.is_cancelled() {
         return Err(cancelled());
@@ -233,10 +273,10 @@ async fn container_config(
     pod: &Pod,
     container: &Container,
     job: &StartJob,
-    image: &images::Present,
+    (image, image_volumes): &Images,
 ) -> Result<cri::v1::ContainerConfig, String> {
     let variables = variables(context, pod, container, &job.pod_ips).await?;
-    let mut mounts = volumes::mounts(context, pod, container, &variables).await?;
+    let mut mounts = volumes::mounts(context, pod, container, &variables, image_volumes).await?;
     let files = volumes::own_files(context, pod, container, job.start.attempt, &job.pod_ips);
     let files = files.map_err(|error| {
         format!(

@@ -133,6 +133,15 @@ impl Mailbox {
         self.change(|mail| mail.containers_changed = true);
     }
 
+    /// Another pod has left: one that waits for room looks again.
+    pub(crate) fn room_was_made(&self) {
+        let known = self.known();
+        let mut conditions = known.status.conditions.iter().flatten();
+        if conditions.any(|condition| condition.type_ == "PodResizePending") {
+            self.notify.notify_one();
+        }
+    }
+
     pub(crate) fn objects_changed(&self) {
         self.change(|mail| mail.objects_changed = true);
     }

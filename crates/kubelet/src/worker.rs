@@ -13,11 +13,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use pod_lifecycle::admission::Rejection;
+use pod_lifecycle::admission::{self, Rejection};
 use pod_lifecycle::memory::Volumes;
 use pod_lifecycle::plan::Start;
 use pod_lifecycle::view::{Container, Sandbox};
-use pod_lifecycle::{Action, Event, Memory, Plan, PodView, next, pod as parts};
+use pod_lifecycle::{Action, Event, Memory, Plan, PodView, next, pod as parts, resize};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -119,6 +119,7 @@ impl Worker {
             return true;
         }
         let now = Timestamp::now();
+        self.ask_for_room(now);
         let plan = self.decide(now);
         if plan.actions.contains(&Action::Finished) {
             return false;
@@ -208,8 +209,46 @@ impl Worker {
         }
     }
 
+    /// Asks the node for the resources that the spec wants and the containers do not have yet.
+    fn ask_for_room(&mut self, now: Timestamp) {
+        let refused = match resize::is_due(&self.view(now)) {
+            true => self.room(),
+            false => None,
+        };
+        if let Some(refused) = refused.as_ref().filter(|r| {
+            self.memory
+                .resize_refused
+                .as_ref()
+                .map(|known| &known.reason)
+                != Some(&r.reason)
+        }) {
+            let message = format!("Pod resize Pending: {}", refused.message);
+            let event = Event::warning(&format!("Resize{}", refused.reason), message);
+            self.context.tell(&self.pod, event);
+        }
+        self.memory.resize_refused = refused;
+    }
+
+    /// Why the node has no room for what the spec wants.
+    fn room(&self) -> Option<Rejection> {
+        let node = self.context.nodes.get("", &self.context.node_name)?;
+        let others: Vec<Arc<Pod>> = {
+            let pods = self.context.pods.lock();
+            let others = pods
+                .iter()
+                .filter(|(uid, m)| **uid != self.uid && !m.is_removed());
+            let others = others.map(|(_, mailbox)| mailbox.pod());
+            others.filter(|pod| !parts::is_terminal(pod)).collect()
+        };
+        admission::resize(&self.pod, &node, others.iter().map(|pod| &**pod)).err()
+    }
+
     fn decide(&self, now: Timestamp) -> Plan {
-        next(&PodView {
+        next(&self.view(now))
+    }
+
+    fn view(&self, now: Timestamp) -> PodView<'_> {
+        PodView {
             pod: &self.pod,
             now,
             node: &self.context.facts,
@@ -218,7 +257,7 @@ impl Worker {
             memory: &self.memory,
             last_status: &self.status,
             removed: self.removed,
-        })
+        }
     }
 
     /// Takes a new status over, for the next decision and for those who ask.
@@ -322,6 +361,10 @@ impl Worker {
                 let done = operations::remove_sandbox(&context, &id).await;
                 Outcome::Removed(id, done)
             }),
+            Action::Resize { containers, settle } => self.run(|context, pod, _| async move {
+                let done = operations::resize(&context, &pod, containers, settle).await;
+                Outcome::Resized(done, settle)
+            }),
             Action::RemoveContainer { id } => {
                 let files = self.files_of(&id);
                 self.run(|context, _, _| async move {
@@ -356,7 +399,10 @@ impl Worker {
         let cancel = CancellationToken::new();
         self.starting = cancel.clone();
         let context = Arc::clone(&self.context);
-        let pod = Arc::clone(&self.pod);
+        let pod = match self.memory.resize_refused {
+            Some(_) => Arc::new(resize::allocated(&self.pod, &self.status)),
+            None => Arc::clone(&self.pod),
+        };
         let sandbox_attempt = self.sandboxes.first().map_or(0, |s| s.attempt);
         let job = operations::StartJob {
             start,
@@ -485,7 +531,15 @@ impl Worker {
         }
         self.context.cgroups.remove(&self.pod);
         self.context.tokens.forget(&self.uid);
-        self.context.pods.lock().remove(&self.uid);
+        let waiting: Vec<Arc<Mailbox>> = {
+            let mut pods = self.context.pods.lock();
+            pods.remove(&self.uid);
+            pods.values().cloned().collect()
+        };
+        // There is room again for those who wait for it.
+        for mailbox in waiting {
+            mailbox.room_was_made();
+        }
         self.context.static_pods.leave(&self.uid);
     }
 }

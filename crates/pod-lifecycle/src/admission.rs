@@ -87,6 +87,41 @@ fn resources_fit<'a>(
     Ok(())
 }
 
+/// Decides whether the node gives a running pod the resources that its spec asks for now.
+///
+/// # Errors
+/// `Infeasible`: never on this node. `Deferred`: not beside the others.
+pub fn resize<'a>(
+    pod: &Pod,
+    node: &Node,
+    others: impl Iterator<Item = &'a Pod> + Clone,
+) -> Result<(), Rejection> {
+    let status = node.status.as_ref();
+    let Some(allocatable) = status.and_then(|s| s.allocatable.as_ref()) else {
+        return Ok(());
+    };
+    let wanted = pod_requests(pod);
+    for name in ["cpu", "memory"] {
+        let amount = wanted.get(name).copied().unwrap_or(0);
+        let capacity = allocatable.get(name).and_then(milli).unwrap_or(0);
+        if amount > capacity {
+            let scale = if name == "cpu" { 1 } else { 1000 };
+            return Err(Rejection {
+                reason: "Infeasible".to_owned(),
+                message: format!(
+                    "Node didn't have enough capacity: {name}, requested: {}, capacity: {}",
+                    amount / scale,
+                    capacity / scale
+                ),
+            });
+        }
+    }
+    resources_fit(pod, node, others).map_err(|refused| Rejection {
+        reason: "Deferred".to_owned(),
+        ..refused
+    })
+}
+
 /// CPU and memory come first.
 fn ordered(wanted: &BTreeMap<String, i128>) -> Vec<&str> {
     let first = ["cpu", "memory", "ephemeral-storage"];

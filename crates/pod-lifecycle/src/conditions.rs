@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 
 use crate::view::PodView;
-use crate::{pod, status};
+use crate::{pod, resize, status};
 
 /// The conditions that the kubelet writes, in the order in which it writes them.
 const OWN: &[&str] = &[
@@ -13,6 +13,10 @@ const OWN: &[&str] = &[
     "ContainersReady",
     "PodScheduled",
 ];
+
+/// The conditions of a resize, there only as long as it is.
+const RESIZE_PENDING: &str = "PodResizePending";
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
 struct Verdict {
     holds: bool,
@@ -49,6 +53,7 @@ pub(crate) fn conditions(
     let foreign = api.into_iter().flatten();
     let mut list: Vec<PodCondition> = foreign
         .filter(|c| !OWN.contains(&c.type_.as_str()))
+        .filter(|c| ![RESIZE_PENDING, RESIZE_IN_PROGRESS].contains(&c.type_.as_str()))
         .cloned()
         .collect();
     let phase = status.phase.as_deref().unwrap_or_default();
@@ -64,7 +69,32 @@ pub(crate) fn conditions(
         let old = known.into_iter().find(|c| c.type_ == **kind);
         list.push(condition(view, kind, verdict, old));
     }
+    let known = || last.into_iter().flatten().chain(api.into_iter().flatten());
+    list.extend(of_resize(view).map(|(kind, reason, message)| {
+        let verdict = Verdict {
+            holds: true,
+            ..Verdict::no(&reason, message)
+        };
+        let old = known().find(|c| c.type_ == kind && c.reason.as_deref() == Some(&reason));
+        let mut condition = condition(view, kind, verdict, old);
+        condition.reason = condition.reason.filter(|reason| !reason.is_empty());
+        condition
+    }));
     list
+}
+
+/// How far a resize is: type, reason and message of its condition.
+fn of_resize(view: &PodView<'_>) -> Option<(&'static str, String, String)> {
+    if let Some(refused) = &view.memory.resize_refused {
+        let (reason, message) = (refused.reason.clone(), refused.message.clone());
+        return Some((RESIZE_PENDING, reason, message));
+    }
+    let failed = view.memory.resize_failure.as_ref();
+    let (reason, message) = match failed {
+        Some(failure) => ("Error".to_owned(), failure.message.clone()),
+        None => (String::new(), String::new()),
+    };
+    resize::in_progress(view).then_some((RESIZE_IN_PROGRESS, reason, message))
 }
 
 fn condition(

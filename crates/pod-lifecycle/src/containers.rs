@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use crate::plan::Kill;
 use crate::pod;
 use crate::probe::Kind;
+use crate::resize;
 use crate::restart;
 use crate::view::{PodView, Sandbox, State};
 
@@ -233,6 +234,10 @@ fn running_sidecar(
         let message = format!("Init container {name} definition changed");
         return InitStep::Done(Some(kill(view, container, observed, message, None)));
     }
+    if resize::needs_restart(view, container, observed) {
+        let message = format!("Container {name} resize requires restart");
+        return InitStep::Done(Some(kill(view, container, observed, message, None)));
+    }
     if verdict(Kind::Liveness) == Some(false) {
         let message = format!("Init container {name} failed liveness probe");
         let kill = kill(view, container, observed, message, Some(Kind::Liveness));
@@ -324,6 +329,9 @@ fn reason_to_kill(
     let (message, kind) = if changed(container, observed) {
         restart = true;
         (format!("Container {name} definition changed"), None)
+    } else if resize::needs_restart(view, container, observed) {
+        let message = format!("Container {name} resize requires restart");
+        return Some(kill(view, container, observed, message, None));
     } else if failed(Kind::Liveness) {
         (
             format!("Container {name} failed liveness probe"),

@@ -28,6 +28,7 @@ pub mod pod;
 pub mod probe;
 pub mod qos;
 pub mod quantity;
+pub mod resize;
 pub mod resources;
 pub mod restart;
 pub mod security;

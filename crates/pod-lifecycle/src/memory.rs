@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::admission::Rejection;
 use crate::backoff::{Backoff, retry_seconds};
 use crate::plan::{Action, Kill, Start};
 use crate::probe::{Kind, ProbeState};
+use crate::resize::Limits;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,18 @@ pub struct Memory {
     pub kills: BTreeMap<String, Killing>,
     /// Probes by container id.
     pub probes: BTreeMap<(String, Kind), ProbeState>,
+    /// Why the node does not give the containers the resources that they are to have now.
+    pub resize_refused: Option<Rejection>,
+    /// Resources are being changed.
+    pub resizing: bool,
+    /// The limits that are being set, by container id.
+    pub asked: BTreeMap<String, Limits>,
+    /// The limits that were set, whatever the runtime tells.
+    pub given: BTreeMap<String, Limits>,
+    /// The limits of the pod as a whole are lifted while those of its containers change.
+    pub lifted: bool,
+    /// The last failure to change resources.
+    pub resize_failure: Option<Failure>,
     /// When this kubelet began with the pod: what ran before then was ready if the API says so.
     pub since: Option<Timestamp>,
     /// The last status of a pod that ended is being published.
@@ -169,6 +183,11 @@ impl Memory {
             Action::TellBackoff { name, until, .. } => {
                 self.told_backoff.insert(name.clone(), *until);
             }
+            Action::Resize { containers, .. } => {
+                self.resizing = true;
+                let limits = containers.iter().map(|(id, r)| (id.clone(), Limits::of(r)));
+                self.asked = limits.collect();
+            }
             Action::DeletePod => self.deleting = true,
             Action::PublishFinal => self.publishing_final = true,
             Action::Event(_) | Action::Finished => {}
@@ -222,10 +241,29 @@ impl Memory {
         self.kills.insert(kill.id.clone(), killing);
     }
 
+    /// The change of resources under way is through; `settled`: the pod as a whole has its limits again.
+    pub fn resized(&mut self, done: Result<(), String>, settled: bool, now: Timestamp) {
+        self.resizing = false;
+        let asked = std::mem::take(&mut self.asked);
+        match done {
+            Ok(()) => {
+                self.given.extend(asked);
+                self.lifted = !settled;
+                self.resize_failure = None;
+            }
+            Err(message) => {
+                self.lifted = true;
+                let failure = Failure::again(self.resize_failure.as_ref(), message, now);
+                self.resize_failure = Some(failure);
+            }
+        }
+    }
+
     /// Forgets what is about containers that no longer exist.
     pub fn forget_gone(&mut self, containers: &[crate::view::Container]) {
         let exists = |id: &str| containers.iter().any(|c| c.id == id);
         self.kills.retain(|id, _| exists(id));
+        self.given.retain(|id, _| exists(id));
         self.probes.retain(|(id, _), _| exists(id));
     }
 

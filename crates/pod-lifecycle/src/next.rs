@@ -10,7 +10,7 @@ use crate::plan::{Action, Event, Plan, Start};
 use crate::probe::{Kind, ProbeState};
 use crate::status::{self, Ending};
 use crate::view::{PodView, State};
-use crate::{containers::ToStart, pod};
+use crate::{containers::ToStart, pod, resize};
 
 /// Seconds that every container gets between stop signal and SIGKILL.
 const MIN_STOP_SECONDS: i64 = 2;
@@ -38,7 +38,7 @@ pub fn next(view: &PodView<'_>) -> Plan {
 }
 
 impl Plan {
-    fn wait(&mut self, until: Timestamp, because: &str) {
+    pub(crate) fn wait(&mut self, until: Timestamp, because: &str) {
         self.wait_until = Some(self.wait_until.map_or(until, |w| w.min(until)));
         self.say(because);
     }
@@ -56,6 +56,7 @@ fn run(view: &PodView<'_>, decision: Decision, plan: &mut Plan) {
         plan.wait(deadline, "active deadline");
     }
     advance_kills(view, decision.kill, false, plan);
+    resize::advance(view, plan);
     // What runs is probed, whatever it is that new containers have to wait for.
     probe(view, false, plan);
     if !volumes_ready(view, plan) {
@@ -121,6 +122,10 @@ fn create_sandbox(view: &PodView<'_>, attempt: u32, plan: &mut Plan) {
 fn start_first(view: &PodView<'_>, list: &[ToStart], plan: &mut Plan) {
     if let Some(starting) = &view.memory.starting {
         plan.say(&format!("starting {}", starting.name));
+        return;
+    }
+    if view.memory.resizing {
+        plan.say("resources are being changed");
         return;
     }
     let Some(sandbox) = view.sandbox() else {

@@ -1,5 +1,6 @@
 //! What a decision answers.
 
+use cri::v1::LinuxContainerResources;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 
@@ -53,6 +54,13 @@ pub enum Action {
         name: String,
         /// Seconds before SIGKILL.
         timeout_seconds: i64,
+    },
+    /// Lift the limits of the pod as a whole, and give running containers other resources.
+    Resize {
+        /// Which, and what.
+        containers: Vec<(String, LinuxContainerResources)>,
+        /// Then set the limits of the pod.
+        settle: bool,
     },
     /// Remove a dead container and its log.
     RemoveContainer {

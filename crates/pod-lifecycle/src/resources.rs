@@ -9,7 +9,7 @@ use crate::pod;
 use crate::quantity::{milli, milli_of, units, units_of};
 
 /// The period of CPU quotas, in microseconds.
-const QUOTA_PERIOD: i64 = 100_000;
+pub(crate) const QUOTA_PERIOD: i64 = 100_000;
 /// The smallest quota the kernel takes.
 const MIN_QUOTA: i64 = 1000;
 

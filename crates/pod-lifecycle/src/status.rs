@@ -4,17 +4,20 @@
 
 mod phase;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, PodIP,
-    PodStatus, VolumeMountStatus,
+    PodStatus, ResourceRequirements, VolumeMountStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::containers::{sandbox_problem, should_start, verdict, was_started};
 use crate::probe::Kind;
 use crate::view::{self, PodView, State};
-use crate::{conditions, pod, qos};
+use crate::{conditions, pod, qos, resize};
 use phase::phase;
 
 /// What the status of a pod says that was too long alive.
@@ -314,7 +317,7 @@ fn observed(
         Some(o) if same.is_none() && terminated(o.state.as_ref()).is_some() => o.state.clone(),
         other => other.and_then(|o| o.last_state.clone()),
     };
-    let resources = spec.resources.clone().unwrap_or_default();
+    let (resources, allocated) = resources(view, spec, container, old);
     ContainerStatus {
         name: spec.name.clone(),
         restart_count: count.max(same.map_or(0, |o| o.restart_count)),
@@ -324,7 +327,7 @@ fn observed(
         started: same.and_then(|o| o.started),
         state: Some(state_of(view, container, old)),
         last_state: last_state.or_else(empty_state),
-        allocated_resources: resources.requests.clone(),
+        allocated_resources: allocated,
         resources: Some(resources),
         volume_mounts: mounts(spec),
         user: container.user.as_ref().map(|user| ContainerUser {
@@ -336,6 +339,28 @@ fn observed(
         }),
         ..Default::default()
     }
+}
+
+/// The resources that a container has, and the requests that its node has agreed to.
+fn resources(
+    view: &PodView<'_>,
+    spec: &Container,
+    container: &view::Container,
+    old: Option<&ContainerStatus>,
+) -> (ResourceRequirements, Option<BTreeMap<String, Quantity>>) {
+    let wanted = spec.resources.clone().unwrap_or_default();
+    let runs = container.state == State::Running;
+    let settled = !runs || resize::is_settled(view, spec, container);
+    let before = old.and_then(|old| old.resources.clone());
+    let has = match before {
+        Some(before) if !settled => before,
+        _ => wanted.clone(),
+    };
+    let allocated = match &view.memory.resize_refused {
+        Some(_) if !settled => old.and_then(|old| old.allocated_resources.clone()),
+        _ => wanted.requests,
+    };
+    (has, allocated)
 }
 
 fn state_of(

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::memory::Memory;
+use crate::resize::Limits;
 
 /// Everything [`crate::next`] looks at.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,8 @@ pub struct Container {
     pub hash: Option<String>,
     /// The user its first process began with.
     pub user: Option<User>,
+    /// Its limits; `None`: the runtime does not tell.
+    pub limits: Option<Limits>,
 }
 
 /// User and groups of a process.

@@ -283,6 +283,7 @@ impl Runtime {
                 },
             )?;
         }
+        self.remember(&container, &resources)?;
         if container.state() != ContainerState::ContainerRunning {
             return Ok(());
         }
@@ -295,6 +296,36 @@ impl Runtime {
         if crate::shim::apply_limits(&group, &writes).is_err() {
             writes.reverse();
             crate::shim::apply_limits(&group, &writes).map_err(Error::internal)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the status of a container tell the resources that it has now.
+    fn remember(
+        &self,
+        container: &Container,
+        resources: &v1::LinuxContainerResources,
+    ) -> Result<(), Error> {
+        let mut record = ContainerRecord::clone(&container.record);
+        let linux = record.config.linux.get_or_insert_default();
+        let known = linux.resources.get_or_insert_default();
+        let numbers = [
+            (&mut known.cpu_period, resources.cpu_period),
+            (&mut known.cpu_quota, resources.cpu_quota),
+            (&mut known.cpu_shares, resources.cpu_shares),
+            (
+                &mut known.memory_limit_in_bytes,
+                resources.memory_limit_in_bytes,
+            ),
+        ];
+        for (known, now) in numbers {
+            if now != 0 {
+                *known = now;
+            }
+        }
+        records::write(&container.dir, RECORD, &record)?;
+        if let Some(kept) = self.world().containers.get_mut(&record.id) {
+            kept.record = Arc::new(record);
         }
         Ok(())
     }

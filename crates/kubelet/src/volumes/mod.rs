@@ -15,10 +15,11 @@ mod subpath;
 mod tests;
 pub(crate) mod tokens;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use cri::v1::{KeyValue, Mount, MountPropagation};
+use cri::v1::{ImageSpec, KeyValue, Mount, MountPropagation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume, VolumeMount};
 use pod_lifecycle::{payload, pod as parts, quantity};
@@ -105,6 +106,10 @@ async fn set_up(
         return claims::set_up(context, pod, volume).await.map(|()| None);
     }
     let failed = |why: String| VolumeError::set_up(&volume.name, &why);
+    if volume.image.is_some() {
+        // It is pulled for the container that mounts it.
+        return Ok(None);
+    }
     if let Some(source) = &volume.host_path {
         return host_path::check(source).map(|()| None).map_err(failed);
     }
@@ -228,12 +233,13 @@ fn prepare(dir: &Path, volume: &Volume) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The mounts of a container.
+/// The mounts of a container. `images` are those of its volumes that are images, by the volume's name.
 pub(crate) async fn mounts(
     context: &Context,
     pod: &Pod,
     container: &Container,
     variables: &[KeyValue],
+    images: &BTreeMap<String, String>,
 ) -> Result<Vec<Mount>, String> {
     let pod_dir = context.pod_dir(parts::uid(pod));
     let volumes = parts::spec(pod).volumes.as_deref().unwrap_or_default();
@@ -245,6 +251,24 @@ pub(crate) async fn mounts(
                 mount.name, container.name
             ));
         };
+        if let Some(image) = images.get(&volume.name) {
+            if sub_path(mount, variables)?.is_some() {
+                return Err(format!(
+                    "volume \"{}\": paths below the root of an image are not supported",
+                    volume.name
+                ));
+            }
+            mounts.push(Mount {
+                host_path: String::new(),
+                image: Some(ImageSpec {
+                    image: image.clone(),
+                    ..Default::default()
+                }),
+                readonly: true,
+                ..one_mount(mount, volume, Path::new(""))?
+            });
+            continue;
+        }
         let claimed = context.claimed.get(parts::uid(pod), &volume.name);
         let path = match (&volume.host_path, &claimed) {
             (Some(source), _) => PathBuf::from(&source.path),

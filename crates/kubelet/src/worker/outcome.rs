@@ -34,6 +34,8 @@ pub(super) enum Outcome {
     HookDone(String),
     /// A container was stopped.
     Stopped(String, Result<(), cri::Error>),
+    /// Resources were changed; whether the pod as a whole has its limits again.
+    Resized(Result<(), String>, bool),
     /// A container was probed: which probe, its name, its id.
     Probed(Kind, String, String, probes::Outcome),
     /// That status was published.
@@ -89,6 +91,13 @@ impl Worker {
                     killing.stopping_until = None;
                 }
                 self.note(&done);
+                self.stale = true;
+            }
+            Outcome::Resized(done, settled) => {
+                if let Err(error) = &done {
+                    tracing::warn!(pod = parts::name(&self.pod), error, "cannot resize the pod");
+                }
+                self.memory.resized(done, settled, now);
                 self.stale = true;
             }
             Outcome::Probed(kind, name, id, outcome) => self.probed(kind, &name, &id, outcome),

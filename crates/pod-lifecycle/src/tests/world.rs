@@ -4,8 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use crate::memory::{Failure, Volumes};
+use crate::resize::Limits;
 use crate::view::{Container, NodeFacts, Sandbox, State};
-use crate::{Action, Memory, Plan, PodView, next, pod};
+use crate::{Action, Memory, Plan, PodView, next, pod, resources};
 
 pub(super) struct World {
     pub(super) pod: Pod,
@@ -122,6 +123,13 @@ impl World {
                 self.containers.retain(|c| c.sandbox_id != id);
             }
             Action::RemoveContainer { id } => self.containers.retain(|c| c.id != id),
+            Action::Resize { containers, settle } => {
+                for (id, resources) in containers {
+                    let container = self.containers.iter_mut().find(|c| c.id == id);
+                    container.unwrap().limits = Some(Limits::of(&resources));
+                }
+                self.memory.resized(Ok(()), settle, self.now);
+            }
             Action::StartContainer(start) => {
                 let broken = self.broken.iter().find(|b| b.0 == start.name);
                 if let Some((_, reason, message)) = broken {
@@ -147,6 +155,7 @@ impl World {
                     image_ref: "sha256:1".into(),
                     hash: Some(pod::container_hash(&spec)),
                     user: None,
+                    limits: Some(Limits::of(&resources::of_container(&self.pod, &spec, 1))),
                 };
                 self.containers.insert(0, container);
                 self.memory.started();
