@@ -6,6 +6,7 @@ mod tests;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use pod_lifecycle::conditions::PASSING;
 use serde_json::{Map, Value, json};
 
 /// Fields whose strategic merge would keep what is no longer there.
@@ -119,7 +120,8 @@ fn fields(status: &PodStatus) -> Result<Map<String, Value>, serde_json::Error> {
     }
 }
 
-/// Conditions merge by type: only those that changed are sent, with what they no longer say set to null.
+/// Conditions merge by type: only those that changed are sent, with what they no longer say set to null. Those that come
+/// and go are taken away.
 fn changed_conditions(new: &[Value], old: Option<&Value>) -> Value {
     let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut changed = Vec::new();
@@ -136,6 +138,11 @@ fn changed_conditions(new: &[Value], old: Option<&Value>) -> Value {
         }
         changed.push(condition);
     }
+    let gone = old.iter().filter(|o| {
+        let passes = PASSING.iter().any(|kind| o["type"] == **kind);
+        passes && !new.iter().any(|n| n["type"] == o["type"])
+    });
+    changed.extend(gone.map(|o| json!({"$patch": "delete", "type": o["type"]})));
     Value::Array(changed)
 }
 

@@ -14,7 +14,8 @@ const OWN: &[&str] = &[
     "PodScheduled",
 ];
 
-/// The conditions of a resize, there only as long as it is.
+/// The conditions that are there only for a while: those of a resize.
+pub const PASSING: [&str; 2] = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
 const RESIZE_PENDING: &str = "PodResizePending";
 const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
@@ -53,7 +54,7 @@ pub(crate) fn conditions(
     let foreign = api.into_iter().flatten();
     let mut list: Vec<PodCondition> = foreign
         .filter(|c| !OWN.contains(&c.type_.as_str()))
-        .filter(|c| ![RESIZE_PENDING, RESIZE_IN_PROGRESS].contains(&c.type_.as_str()))
+        .filter(|c| !PASSING.contains(&c.type_.as_str()))
         .cloned()
         .collect();
     let phase = status.phase.as_deref().unwrap_or_default();

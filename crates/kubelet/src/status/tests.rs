@@ -43,6 +43,15 @@ fn conditions_go_one_by_one_and_forget_what_they_said() {
 }
 
 #[test]
+fn conditions_that_come_and_go_are_taken_away() {
+    check(
+        "{conditions: [{type: Ready, status: 'True'}, {type: PodResizeInProgress, status: 'True'}, {type: Other, status: 'True'}]}",
+        "{conditions: [{type: Ready, status: 'True'}]}",
+        expect![[r#"{"conditions":[{"$patch":"delete","type":"PodResizeInProgress"}]}"#]],
+    );
+}
+
+#[test]
 fn what_is_no_longer_said_is_taken_away_but_only_of_ones_own() {
     check(
         "{reason: Evicted, message: x, resize: Proposed}",
