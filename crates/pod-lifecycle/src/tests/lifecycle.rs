@@ -692,7 +692,15 @@ fn a_container_is_given_other_resources_while_it_runs() {
     let resources = w.status.container_statuses.as_ref().expect("statuses")[0].clone();
     let limits = resources.resources.and_then(|r| r.limits).expect("limits");
     assert_eq!(limits["cpu"].0, "200m");
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        Resize { containers: [("c1", LinuxContainerResources { cpu_period: 100000, cpu_quota: 30000, cpu_shares: 102, memory_limit_in_bytes: 2097152, oom_score_adj: 0, cpuset_cpus: "", cpuset_mems: "", hugepage_limits: [], unified: {}, memory_swap_limit_in_bytes: 0 })], settle: true }
+        = Running
+          a: running, restarts 0, started, ready
+          b: running, restarts 0, started, ready  [at 0s]
+    "#]],
+    );
     assert!(w.resize_conditions().is_empty());
 }
 
@@ -701,9 +709,28 @@ fn a_container_is_made_anew_where_its_policy_wants_it() {
     let mut w = World::new(TWO_SIZES);
     w.settle();
     w.limit(1, "memory", "3Mi");
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        kill b: Container b resize requires restart [grace 2]
+        Resize { containers: [], settle: false }
+        stop b within 2s
+        = Running
+          a: running, restarts 0, started, ready
+          b: running, restarts 0, started, ready  [at 0s]
+    "#]],
+    );
     w.exit("b", 137);
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        Resize { containers: [], settle: true }
+        start b #1
+        = Running
+          a: running, restarts 0, started, ready
+          b: running, last 137, restarts 1, started, ready  [at 0s]
+    "#]],
+    );
     assert!(w.resize_conditions().is_empty());
 }
 
@@ -716,7 +743,14 @@ fn a_resize_that_the_node_refuses_changes_nothing() {
         reason: "Infeasible".to_owned(),
         message: "Node didn't have enough capacity".to_owned(),
     });
-    check(w.settle(), expect![[""]]);
+    check(
+        w.settle(),
+        expect![[r#"
+        = Running
+          a: running, restarts 0, started, ready
+          b: running, restarts 0, started, ready  [at 0s]
+    "#]],
+    );
     assert_eq!(w.resize_conditions(), ["PodResizePending Infeasible"]);
     let allocated = crate::resize::allocated(&w.pod, &w.status);
     let resources = allocated.spec.expect("a spec").containers[0]
