@@ -175,7 +175,9 @@ fn state(framed: &[u8]) -> Option<u64> {
         let tag = varint(&mut message)?;
         match (tag >> 3, tag & 7) {
             (1, 0) => state = varint(&mut message)?,
-            (_, 0) => drop(varint(&mut message)?),
+            (_, 0) => {
+                varint(&mut message)?;
+            }
             (_, 2) => {
                 let length = usize::try_from(varint(&mut message)?).ok()?;
                 message = message.get(length..)?;

@@ -299,7 +299,6 @@ fn causes<S: Serializer>(
 }
 
 /// Whether a number is not told.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

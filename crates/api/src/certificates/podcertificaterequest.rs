@@ -187,10 +187,7 @@ fn spec(errors: &mut ErrorList, spec: &PodCertificateRequestSpec) {
     let Some(seconds) = spec.max_expiration_seconds else {
         return errors.required(&at, "must be set");
     };
-    let most = match is_kubernetes(&spec.signer_name) {
-        true => DAY,
-        false => LONGEST,
-    };
+    let most = longest_of(&spec.signer_name);
     if !(HOUR..=most).contains(&seconds) {
         errors.invalid(
             &at,
@@ -199,6 +196,14 @@ fn spec(errors: &mut ErrorList, spec: &PodCertificateRequestSpec) {
         );
     }
     request(errors, &path, &spec.stub_pkc_s10_request.0);
+}
+
+/// For how many seconds a certificate of a signer may be asked for.
+pub(crate) fn longest_of(signer: &str) -> i32 {
+    match is_kubernetes(signer) {
+        true => DAY,
+        false => LONGEST,
+    }
 }
 
 /// Whether the project itself speaks for a signer.

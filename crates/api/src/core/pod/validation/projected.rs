@@ -9,6 +9,7 @@ use machinery::{ErrorList, Path};
 
 use super::local_non_reserved_path;
 use super::volumes::{downward_file, key_to_path, mode, user};
+use crate::certificates::podcertificaterequest::longest_of;
 use crate::check::{self, ErrorListExt};
 use crate::view::Items;
 
@@ -173,9 +174,17 @@ fn certificate<'a>(
         "ED25519",
     ];
     errors.one_of(&at.child("keyType"), &certificate.key_type, &known);
-    if let Some(seconds) = certificate.max_expiration_seconds.filter(|s| *s < 3600) {
-        let detail = "if provided, maxExpirationSeconds must be >= 3600";
-        errors.invalid(&at.child("maxExpirationSeconds"), seconds, detail);
+    if let Some(seconds) = certificate.max_expiration_seconds {
+        let at = at.child("maxExpirationSeconds");
+        if seconds < 3600 {
+            let detail = "if provided, maxExpirationSeconds must be >= 3600";
+            errors.invalid(&at, seconds, detail);
+        }
+        let most = longest_of(&certificate.signer_name);
+        if seconds > most {
+            let detail = format!("if provided, maxExpirationSeconds must be <= {most}");
+            errors.invalid(&at, seconds, detail);
+        }
     }
     let targets = [
         (
