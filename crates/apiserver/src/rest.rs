@@ -55,3 +55,22 @@ impl Rest {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_time_is_cleaned_up_after_once() {
+        let rest = Arc::new(Rest::default());
+        (0..BUSY).for_each(|_| rest.note());
+        assert!(rest.is_set.load(Relaxed));
+        tokio::time::sleep(2 * MOMENT).await;
+        while rest.is_set.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rest.tidied.load(Relaxed), BUSY);
+        rest.note();
+        assert!(!rest.is_set.load(Relaxed));
+    }
+}
