@@ -10,10 +10,13 @@ use bytes::Bytes;
 use machinery::{Object, fields, labels};
 use store::{KeyValue, Revision};
 
+/// The pairs of an object's labels.
+type Labels = Box<[(Box<str>, Box<str>)]>;
+
 /// What selectors look at; shared by the versions of an object that only differ in their revision.
 #[derive(Debug)]
 struct Selectable {
-    labels: Box<[(Box<str>, Box<str>)]>,
+    labels: Labels,
     fields: Box<[(Cow<'static, str>, Box<str>)]>,
 }
 
@@ -47,7 +50,7 @@ const METADATA: &[u8] = b"\"metadata\":{";
 
 /// The labels of an object of a kind of which nothing else can be selected: no tree is made of it. `None` where that is not
 /// enough, or not as simple.
-fn labels_alone(kind: &dyn AnyKind, raw: &[u8]) -> Option<Box<[(Box<str>, Box<str>)]>> {
+fn labels_alone(kind: &dyn AnyKind, raw: &[u8]) -> Option<Labels> {
     #[derive(serde::Deserialize)]
     struct Labelled {
         metadata: Metadata,
