@@ -117,7 +117,7 @@ pub(crate) fn run(oxikube: &Path, options: &Options, report: &mut Report) -> any
     let stock = options.stock.clone().map(Kind::Stock);
     let (mut failed, mut missed) = (0, Vec::new());
     let chosen = |name: &&str| options.only.is_empty() || options.only.iter().any(|o| o == name);
-    for scenario in SCENARIOS.into_iter().filter(|name| chosen(&name)) {
+    for scenario in SCENARIOS.into_iter().filter(|name| chosen(name)) {
         let mut measure = |kind: &Kind| {
             let began = std::time::Instant::now();
             let measured = runtime.block_on(measure(kind, scenario, options, directory.path()));
