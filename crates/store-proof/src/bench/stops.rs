@@ -106,7 +106,7 @@ pub(super) async fn measure(
     let live = (KEYS as usize * (VALUE + 23)) as f64 / 1e6;
     report.figure("files after it", files, "MB", Some(("live data", live)))?;
     let history = stats.history_bytes as f64 / 1e6;
-    let most = Limit::AtMost(3.0 * live + history + 32.0);
+    let most = Limit::AtMost((3.0 * live + history + 32.0).round());
     report.promise("files beside three times the live data", files, "MB", most)?;
     report.figure("history kept then", history, "MB", None)
 }
