@@ -28,7 +28,7 @@ pub use rules::{
     NAME_AND_AGE, age, dns_label, dns_subdomain, dns1035_label, keep_metadata, keep_other_part,
     name_and_age, path_segment, set_at, set_or_remove,
 };
-pub use verbs::{Part, Scope, Subresource, Verb};
+pub use verbs::{Dependents, Part, Scope, Subresource, Verb};
 
 /// A kind of the API.
 ///
@@ -57,8 +57,8 @@ pub trait Kind: Send + Sync + 'static {
     const HAS_GENERATION: bool = false;
     /// A change of annotations counts for the generation too, as those of a Deployment are copied to its ReplicaSets.
     const GENERATION_COUNTS_ANNOTATIONS: bool = false;
-    /// A delete that does not say what becomes of dependents orphans them (a ReplicationController).
-    const ORPHANS_BY_DEFAULT: bool = false;
+    /// What becomes of dependents when a delete does not say it.
+    const DEPENDENTS: Dependents = Dependents::Deleted;
     /// Seconds a delete waits for the owner of the object (pods: 30) when the request says nothing; `None`: deletes at once.
     fn grace_period_seconds(_object: &Object) -> Option<i64> {
         None
@@ -90,8 +90,11 @@ pub trait Kind: Send + Sync + 'static {
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         keep_other_part(part, new, old);
     }
-    /// Notes what a delete leaves to be done before the object may go.
-    fn prepare_delete(_context: &Context, _new: &mut Object) {}
+    /// Notes what a first delete leaves to be done before the object may go; true: such a delete marks the object and no
+    /// more.
+    fn prepare_delete(_context: &Context, _new: &mut Object) -> bool {
+        false
+    }
     /// Everything wrong with a new object (beyond generic metadata rules).
     fn validate_create(_context: &Context, new: &Self::Object) -> ErrorList;
     /// Everything wrong with replacing `old` by `new` through `part`.
@@ -148,8 +151,10 @@ pub trait AnyKind: Send + Sync {
     fn has_generation(&self) -> bool;
     /// See [`Kind::GENERATION_COUNTS_ANNOTATIONS`].
     fn generation_counts_annotations(&self) -> bool;
-    /// See [`Kind::ORPHANS_BY_DEFAULT`].
-    fn orphans_by_default(&self) -> bool;
+    /// See [`Kind::DEPENDENTS`].
+    fn dependents(&self) -> Dependents {
+        Dependents::Deleted
+    }
     /// See [`Kind::grace_period_seconds`].
     fn grace_period_seconds(&self, object: &Object) -> Option<i64>;
     /// See [`Kind::grace_period`].
@@ -208,7 +213,7 @@ pub trait AnyKind: Send + Sync {
     /// See [`Kind::prepare_update`].
     fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object);
     /// See [`Kind::prepare_delete`].
-    fn prepare_delete(&self, context: &Context, new: &mut Object);
+    fn prepare_delete(&self, context: &Context, new: &mut Object) -> bool;
     /// See [`Kind::validate_create`].
     ///
     /// # Errors

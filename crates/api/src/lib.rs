@@ -40,9 +40,10 @@ pub mod view;
 pub mod visit;
 pub mod workload;
 
-pub use kind::{AnyKind, Context, Kind, KindRef, Part, Scope, Subresource, Verb};
+pub use kind::{AnyKind, Context, Dependents, Kind, KindRef, Part, Scope, Subresource, Verb};
 pub use registry::{BODIES, KINDS, by_kind, by_resource};
 
+mod go;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

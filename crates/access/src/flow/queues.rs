@@ -23,6 +23,8 @@ pub struct QueueSet<T> {
     queues: Vec<Queue<T>>,
     /// Virtual time, in seat-seconds.
     virtual_time: f64,
+    /// That of the last dispatch.
+    dispatched_at: f64,
     since: u64,
     turn: usize,
     enqueued: usize,
@@ -151,6 +153,7 @@ impl<T> QueueSet<T> {
             limit,
             queues: Vec::new(),
             virtual_time: 0.0,
+            dispatched_at: 0.0,
             since: nanos,
             turn: 0,
             enqueued: 0,
@@ -196,6 +199,11 @@ impl<T> QueueSet<T> {
     /// The virtual time of the last event.
     pub fn virtual_time(&self) -> f64 {
         self.virtual_time
+    }
+
+    /// The virtual time at which somebody was served last.
+    pub fn dispatched_at(&self) -> f64 {
+        self.dispatched_at
     }
 
     /// For each queue: requests that wait, requests that are served, seats in use, next start, seats and work waited for.
@@ -318,6 +326,7 @@ impl<T> QueueSet<T> {
         self.totals.dispatched += 1;
         self.totals.seats += seats;
         if let Some(at) = queue {
+            self.dispatched_at = self.virtual_time;
             let queue = &mut self.queues[at];
             self.active += usize::from(queue.is_idle());
             queue.executing += 1;

@@ -9,7 +9,7 @@ use machinery::{ErrorList, Object, Path, names};
 
 use crate::check::ErrorListExt;
 use crate::columns;
-use crate::kind::{self, Context, Kind, Names, Part, Scope};
+use crate::kind::{self, Context, Dependents, Kind, Names, Part, Scope};
 use crate::view::OrEmpty;
 
 const SHORT_MAX: usize = 128;
@@ -23,6 +23,7 @@ impl Kind for Event {
     const NAMES: Names = Names::new("", "v1", "Event", "events", "event").short(&["ev"]);
     const SCOPE: Scope = Scope::Namespaced;
     const MAY_WARN: bool = false;
+    const DEPENDENTS: Dependents = Dependents::None;
     const COLUMNS: &'static [Column] = COLUMNS;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &[

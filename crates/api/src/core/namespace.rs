@@ -80,6 +80,12 @@ impl Kind for Namespace {
         }
     }
 
+    fn prepare_delete(_context: &Context, new: &mut Object) -> bool {
+        new.object_at_mut(&["status"])
+            .insert("phase".into(), "Terminating".into());
+        true
+    }
+
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         match part {
             Part::Finalize => kind::set_or_remove(new, "status", old.0.get("status").cloned()),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::check::ErrorListExt;
 use crate::columns;
 use crate::core::pod::defaults;
-use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::kind::{self, Context, Dependents, Kind, Names, Part, Scope, Subresource};
 use crate::view::{OrEmpty, fill_with, format_labels};
 use crate::workload::{self, Counts};
 
@@ -46,7 +46,7 @@ impl Kind for ReplicationController {
         columns::wide("Selector", "Labels of the pods that are counted."),
     ];
     const HAS_GENERATION: bool = true;
-    const ORPHANS_BY_DEFAULT: bool = true;
+    const DEPENDENTS: Dependents = Dependents::Orphaned("");
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
 
     fn default(object: &mut Typed) {

@@ -9,7 +9,8 @@ use machinery::{ErrorList, Object};
 use serde_json::{Map, Value};
 
 use super::{
-    AnyKind, Context, Kind, Named, Part, ScalePaths, Scope, Subresource, Verb, Words, name_and_age,
+    AnyKind, Context, Dependents, Kind, Named, Part, ScalePaths, Scope, Subresource, Verb, Words,
+    name_and_age,
 };
 
 /// Gives a [`Kind`] its object-safe face.
@@ -63,8 +64,8 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn generation_counts_annotations(&self) -> bool {
         K::GENERATION_COUNTS_ANNOTATIONS
     }
-    fn orphans_by_default(&self) -> bool {
-        K::ORPHANS_BY_DEFAULT
+    fn dependents(&self) -> Dependents {
+        K::DEPENDENTS
     }
     fn grace_period_seconds(&self, object: &Object) -> Option<i64> {
         K::grace_period_seconds(object)
@@ -112,15 +113,17 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object) {
         K::prepare_update(context, part, new, old);
     }
-    fn prepare_delete(&self, context: &Context, new: &mut Object) {
-        K::prepare_delete(context, new);
+    fn prepare_delete(&self, context: &Context, new: &mut Object) -> bool {
+        K::prepare_delete(context, new)
     }
     fn validate_create(
         &self,
         context: &Context,
         new: &Object,
     ) -> Result<ErrorList, serde_json::Error> {
-        Ok(K::validate_create(context, &new.view()?))
+        let mut errors = K::validate_create(context, &new.view()?);
+        crate::go::show(&mut errors, || self.schema());
+        Ok(errors)
     }
     fn validate_update(
         &self,
@@ -129,12 +132,9 @@ impl<K: Kind> AnyKind for Erased<K> {
         new: &Object,
         old: &Object,
     ) -> Result<ErrorList, serde_json::Error> {
-        Ok(K::validate_update(
-            context,
-            part,
-            &new.view()?,
-            &old.view()?,
-        ))
+        let mut errors = K::validate_update(context, part, &new.view()?, &old.view()?);
+        crate::go::show(&mut errors, || self.schema());
+        Ok(errors)
     }
     fn warnings(&self, new: &Object) -> Vec<String> {
         if !K::MAY_WARN {

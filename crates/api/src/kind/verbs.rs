@@ -142,3 +142,14 @@ impl Part {
         }
     }
 }
+
+/// What becomes of the dependents of a deleted object when nobody says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependents {
+    /// They go too.
+    Deleted,
+    /// They stay, and who did not ask for it is told so in these words, if there are any.
+    Orphaned(&'static str),
+    /// There are none, whatever is asked.
+    None,
+}

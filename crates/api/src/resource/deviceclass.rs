@@ -25,6 +25,7 @@ impl Kind for DeviceClass {
         "deviceclass",
     );
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const HAS_GENERATION: bool = true;
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

@@ -29,24 +29,7 @@ impl Kind for CSIStorageCapacity {
     );
     const SCOPE: Scope = Scope::Namespaced;
     const UNCONDITIONAL_UPDATE: bool = false;
-    const RETURNS_DELETED: bool = true;
-    const COLUMNS: &'static [Column] = &[
-        columns::NAME,
-        columns::text(
-            "StorageClassName",
-            "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must \
-             meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that \
-             object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. \
-             This field is immutable.",
-        ),
-        columns::text(
-            "Capacity",
-            "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest \
-             with topology and parameters that match the previous fields.\n\nThe semantic is currently (CSI spec 1.2) \
-             defined as: The available capacity, in bytes, of the storage that can be used to provision volumes. If \
-             not set, that information is currently unavailable.",
-        ),
-    ];
+    const COLUMNS: &'static [Column] = columns::NAME_AND_CREATED;
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
@@ -101,12 +84,7 @@ impl Kind for CSIStorageCapacity {
         warnings
     }
 
-    fn row(object: &Typed, tree: &Object, _now: Timestamp) -> Row {
-        let capacity = object.capacity.as_ref().map_or("<unset>", |c| &c.0);
-        Row::from(vec![
-            tree.name().into(),
-            object.storage_class_name.as_str().into(),
-            capacity.into(),
-        ])
+    fn row(_object: &Typed, tree: &Object, _now: Timestamp) -> Row {
+        columns::name_and_created(tree)
     }
 }

@@ -72,7 +72,7 @@ impl Fairness {
                 l.queues.lock().virtual_time()
             }),
             ("dispatch_r", "ALPHA", "R(time of last dispatch)", |l| {
-                l.queues.lock().virtual_time()
+                l.queues.lock().dispatched_at()
             }),
         ];
         let levels = by_name(&current.levels);

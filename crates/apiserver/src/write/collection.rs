@@ -19,6 +19,7 @@ pub(crate) async fn delete_collection(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = DeleteOptions::read(call, body).await?;
+    options.warn(call, resource);
     let selection = selection(call, resource)?;
     let storage = resource.storage("delete")?;
     storage.cache.wait_fresh().await?;

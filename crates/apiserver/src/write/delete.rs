@@ -2,7 +2,7 @@
 //!
 //! Behaviour: `k8s.io/apiserver/pkg/registry/rest/delete.go`, `.../generic/registry/store.go` (`Delete`).
 
-use api::{Part, Subresource};
+use api::{Dependents, Part, Subresource};
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
 use machinery::{ApiError, ErrorList, Object, Path, time};
@@ -84,6 +84,16 @@ impl DeleteOptions {
             resource_version: text(&["preconditions", "resourceVersion"]),
             ..options
         })
+    }
+
+    /// Tells who did not say what becomes of dependents that they stay, where that may surprise.
+    pub(crate) fn warn(&self, call: &Call, resource: &Resource) {
+        if let (None, Dependents::Orphaned(warning)) =
+            (self.propagation, resource.kind.dependents())
+            && !warning.is_empty()
+        {
+            call.warn(warning);
+        }
     }
 
     /// The options as webhooks are told them.
@@ -182,6 +192,7 @@ pub(crate) async fn delete(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = DeleteOptions::read(call, body).await?;
+    options.warn(call, resource);
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     match delete_one(call, resource, namespace, name, &options).await? {
         Deleted::Marked(object) => object_answer(call, resource, 200, object),
@@ -246,48 +257,86 @@ impl Attempt<'_> {
     async fn run(&self, old: Object, options: &DeleteOptions) -> Result<Deleted, CommitError> {
         self.preconditions(&old, options)
             .map_err(CommitError::Failed)?;
+        self.admit(&old, options)
+            .await
+            .map_err(CommitError::Failed)?;
+        let kind = &self.resource.kind;
+        let mut new = old.clone();
+        let first = old.deletion_timestamp().is_none();
+        if first && kind.prepare_delete(&self.call.context(), &mut new) {
+            if is_two_phase(self.resource) {
+                set_finalizers(&mut new, options.propagation, kind.dependents());
+            }
+            let now = time::rfc3339(self.call.now);
+            new.set_meta_str("deletionTimestamp", &now);
+            return self.marked(new, &old, options).await;
+        }
+        if is_held(&old, self.resource) {
+            return Ok(Deleted::Marked(old));
+        }
+        let grace = self.grace(&mut new, options);
+        if grace == Grace::Pending {
+            return Ok(Deleted::Marked(old));
+        }
+        set_finalizers(&mut new, options.propagation, kind.dependents());
+        let is_held_back = new.finalizers().next().is_some();
+        match grace {
+            Grace::Period(seconds) if is_held_back || seconds > 0 => {
+                self.marked(new, &old, options).await
+            }
+            // What had a period and has it no more is shown with it.
+            Grace::Period(_) => self.gone(new, &old, options).await,
+            _ if is_held_back => {
+                self.mark_now(&mut new);
+                self.marked(new, &old, options).await
+            }
+            _ => self.gone(old.clone(), &old, options).await,
+        }
+    }
+
+    async fn admit(&self, old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
         let operation = Operation::delete(self.call, self.resource)
             .with_options(options.dry_run, options.told());
         let nothing = Object::default();
         let mut scratch = Object::default();
-        let admitted = admit::mutate(&operation, &mut scratch, Some(&old)).await;
-        admitted.map_err(CommitError::Failed)?;
-        let admitted = admit::validate(&operation, &nothing, Some(&old)).await;
-        admitted.map_err(CommitError::Failed)?;
-        let mut new = old.clone();
-        set_finalizers(&mut new, options.propagation);
-        self.resource
-            .kind
-            .prepare_delete(&self.call.context(), &mut new);
-        let waits = self.set_deletion(&mut new, options);
-        let done = !waits && new.finalizers().next().is_none() && !is_held(&new, self.resource);
-        if options.dry_run {
-            return Ok(if done {
-                Deleted::Gone(old)
-            } else {
-                Deleted::Marked(new)
-            });
+        admit::mutate(&operation, &mut scratch, Some(old)).await?;
+        admit::validate(&operation, &nothing, Some(old)).await
+    }
+
+    /// Writes the marks down; whoever is waited for lets the object go.
+    async fn marked(
+        &self,
+        mut new: Object,
+        old: &Object,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, CommitError> {
+        if !options.dry_run && new != *old {
+            commit_put(
+                self.call,
+                self.resource,
+                self.storage,
+                self.key,
+                &mut new,
+                self.revision,
+            )
+            .await?;
         }
-        if done {
-            let along = allocate::for_delete(self.call, self.resource, &old);
+        Ok(Deleted::Marked(new))
+    }
+
+    async fn gone(
+        &self,
+        mut shown: Object,
+        old: &Object,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, CommitError> {
+        if !options.dry_run {
+            let along = allocate::for_delete(self.call, self.resource, old);
             let revision =
                 commit_delete(self.call, self.storage, self.key, self.revision, along).await?;
-            new.set_meta_str("resourceVersion", &revision.to_string());
-            return Ok(Deleted::Gone(new));
+            shown.set_meta_str("resourceVersion", &revision.to_string());
         }
-        if new == old {
-            return Ok(Deleted::Marked(old));
-        }
-        commit_put(
-            self.call,
-            self.resource,
-            self.storage,
-            self.key,
-            &mut new,
-            self.revision,
-        )
-        .await?;
-        Ok(Deleted::Marked(new))
+        Ok(Deleted::Gone(shown))
     }
 
     fn preconditions(&self, old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
@@ -313,46 +362,69 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Notes the deletion in the metadata; true when somebody has to be waited for.
-    fn set_deletion(&self, new: &mut Object, options: &DeleteOptions) -> bool {
+    /// The time that the object's owner is given, noted in the metadata.
+    fn grace(&self, new: &mut Object, options: &DeleteOptions) -> Grace {
         let requested = options
             .grace_period_seconds
             .map(|s| if s < 0 { 1 } else { s });
-        let grace = self.resource.kind.grace_period(new, requested);
+        let Some(own) = self.resource.kind.grace_period(new, requested) else {
+            return Grace::None;
+        };
+        let Some(marked) = new.deletion_timestamp().map(time::parse) else {
+            mark(new, later(self.call.now, own), own);
+            count_deletion(new);
+            return Grace::Period(own);
+        };
         let before = new
             .metadata()
             .and_then(|m| m.get("deletionGracePeriodSeconds"));
-        let before = before.and_then(Value::as_i64);
-        if new.deletion_timestamp().is_some() {
-            let before = before.unwrap_or(0);
-            let shorter = match (grace, requested) {
-                (Some(own), None) => Some(own).filter(|own| *own == 0 && before > 0),
-                (Some(own), Some(_)) => Some(own).filter(|own| *own < before),
-                (None, _) => None,
-            };
-            let Some(seconds) = shorter else {
-                return grace.is_some() && before > 0;
-            };
-            let was = new
-                .deletion_timestamp()
-                .and_then(time::parse)
-                .unwrap_or(self.call.now);
-            let at = later(was, seconds.saturating_sub(before));
-            mark(new, at, seconds);
-            return seconds > 0;
+        let before = before.and_then(Value::as_i64).unwrap_or(0);
+        match requested {
+            _ if before == 0 => Grace::None,
+            // A period is only ever made shorter.
+            Some(seconds) if seconds < before => {
+                let at = later(marked.unwrap_or(self.call.now), seconds - before);
+                let is_past = at < self.call.now;
+                let seconds = if is_past { seconds.min(1) } else { seconds };
+                mark(new, at.max(self.call.now), seconds);
+                Grace::Period(seconds)
+            }
+            _ => Grace::Pending,
         }
-        let seconds = grace.unwrap_or(0);
-        mark(new, later(self.call.now, seconds), seconds);
-        if new.generation() > 0 {
-            let generation = new.generation() + 1;
-            new.metadata_mut()
-                .insert("generation".into(), generation.into());
+    }
+
+    /// Marks an object that nobody is given time for.
+    fn mark_now(&self, new: &mut Object) {
+        let marked = new.deletion_timestamp().map(time::parse);
+        if marked.is_none() {
+            count_deletion(new);
         }
-        if is_two_phase(self.resource) {
-            new.object_at_mut(&["status"])
-                .insert("phase".into(), "Terminating".into());
-        }
-        seconds > 0
+        let now = self.call.now;
+        let at = marked
+            .flatten()
+            .filter(|marked| *marked <= now)
+            .unwrap_or(now);
+        mark(new, at, 0);
+    }
+}
+
+/// How a deletion waits for the owner of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grace {
+    /// Not at all.
+    None,
+    /// So many seconds.
+    Period(i64),
+    /// As it did already.
+    Pending,
+}
+
+/// To be deleted is a wish as any other.
+fn count_deletion(new: &mut Object) {
+    if new.generation() > 0 {
+        let generation = new.generation() + 1;
+        new.metadata_mut()
+            .insert("generation".into(), generation.into());
     }
 }
 
@@ -368,12 +440,20 @@ fn mark(new: &mut Object, at: Timestamp, grace: i64) {
     metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
 }
 
-/// The finalizers of the garbage collector follow the wish of the client; without one, what is there stays.
-fn set_finalizers(new: &mut Object, wish: Option<Propagation>) {
-    let Some(wish) = wish else { return };
-    let others = new
-        .finalizers()
-        .filter(|f| *f != ORPHAN && *f != FOREGROUND);
+/// The finalizers of the garbage collector follow the wish of the client; without one, what is there stays, and then the
+/// kind is asked.
+fn set_finalizers(new: &mut Object, wish: Option<Propagation>, dependents: Dependents) {
+    let is_ours = |f: &str| f == ORPHAN || f == FOREGROUND;
+    let wish = match dependents {
+        Dependents::None => Propagation::Background,
+        _ if wish.is_none() && new.finalizers().any(is_ours) => return,
+        Dependents::Orphaned(_) => wish.unwrap_or(Propagation::Orphan),
+        Dependents::Deleted => match wish {
+            Some(wish) => wish,
+            None => return,
+        },
+    };
+    let others = new.finalizers().filter(|f| !is_ours(f));
     let mut finalizers: Vec<Value> = others.map(Value::from).collect();
     match wish {
         Propagation::Orphan => finalizers.push(ORPHAN.into()),

@@ -316,6 +316,8 @@ impl Attempt<'_> {
                 .kind
                 .prepare_update(&call.context(), part, new, old);
         }
+        // What only spells out empty values is no change.
+        super::settle(resource, new);
         // Upstream binds a pod past its update rules, so its generation stands still.
         let counts = self.part.is_some() && resource.kind.has_generation();
         if counts && changed_beyond_status(new, old, resource) {

@@ -118,9 +118,6 @@ impl AnyKind for Custom {
     fn generation_counts_annotations(&self) -> bool {
         false
     }
-    fn orphans_by_default(&self) -> bool {
-        false
-    }
     fn grace_period_seconds(&self, _object: &Object) -> Option<i64> {
         None
     }
@@ -206,7 +203,9 @@ impl AnyKind for Custom {
             _ => {}
         }
     }
-    fn prepare_delete(&self, _context: &Context, _new: &mut Object) {}
+    fn prepare_delete(&self, _context: &Context, _new: &mut Object) -> bool {
+        false
+    }
     fn validate_create(
         &self,
         _context: &Context,

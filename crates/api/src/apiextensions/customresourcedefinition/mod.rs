@@ -40,7 +40,19 @@ impl Kind for CustomResourceDefinition {
     };
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
-    const COLUMNS: &'static [Column] = columns::NAME_AND_CREATED;
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::text("Scope", "Cluster/Namespaced"),
+        columns::text("Versions", "Served versions"),
+        columns::CREATED,
+        columns::wide("Group", "API group"),
+        columns::wide("Kind", "CustomResource kind"),
+        columns::wide("ShortNames", "Short names"),
+        Column {
+            kind: "boolean",
+            ..columns::wide("Established", "Established status")
+        },
+    ];
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
@@ -66,10 +78,7 @@ impl Kind for CustomResourceDefinition {
         }
     }
 
-    fn prepare_delete(context: &Context, new: &mut Object) {
-        if new.deletion_timestamp().is_some() {
-            return;
-        }
+    fn prepare_delete(context: &Context, new: &mut Object) -> bool {
         if !new.finalizers().any(|f| f == CLEANUP) {
             let metadata = new.metadata_mut();
             let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
@@ -90,6 +99,7 @@ impl Kind for CustomResourceDefinition {
             },
             context.now,
         );
+        true
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
@@ -107,8 +117,25 @@ impl Kind for CustomResourceDefinition {
         warnings::of(&new.spec)
     }
 
-    fn row(_object: &Typed, tree: &Object, _now: Timestamp) -> Row {
-        columns::name_and_created(tree)
+    fn row(object: &Typed, tree: &Object, _now: Timestamp) -> Row {
+        let served = object.spec.versions.iter().filter(|v| v.served);
+        let mut versions: Vec<String> = served
+            .map(|v| format!("{}{}", v.name, if v.storage { "(storage)" } else { "" }))
+            .collect();
+        versions.sort();
+        let status = object.status.as_ref();
+        let mut conditions = status.map_or(&[][..], |s| s.conditions.items()).iter();
+        let established = conditions.any(|c| c.type_ == "Established" && c.status == "True");
+        Row::from(vec![
+            tree.name().into(),
+            object.spec.scope.as_str().into(),
+            versions.join(",").into(),
+            columns::created(tree).into(),
+            object.spec.group.as_str().into(),
+            object.spec.names.kind.as_str().into(),
+            object.spec.names.short_names.items().join(",").into(),
+            established.into(),
+        ])
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::columns;
 use crate::core::pod::{defaults, disabled};
-use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
+use crate::kind::{self, Context, Dependents, Kind, Names, Part, Scope, Subresource};
 use crate::view::{Items, OrEmpty, fill, fill_with};
 use crate::workload;
 
@@ -39,7 +39,10 @@ impl Kind for Job {
         columns::wide("Selector", "Labels of the pods that are counted."),
     ];
     const HAS_GENERATION: bool = true;
-    const ORPHANS_BY_DEFAULT: bool = true;
+    const DEPENDENTS: Dependents = Dependents::Orphaned(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    );
     const SELECTABLE: &'static [&'static str] = &["status.successful"];
 
     fn default(object: &mut Typed) {
