@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::authorize::{decide, decide_apart};
 use crate::call::Call;
+use crate::measures::Measures;
 use crate::policies::{self, Mutations};
 use crate::resource::Resource;
 use crate::webhooks::{self, Rounds};
@@ -80,13 +81,17 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn measure(&self, step: &'static str, refused: bool, began: Instant) {
-        let operation = match self.operation {
+    fn word(&self) -> &'static str {
+        match self.operation {
             admission::Operation::Create => "CREATE",
             admission::Operation::Update => "UPDATE",
             admission::Operation::Delete => "DELETE",
             admission::Operation::Connect => "CONNECT",
-        };
+        }
+    }
+
+    fn measure(&self, step: &'static str, refused: bool, began: Instant) {
+        let operation = self.word();
         let measures = &self.call.server.metrics().measures;
         measures.admitted(operation, step, refused, began.elapsed());
     }
@@ -176,6 +181,42 @@ impl<'a> Operation<'a> {
     }
 }
 
+/// How long each plug-in took.
+struct Stopwatch<'a> {
+    measures: &'a Measures,
+    operation: &'static str,
+    step: &'static str,
+    last: Instant,
+    laps: Vec<(&'static str, bool, Duration)>,
+}
+
+impl<'a> Stopwatch<'a> {
+    fn new(operation: &Operation<'a>, step: &'static str) -> Self {
+        Self {
+            measures: &operation.call.server.metrics().measures,
+            operation: operation.word(),
+            step,
+            last: Instant::now(),
+            laps: Vec::with_capacity(admission::PLUGINS.len()),
+        }
+    }
+
+    /// To be told of each plug-in when it has answered.
+    fn note(&mut self) -> impl FnMut(&'static str, bool) {
+        |name, refused| {
+            let now = Instant::now();
+            self.laps.push((name, refused, now - self.last));
+            self.last = now;
+        }
+    }
+}
+
+impl Drop for Stopwatch<'_> {
+    fn drop(&mut self) {
+        self.measures.plugged(self.operation, self.step, &self.laps);
+    }
+}
+
 /// Waits a moment for objects that controllers are about to make and without which the write would be refused.
 pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
     let server = &operation.call.server;
@@ -248,8 +289,9 @@ async fn plug_ins(
     let before = &*object;
     let changed = decide(server, |authorizer| {
         let mut changed = before.clone();
+        let mut stopwatch = Stopwatch::new(operation, "admit");
         let result = operation.asking(before, old, authorizer, |request| {
-            admission::admit(request, &mut changed, server)
+            admission::admit(request, &mut changed, server, stopwatch.note())
         });
         result.map(|()| changed)
     });
@@ -303,8 +345,9 @@ async fn refuse(
         .await?;
     }
     decide(server, |authorizer| {
+        let mut stopwatch = Stopwatch::new(operation, "validate");
         operation.asking(object, old, authorizer, |request| {
-            admission::validate(request, object, server)?;
+            admission::validate(request, object, server, stopwatch.note())?;
             if writes {
                 access::admission::policies::rights::check_write(request, object, server)?;
             }

@@ -2,17 +2,40 @@
 //!
 //! Names, labels and words: what a stock server of v1.36 shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::cache::Heard;
 use crate::metrics::{Histogram, SECONDS, head, line};
 use crate::server::Server;
 
 const STEPS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+/// Upper ends of the time that it takes to know somebody.
+const MOMENTS: [f64; 15] = [
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+    8.192, 16.384,
+];
+/// Upper ends of the sizes of bodies.
+static BODIES: [f64; 31] = {
+    let mut ends = [0.0; 31];
+    let mut i = 0;
+    while i < 31 {
+        ends[i] = 50_000.0 + 100_000.0 * i as f64;
+        i += 1;
+    }
+    ends
+};
+
+fn note(histogram: &Mutex<Option<Histogram>>, took: Duration) {
+    let mut histogram = histogram.lock();
+    let histogram = histogram.get_or_insert_with(|| Histogram::new(&MOMENTS));
+    histogram.note(took.as_secs_f64());
+}
+
 /// A sample tells how large the objects of a resource are.
 const SAMPLE: usize = 32;
 
@@ -31,7 +54,19 @@ pub(crate) struct Measures {
     storage: Mutex<Vec<Stored>>,
     /// By operation, whether it was refused, and step.
     admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Histogram>>,
+    /// By plug-in, operation, whether it refused, and step.
+    plugins: Mutex<BTreeMap<(&'static str, &'static str, bool, &'static str), Histogram>>,
     authentications: [AtomicU64; 2],
+    authenticating: [Mutex<Option<Histogram>>; 2],
+    authorizing: [Mutex<Option<Histogram>>; 2],
+    /// By group, resource and verb.
+    bodies: Mutex<BTreeMap<(String, String, &'static str), Histogram>>,
+    /// By what a request wants of fields that its kind does not have.
+    validations: Mutex<BTreeMap<&'static str, Histogram>>,
+    /// Group, version, resource and sub-resource of what was asked for and is to go.
+    deprecated: Mutex<BTreeSet<[String; 4]>>,
+    /// Reads of collections: how many, and of how many objects; by group and resource.
+    lists: Mutex<BTreeMap<(String, String), [u64; 2]>>,
     users: Mutex<BTreeMap<&'static str, u64>>,
     authorizations: [AtomicU64; 2],
     tls_errors: AtomicU64,
@@ -79,9 +114,62 @@ impl Measures {
         histogram.note(took.as_secs_f64());
     }
 
+    /// Plug-ins have answered one after the other.
+    pub(crate) fn plugged(
+        &self,
+        operation: &'static str,
+        step: &'static str,
+        laps: &[(&'static str, bool, Duration)],
+    ) {
+        let mut plugins = self.plugins.lock();
+        for (name, refused, took) in laps {
+            let histogram = plugins.entry((name, operation, *refused, step));
+            let histogram = histogram.or_insert_with(|| Histogram::new(&STEPS));
+            histogram.note(took.as_secs_f64());
+        }
+    }
+
+    /// A body was read.
+    pub(crate) fn read(&self, (group, resource): (&str, &str), verb: &'static str, bytes: usize) {
+        let mut bodies = self.bodies.lock();
+        let histogram = bodies.entry((group.to_owned(), resource.to_owned(), verb));
+        let histogram = histogram.or_insert_with(|| Histogram::new(&BODIES));
+        histogram.note(bytes as f64);
+    }
+
+    /// A write whose fields were looked at so is answered.
+    pub(crate) fn validated(&self, how: &str, took: Duration) {
+        let how = match how {
+            "Strict" => "Strict",
+            "Warn" => "Warn",
+            "Ignore" => "Ignore",
+            _ => "",
+        };
+        let mut validations = self.validations.lock();
+        let histogram = validations.entry(how);
+        let histogram = histogram.or_insert_with(|| Histogram::new(&SECONDS[2..]));
+        histogram.note(took.as_secs_f64());
+    }
+
+    /// Somebody has asked for what is to go.
+    pub(crate) fn outlived(&self, of: [&str; 4]) {
+        self.deprecated.lock().insert(of.map(str::to_owned));
+    }
+
+    /// A collection was read from the cache.
+    pub(crate) fn listed(&self, (group, resource): (&str, &str), told: usize) {
+        let mut lists = self.lists.lock();
+        let counts = lists.entry((group.to_owned(), resource.to_owned()));
+        let counts = counts.or_default();
+        counts[0] += 1;
+        counts[1] += told as u64;
+    }
+
     /// Somebody is known, or not.
-    pub(crate) fn authenticated(&self, user: Option<&str>) {
-        self.authentications[usize::from(user.is_none())].fetch_add(1, Relaxed);
+    pub(crate) fn authenticated(&self, user: Option<&str>, took: Duration) {
+        let result = usize::from(user.is_none());
+        self.authentications[result].fetch_add(1, Relaxed);
+        note(&self.authenticating[result], took);
         let Some(user) = user else { return };
         let user = match user {
             "admin" => "admin",
@@ -94,8 +182,9 @@ impl Measures {
     }
 
     /// Somebody may, or not.
-    pub(crate) fn authorized(&self, allowed: bool) {
+    pub(crate) fn authorized(&self, allowed: bool, took: Duration) {
         self.authorizations[usize::from(!allowed)].fetch_add(1, Relaxed);
+        note(&self.authorizing[usize::from(!allowed)], took);
     }
 
     /// A handshake has failed.
@@ -114,6 +203,9 @@ impl Measures {
                 format!("operation=\"{operation}\",rejected=\"{refused}\",type=\"{step}\"");
             histogram.render(out, name, &labels);
         }
+        self.render_plugins(out);
+        self.render_bodies(out);
+        self.render_lists(out);
         let counters = [
             (
                 "authentication_attempts",
@@ -128,6 +220,28 @@ impl Measures {
                 &self.authorizations,
             ),
         ];
+        let timings = [
+            (
+                "authentication_duration_seconds",
+                "Authentication duration in seconds broken out by result.",
+                ["success", "failure"],
+                &self.authenticating,
+            ),
+            (
+                "authorization_duration_seconds",
+                "Authorization duration in seconds broken out by result.",
+                ["allowed", "no-opinion"],
+                &self.authorizing,
+            ),
+        ];
+        for (name, help, results, histograms) in timings {
+            head(out, name, "histogram", "ALPHA", help);
+            for (result, histogram) in results.iter().zip(histograms) {
+                if let Some(histogram) = &*histogram.lock() {
+                    histogram.render(out, name, &format!("result=\"{result}\""));
+                }
+            }
+        }
         for (name, help, results, counts) in counters {
             head(out, name, "counter", "ALPHA", help);
             for (result, count) in results.iter().zip(counts) {
@@ -147,6 +261,66 @@ impl Measures {
         let help = "Number of requests dropped with 'TLS handshake error from' error";
         head(out, name, "counter", "ALPHA", help);
         let _ = writeln!(out, "{name} {}", self.tls_errors.load(Relaxed));
+    }
+
+    fn render_plugins(&self, out: &mut String) {
+        let name = "apiserver_admission_controller_admission_duration_seconds";
+        let help = "Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).";
+        head(out, name, "histogram", "STABLE", help);
+        for ((plugin, operation, refused, step), histogram) in self.plugins.lock().iter() {
+            let labels = format!(
+                "name=\"{plugin}\",operation=\"{operation}\",rejected=\"{refused}\",type=\"{step}\""
+            );
+            histogram.render(out, name, &labels);
+        }
+    }
+
+    fn render_bodies(&self, out: &mut String) {
+        let name = "apiserver_request_body_size_bytes";
+        let help = "Apiserver request body size in bytes broken out by resource and verb.";
+        head(out, name, "histogram", "ALPHA", help);
+        for ((group, resource, verb), histogram) in self.bodies.lock().iter() {
+            let labels = format!("group=\"{group}\",resource=\"{resource}\",verb=\"{verb}\"");
+            histogram.render(out, name, &labels);
+        }
+        let name = "field_validation_request_duration_seconds";
+        let help = "Response latency distribution in seconds for each field validation value";
+        head(out, name, "histogram", "ALPHA", help);
+        for (how, histogram) in self.validations.lock().iter() {
+            histogram.render(out, name, &format!("field_validation=\"{how}\""));
+        }
+        let name = "apiserver_requested_deprecated_apis";
+        let help = "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.";
+        head(out, name, "gauge", "STABLE", help);
+        for [group, version, resource, subresource] in self.deprecated.lock().iter() {
+            let labels = format!(
+                "group=\"{group}\",removed_release=\"\",resource=\"{resource}\",subresource=\"{subresource}\",version=\"{version}\""
+            );
+            line(out, name, &labels, 1);
+        }
+    }
+
+    fn render_lists(&self, out: &mut String) {
+        let lists = self.lists.lock();
+        let figures = [
+            (
+                "apiserver_cache_list_total",
+                "Number of LIST requests served from watch cache",
+                ",index=\"\"",
+            ),
+            (
+                "apiserver_cache_list_returned_objects_total",
+                "Number of objects returned for a LIST request from watch cache",
+                "",
+            ),
+        ];
+        for (i, (name, help, index)) in figures.into_iter().enumerate() {
+            head(out, name, "counter", "ALPHA", help);
+            for ((group, resource), counts) in lists.iter() {
+                let labels = format!("group=\"{group}\"{index},resource=\"{resource}\"");
+                line(out, name, &labels, counts[i]);
+            }
+        }
     }
 
     fn render_storage(&self, out: &mut String) {
@@ -215,6 +389,62 @@ pub(crate) fn render_caches(server: &Server, out: &mut String) {
     }
 }
 
+/// Adds what the caches have heard of.
+pub(crate) fn render_feeds(server: &Server, out: &mut String) {
+    let known: Vec<_> = server
+        .resources()
+        .storages()
+        .map(|s| (s, s.cache.heard()))
+        .collect();
+    let figures: [(&str, &str, &str, &str, fn(&Heard) -> u64); 5] = [
+        (
+            "apiserver_storage_events_received_total",
+            "counter",
+            "BETA",
+            "Number of etcd events received split by kind.",
+            |h| h.changes,
+        ),
+        (
+            "apiserver_watch_cache_events_received_total",
+            "counter",
+            "ALPHA",
+            "Counter of events received in watch cache broken by resource type.",
+            |h| h.changes,
+        ),
+        (
+            "apiserver_watch_cache_events_dispatched_total",
+            "counter",
+            "ALPHA",
+            "Counter of events dispatched in watch cache broken by resource type.",
+            |h| h.changes,
+        ),
+        (
+            "apiserver_watch_cache_initializations_total",
+            "counter",
+            "ALPHA",
+            "Counter of watch cache initializations broken by resource type.",
+            |h| h.reads,
+        ),
+        (
+            "watch_cache_capacity",
+            "gauge",
+            "ALPHA",
+            "Total capacity of watch cache broken by resource type.",
+            |h| h.capacity,
+        ),
+    ];
+    for (name, kind, level, help, of) in figures {
+        head(out, name, kind, level, help);
+        for (storage, heard) in &known {
+            let labels = format!(
+                "group=\"{}\",resource=\"{}\"",
+                storage.group, storage.resource
+            );
+            line(out, name, &labels, of(heard));
+        }
+    }
+}
+
 /// Adds what the program and its process are.
 pub(crate) fn render_process(out: &mut String) {
     let name = "kubernetes_build_info";
@@ -257,6 +487,30 @@ pub(crate) fn render_process(out: &mut String) {
             process.virtual_bytes,
         ),
         (
+            "process_max_fds",
+            "gauge",
+            "Maximum number of open file descriptors.",
+            process.most_files,
+        ),
+        (
+            "process_virtual_memory_max_bytes",
+            "gauge",
+            "Maximum amount of virtual memory available in bytes.",
+            process.most_virtual_bytes,
+        ),
+        (
+            "process_network_receive_bytes_total",
+            "counter",
+            "Number of bytes received by the process over the network.",
+            process.network_bytes.0,
+        ),
+        (
+            "process_network_transmit_bytes_total",
+            "counter",
+            "Number of bytes sent by the process over the network.",
+            process.network_bytes.1,
+        ),
+        (
             "process_start_time_seconds",
             "gauge",
             "Start time of the process since unix epoch in seconds.",
@@ -278,6 +532,32 @@ struct Process {
     resident_bytes: f64,
     virtual_bytes: f64,
     started_seconds: f64,
+    most_files: f64,
+    most_virtual_bytes: f64,
+    /// Received and sent by the network that the process is in.
+    network_bytes: (f64, f64),
+}
+
+/// A limit as `/proc/self/limits` tells it; what is unlimited is the greatest number, as in Go.
+fn limit(limits: &str, name: &str) -> Option<f64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX as f64),
+        number => number.parse().ok(),
+    }
+}
+
+/// What all interfaces have received and sent, after `/proc/self/net/netstat`.
+fn network(netstat: &str) -> Option<(f64, f64)> {
+    let mut lines = netstat
+        .lines()
+        .filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let of = |name: &str| {
+        let at = names.split_whitespace().position(|n| n == name)?;
+        values.split_whitespace().nth(at)?.parse().ok()
+    };
+    Some((of("InOctets")?, of("OutOctets")?))
 }
 
 impl Process {
@@ -288,12 +568,17 @@ impl Process {
         let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
         let boot = std::fs::read_to_string("/proc/stat").ok()?;
         let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
+        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+        let netstat = std::fs::read_to_string("/proc/self/net/netstat").ok()?;
         let page = rustix::param::page_size() as f64;
         Some(Self {
             cpu_seconds: (field(11)? + field(12)?) / 100.0,
             open_files: std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
             resident_bytes: field(21)? * page,
             virtual_bytes: field(20)?,
+            most_files: limit(&limits, "Max open files")?,
+            most_virtual_bytes: limit(&limits, "Max address space")?,
+            network_bytes: network(&netstat)?,
             started_seconds: boot.trim().parse::<f64>().ok()? + field(19)? / 100.0,
         })
     }

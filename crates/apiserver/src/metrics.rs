@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::kind::Named;
@@ -62,7 +62,13 @@ impl Histogram {
             below += count;
             let end = match *end {
                 // As Go writes them.
-                large if large >= 1e6 => format!("1e+{:02}", large.log10().round()),
+                large if large >= 1e6 => {
+                    let power = large.log10().floor();
+                    format!(
+                        "{}e+{power:02}",
+                        (large / 10_f64.powf(power) * 1e6).round() / 1e6
+                    )
+                }
                 other => other.to_string(),
             };
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
@@ -105,7 +111,7 @@ struct Requests {
 struct State {
     /// By the hash of their labels, so that counting one more makes no labels.
     requests: HashMap<u64, Vec<(Labels, Requests)>>,
-    watches: BTreeMap<(String, String, String), i64>,
+    watches: BTreeMap<(String, String, String), (i64, Arc<Told>)>,
     hasher: RandomState,
 }
 
@@ -131,6 +137,41 @@ impl State {
     }
 }
 
+/// The events that watchers of one resource were told.
+#[derive(Default)]
+struct Told {
+    buckets: [AtomicU64; EVENT_BYTES.len()],
+    count: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Upper ends of the sizes of events.
+const EVENT_BYTES: [u64; 8] = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131_072];
+
+impl Told {
+    fn note(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        if let Some(at) = EVENT_BYTES.iter().position(|end| bytes <= *end) {
+            self.buckets[at].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn render(&self, out: &mut String, name: &str, labels: &str) {
+        let mut below = 0;
+        for (bucket, end) in self.buckets.iter().zip(EVENT_BYTES) {
+            below += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
+        }
+        let count = self.count.load(Ordering::Relaxed).max(below);
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        line(out, &format!("{name}_sum"), labels, bytes);
+        line(out, &format!("{name}_count"), labels, count);
+    }
+}
+
 /// The metrics of one server.
 #[derive(Default)]
 pub(crate) struct Metrics {
@@ -152,11 +193,19 @@ pub(crate) struct InFlight<'a> {
 pub(crate) struct WatchGuard {
     metrics: Arc<Metrics>,
     key: (String, String, String),
+    told: Arc<Told>,
+}
+
+impl WatchGuard {
+    /// An event of so many bytes was told.
+    pub(crate) fn tell(&self, bytes: usize) {
+        self.told.note(bytes);
+    }
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
-        if let Some(count) = self.metrics.state.lock().watches.get_mut(&self.key) {
+        if let Some((count, _)) = self.metrics.state.lock().watches.get_mut(&self.key) {
             *count -= 1;
         }
     }
@@ -188,10 +237,16 @@ impl Metrics {
             names.version.to_owned(),
             names.plural.to_owned(),
         );
-        *self.state.lock().watches.entry(key.clone()).or_default() += 1;
+        let told = {
+            let mut state = self.state.lock();
+            let (count, told) = state.watches.entry(key.clone()).or_default();
+            *count += 1;
+            told.clone()
+        };
         WatchGuard {
             metrics: self.clone(),
             key,
+            told,
         }
     }
 
@@ -271,7 +326,7 @@ impl Metrics {
             "Gauge of all active long-running apiserver requests broken out by verb, group, \
              version, resource, scope and component. Not all requests are tracked this way.",
         );
-        for ((group, version, resource), count) in &state.watches {
+        for ((group, version, resource), (count, _)) in &state.watches {
             let own = format!(
                 "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"\",\
                  subresource=\"\",verb=\"WATCH\",version=\"{version}\""
@@ -295,9 +350,43 @@ impl Metrics {
                 gauge.load(Ordering::Relaxed),
             );
         }
+        render_told(&mut out, &state.watches);
         self.webhooks.render(&mut out);
         self.measures.render(&mut out);
         out
+    }
+}
+
+fn render_told(out: &mut String, watches: &BTreeMap<(String, String, String), (i64, Arc<Told>)>) {
+    let labels = |(group, version, resource): &(String, String, String)| {
+        format!("group=\"{group}\",resource=\"{resource}\",version=\"{version}\"")
+    };
+    let heard = || {
+        watches
+            .iter()
+            .filter(|(_, (_, told))| told.count.load(Ordering::Relaxed) > 0)
+    };
+    let name = "apiserver_watch_events_total";
+    head(
+        out,
+        name,
+        "counter",
+        "ALPHA",
+        "Number of events sent in watch clients",
+    );
+    for (key, (_, told)) in heard() {
+        line(out, name, &labels(key), told.count.load(Ordering::Relaxed));
+    }
+    let name = "apiserver_watch_events_sizes";
+    head(
+        out,
+        name,
+        "histogram",
+        "ALPHA",
+        "Watch event size distribution in bytes",
+    );
+    for (key, (_, told)) in heard() {
+        told.render(out, name, &labels(key));
     }
 }
 
@@ -341,6 +430,10 @@ impl InFlight<'_> {
         }
         let answers = of.answers.get_or_insert_default();
         answers.took.note(took.as_secs_f64());
+        if matches!(info.verb, "create" | "update" | "patch") {
+            let how = call.query.text("fieldValidation");
+            self.metrics.measures.validated(how, took);
+        }
         let served = took.saturating_sub(call.waited);
         answers.served.note(served.as_secs_f64());
         if let Some(bytes) = bytes {

@@ -227,6 +227,7 @@ fn metrics(call: &Call) -> Response<Body> {
         fairness.render(&mut text);
     }
     measures::render_caches(&call.server, &mut text);
+    measures::render_feeds(&call.server, &mut text);
     measures::render_process(&mut text);
     respond::whole(
         200,

@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::{Part, Subresource, Verb};
 use futures::FutureExt;
@@ -33,7 +34,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let mut call = Call::new(server.clone(), &mut request);
     let (parts, body) = request.into_parts();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     server.rest().note();
     let under_way = server.under_way(&call);
     let prepared = prepare(&mut call, &parts.extensions).await;
@@ -72,13 +73,16 @@ pub(crate) async fn answer(
 
 /// The stages that know nothing of resources.
 async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refusal> {
+    let began = Instant::now();
     match authenticate(call, extensions).await {
         Ok(user) => {
-            (call.server.metrics().measures).authenticated(Some(&user.name));
+            let measures = &call.server.metrics().measures;
+            measures.authenticated(Some(&user.name), began.elapsed());
             call.user = user;
         }
         Err(error) => {
-            call.server.metrics().measures.authenticated(None);
+            let measures = &call.server.metrics().measures;
+            measures.authenticated(None, began.elapsed());
             call.trail.refused(call, extensions, &error).await;
             return Err(error.into());
         }
@@ -97,12 +101,13 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
     let server = call.server.clone();
     let seat = server.flow().enter(call).await?;
     let attributes = call.attributes();
+    let began = Instant::now();
     let verdict = call
         .server
         .authorizers()
         .decide(&call.server, &attributes)
         .await;
-    (call.server.metrics().measures).authorized(verdict.is_allowed());
+    (call.server.metrics().measures).authorized(verdict.is_allowed(), began.elapsed());
     let decision = match verdict.is_allowed() {
         true => "allow",
         false => "forbid",
@@ -189,11 +194,16 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
     };
     check_scope(call, &resource)?;
     resource.ready().await;
-    resource
-        .kind
-        .deprecation()
-        .into_iter()
-        .for_each(|text| call.warn(text));
+    if let Some(text) = resource.kind.deprecation() {
+        let of = [
+            &info.group,
+            &info.version,
+            &info.resource,
+            &info.subresource,
+        ];
+        (call.server.metrics().measures).outlived(of.map(|text| &**text));
+        call.warn(text);
+    }
     if !info.subresource.is_empty() {
         return Box::pin(subresource(call, &resource, body)).await;
     }

@@ -199,22 +199,40 @@ fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {
         .filter(|plugin| !without.contains(plugin.name))
 }
 
-/// Lets every plug-in change the object.
+/// Lets every plug-in change the object; `asked` hears of each that was asked, and whether it refused.
 ///
 /// # Errors
 /// The first refusal.
-pub fn admit(request: &Request, object: &mut Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
-    let mut plugins = chosen(request).filter_map(|plugin| plugin.admit);
-    plugins.try_for_each(|admit| admit(request, object, lookup))
+pub fn admit(
+    request: &Request,
+    object: &mut Object,
+    lookup: &dyn Lookup,
+    mut asked: impl FnMut(&'static str, bool),
+) -> Result<(), ApiError> {
+    let mut plugins = chosen(request).filter_map(|plugin| Some((plugin.name, plugin.admit?)));
+    plugins.try_for_each(|(name, admit)| {
+        let answer = admit(request, object, lookup);
+        asked(name, answer.is_err());
+        answer
+    })
 }
 
-/// Asks every plug-in about the object as it is going to be stored.
+/// Asks every plug-in about the object as it is going to be stored; `asked` as for [`admit`].
 ///
 /// # Errors
 /// The first refusal.
-pub fn validate(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), ApiError> {
-    let mut plugins = chosen(request).filter_map(|plugin| plugin.validate);
-    plugins.try_for_each(|validate| validate(request, object, lookup))
+pub fn validate(
+    request: &Request,
+    object: &Object,
+    lookup: &dyn Lookup,
+    mut asked: impl FnMut(&'static str, bool),
+) -> Result<(), ApiError> {
+    let mut plugins = chosen(request).filter_map(|plugin| Some((plugin.name, plugin.validate?)));
+    plugins.try_for_each(|(name, validate)| {
+        let answer = validate(request, object, lookup);
+        asked(name, answer.is_err());
+        answer
+    })
 }
 
 /// An object that a controller is about to make, without which the request would be refused.

@@ -129,6 +129,15 @@ pub(crate) struct Cache {
     inboxes: Inboxes,
 }
 
+/// What a cache has heard of.
+pub(crate) struct Heard {
+    pub(crate) changes: u64,
+    /// How often it has read all objects.
+    pub(crate) reads: u64,
+    /// So many changes it remembers at most.
+    pub(crate) capacity: u64,
+}
+
 /// All objects of a selection at one revision.
 pub(crate) struct Snapshot {
     pub(crate) entries: Vec<Arc<Entry>>,
@@ -258,6 +267,16 @@ impl Cache {
     /// The last revision that was applied.
     pub(crate) fn applied(&self) -> Revision {
         self.state.read().applied
+    }
+
+    /// What it has heard of since its start.
+    pub(crate) fn heard(&self) -> Heard {
+        let state = self.state.read();
+        Heard {
+            changes: state.first_sequence + state.window.len() as u64,
+            reads: state.epoch + 1,
+            capacity: WINDOW_EVENTS as u64,
+        }
     }
 
     /// How many objects there are, and about how many bytes one has: the mean of the first few.

@@ -64,6 +64,8 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
         options.page()
     };
     let snapshot = storage.cache.snapshot(selection, limit);
+    let of = (&*storage.group, &*storage.resource);
+    (call.server.metrics().measures).listed(of, snapshot.entries.len());
     let more = snapshot.remaining > 0;
     answer(call, &shaper, selection, snapshot, more).await
 }

@@ -70,7 +70,7 @@ pub(crate) async fn watch(
         told_revision: start.revision,
         shutdown: call.server.shutdown_token(),
         closed: storage.closed.clone(),
-        _counted: call.server.metrics().watch(&resource.names()),
+        counted: call.server.metrics().watch(&resource.names()),
         converting: Converting::of(&call.server, resource),
         place: start.place,
     };
@@ -169,7 +169,7 @@ struct Watcher {
     shutdown: CancellationToken,
     /// The kind has become another one.
     closed: CancellationToken,
-    _counted: WatchGuard,
+    counted: WatchGuard,
     /// Where objects come to this version by asking somebody.
     converting: Option<Converting>,
 }
@@ -313,13 +313,19 @@ impl Watcher {
         let (first, what) = told.next()?;
         let wire = self.shaper.wire();
         if let (None, Some(wire)) = (told.peek(), wire) {
-            return Some(first.frame(&self.cache, wire, what));
+            let frame = first.frame(&self.cache, wire, what);
+            self.counted.tell(frame.len());
+            return Some(frame);
         }
         let rest: Vec<_> = std::iter::once((first, what)).chain(told).collect();
         let mut out = Vec::new();
         for (change, what) in rest {
             match wire {
-                Some(wire) => out.extend_from_slice(&change.frame(&self.cache, wire, what)),
+                Some(wire) => {
+                    let frame = change.frame(&self.cache, wire, what);
+                    self.counted.tell(frame.len());
+                    out.extend_from_slice(&frame);
+                }
                 None => self.write(&mut out, None, what, &change.state(what)),
             }
         }
@@ -327,13 +333,16 @@ impl Watcher {
     }
 
     fn write(&mut self, out: &mut Vec<u8>, wire: Option<Wire>, told: Told, entry: &Arc<Entry>) {
+        let before = out.len();
         if let Some(wire) = wire {
-            return write_event(out, &self.cache, wire, told, entry);
+            write_event(out, &self.cache, wire, told, entry);
+            return self.counted.tell(out.len() - before);
         }
         let Some(object) = entry.decode() else { return };
         let object = self.shaper.resource.in_own_form(object);
         let object = self.shaper.event(object, std::mem::take(&mut self.first));
         write_value_event(out, self.shaper.form.media, told.as_str(), object);
+        self.counted.tell(out.len() - before);
     }
 
     /// Who converts the next objects that the watch begins with, if they are to be.
@@ -376,7 +385,9 @@ impl Watcher {
     fn write_shown(&mut self, out: &mut Vec<u8>, shown: Vec<(Told, Object)>) {
         for (told, object) in shown {
             let object = self.shaper.event(object, std::mem::take(&mut self.first));
+            let before = out.len();
             write_value_event(out, self.shaper.form.media, told.as_str(), object);
+            self.counted.tell(out.len() - before);
         }
     }
 
@@ -408,7 +419,9 @@ impl Watcher {
                 "kind": names.kind, "apiVersion": names.api_version(), "metadata": metadata,
             }),
         };
+        let before = out.len();
         write_value_event(out, self.shaper.form.media, "BOOKMARK", object);
+        self.counted.tell(out.len() - before);
         self.last_bookmark = Instant::now();
         self.told_revision = self.revision;
     }
