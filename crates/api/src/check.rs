@@ -34,6 +34,8 @@ pub trait ErrorListExt {
     fn not_negative(&mut self, path: &Path, value: i64);
     /// A field that may not change has changed.
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T);
+    /// The same; the message shows no value, as those of upstream's declarative rules.
+    fn fixed<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T);
 }
 
 impl ErrorListExt for ErrorList {
@@ -65,6 +67,12 @@ impl ErrorListExt for ErrorList {
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
         if new != old && !same(new, old) {
             self.invalid(path, prune(json(new)), IMMUTABLE);
+        }
+    }
+
+    fn fixed<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
+        if new != old && !same(new, old) {
+            self.invalid(path, Value::Null, IMMUTABLE);
         }
     }
 }

@@ -78,24 +78,26 @@ pub fn micro_moment(time: Option<&MicroTime>) -> Option<Timestamp> {
 }
 
 /// The columns of kinds for which `get` has no rows of their own, as roles.
-pub const NAME_AND_CREATED: &[Column] = &[
-    NAME,
-    Column {
-        name: "Created At",
-        kind: "date",
-        format: "",
-        description: AGE_TEXT,
-        priority: 0,
-    },
-];
+pub const NAME_AND_CREATED: &[Column] = &[NAME, CREATED];
+
+/// The moment of creation.
+pub const CREATED: Column = Column {
+    name: "Created At",
+    kind: "date",
+    format: "",
+    description: AGE_TEXT,
+    priority: 0,
+};
 
 /// The row of [`NAME_AND_CREATED`].
 pub fn name_and_created(object: &machinery::Object) -> machinery::table::Row {
-    let created = object.meta_str("creationTimestamp");
-    let created = if created.is_empty() {
-        "0001-01-01T00:00:00Z"
-    } else {
-        created
-    };
-    machinery::table::Row::from(vec![object.name().into(), created.into()])
+    machinery::table::Row::from(vec![object.name().into(), created(object).into()])
+}
+
+/// The cell of [`CREATED`].
+pub fn created(object: &machinery::Object) -> &str {
+    match object.meta_str("creationTimestamp") {
+        "" => "0001-01-01T00:00:00Z",
+        created => created,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use crate::go::Shown;
 
 /// Lines shown before and after a change.
 const CONTEXT: usize = 3;
@@ -17,9 +17,9 @@ enum Line<'a> {
     New(&'a str),
 }
 
-/// The lines in which two trees differ, each with three lines around it, as `diff -u` shows them.
-pub(crate) fn diff(old: &Value, new: &Value) -> String {
-    let (old, new) = (pretty(old), pretty(new));
+/// The lines in which two values differ, each with three lines around it, as `diff -u` shows them.
+pub(crate) fn diff(old: &Shown, new: &Shown) -> String {
+    let (old, new) = (old.pretty(), new.pretty());
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let lines = compare(&old, &new);
     let changed: Vec<usize> = (0..lines.len())
@@ -39,16 +39,6 @@ pub(crate) fn diff(old: &Value, new: &Value) -> String {
         hunk(&mut out, &lines, from, to);
     }
     out
-}
-
-/// JSON with one space a level.
-fn pretty(value: &Value) -> String {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    let narrow = text.lines().map(|line| {
-        let inner = line.trim_start();
-        format!("{}{inner}\n", " ".repeat((line.len() - inner.len()) / 2))
-    });
-    narrow.collect()
 }
 
 /// One hunk with its header.

@@ -40,7 +40,9 @@ pub fn validate_object_meta(kind: &dyn AnyKind, object: &Object) -> ErrorList {
             let path = Path::new("metadata");
             let namespaced = kind.scope() == Scope::Namespaced;
             let mut errors = new_metadata(&metadata, namespaced, &name, &path);
-            known_finalizers(&mut errors, &path, object, &metadata);
+            if is_strict(object) {
+                known_finalizers(&mut errors, &path, &metadata);
+            }
             errors
         }
         Err(errors) => errors,
@@ -140,24 +142,41 @@ pub fn validate_object_meta_update(new: &Object, old: &Object) -> ErrorList {
         &path.child("managedFields"),
         new.managed_fields.items(),
     );
-    known_finalizers(&mut errors, &path, tree, &new);
+    if is_fixed(tree) {
+        let at = path.child("finalizers");
+        finalizers(&mut errors, &at, new.finalizers.items());
+    }
+    if is_strict(tree) {
+        known_finalizers(&mut errors, &path, &new);
+    }
     errors
 }
 
-/// In most groups of the system a finalizer without a domain is one of the system's own. RBAC, leases and custom
-/// resources were never so strict.
-fn known_finalizers(errors: &mut ErrorList, path: &Path, object: &Object, metadata: &ObjectMeta) {
-    let group = object
-        .api_version()
-        .split_once('/')
-        .map_or("", |(group, _)| group);
-    let strict = match group {
-        "apiextensions.k8s.io" | "coordination.k8s.io" | "rbac.authorization.k8s.io" => false,
-        group => crate::KINDS.iter().any(|kind| kind.names().group == group),
-    };
-    if !strict {
-        return;
-    }
+fn group_of(object: &Object) -> &str {
+    let version = object.api_version();
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether the kind is one of the program, not a custom one.
+fn is_fixed(object: &Object) -> bool {
+    let group = group_of(object);
+    crate::KINDS.iter().any(|kind| kind.names().group == group)
+}
+
+/// Whether a finalizer without a domain must be one of the system's own: with most kinds of the system.
+fn is_strict(object: &Object) -> bool {
+    let lenient = [
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+        "policy",
+    ];
+    is_fixed(object) && !lenient.contains(&group_of(object)) && object.kind() != "Event"
+}
+
+fn known_finalizers(errors: &mut ErrorList, path: &Path, metadata: &ObjectMeta) {
     for (i, name) in metadata.finalizers.items().iter().enumerate() {
         known_finalizer(errors, &path.child("finalizers").index(i), name);
     }

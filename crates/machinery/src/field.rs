@@ -111,6 +111,8 @@ pub struct FieldError {
     pub path: Path,
     /// The offending value, where the wording shows it.
     pub value: Option<Value>,
+    /// How it is shown, where that is not its JSON.
+    pub shown: Option<String>,
     /// What would be right.
     pub detail: String,
 }
@@ -128,6 +130,9 @@ impl FieldError {
                 _,
             )
             | (_, None) => words.to_owned(),
+            _ if self.shown.is_some() => {
+                format!("{words}: {}", self.shown.as_deref().unwrap_or_default())
+            }
             (_, Some(Value::Object(_) | Value::Array(_))) => {
                 format!(
                     "{words}: {}",
@@ -178,6 +183,7 @@ impl ErrorList {
             kind,
             path: path.clone(),
             value,
+            shown: None,
             detail,
         });
     }

@@ -30,6 +30,6 @@ pub mod table;
 pub mod time;
 pub mod value;
 
-pub use field::{ErrorList, Path};
+pub use field::{ErrorList, FieldError, Path};
 pub use object::{GroupVersionKind, GroupVersionResource, Object};
 pub use status::ApiError;

@@ -51,6 +51,8 @@ pub enum Format {
     Int64,
     /// RFC 3339 time.
     DateTime,
+    /// RFC 3339 time with six digits of a second's fraction.
+    MicroTime,
     /// Base64.
     Byte,
 }
@@ -102,6 +104,8 @@ struct Rare {
     merge_key: Option<Box<str>>,
     default: Option<Value>,
     required: Box<[Box<str>]>,
+    go_type: Option<Box<str>>,
+    go_embedded: Option<Box<str>>,
 }
 
 /// The type of one value.
@@ -264,8 +268,16 @@ impl Schema {
         self.reference.as_deref().map_or("", |d| &d.name)
     }
 
+    /// The types that Go has between the one of the object and this field, which JSON does not show.
+    pub(crate) fn go_embedded(&self) -> Option<&str> {
+        self.rare.as_deref()?.go_embedded.as_deref()
+    }
+
     /// The type as Go would call it, for messages.
     pub fn type_name(&self) -> String {
+        if let Some(name) = self.rare.as_deref().and_then(|r| r.go_type.as_deref()) {
+            return name.to_owned();
+        }
         if let Some(name) = self.reference.as_deref().map(|d| d.name.as_ref()) {
             match self.kind() {
                 Kind::Quantity => return "resource.Quantity".to_owned(),

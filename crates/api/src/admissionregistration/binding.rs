@@ -236,6 +236,6 @@ fn actions(errors: &mut ErrorList, path: &Path, actions: &[String]) {
         errors.invalid(path, json(&actions), why);
     }
     if seen.is_empty() {
-        errors.required(path, "at least one validation action is required");
+        errors.required(path, "");
     }
 }

@@ -11,18 +11,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::{ErrorList, Path, names};
 
 use crate::check::{self, ErrorListExt, json};
-use crate::view::{Items, fill, fill_with};
+use crate::view::{Items, fill_with};
 
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 /// Fills what is unset of the selectors and rules of a policy or a binding.
 pub fn default_match_resources(resources: &mut MatchResources) {
-    fill(&mut resources.match_policy, "Equivalent");
+    fill_with(&mut resources.match_policy, "Equivalent".to_owned());
     fill_with(&mut resources.namespace_selector, LabelSelector::default());
     fill_with(&mut resources.object_selector, LabelSelector::default());
     let rules = resources.resource_rules.iter_mut().flatten();
     for rule in rules.chain(resources.exclude_resource_rules.iter_mut().flatten()) {
-        fill(&mut rule.scope, "*");
+        fill_with(&mut rule.scope, "*".to_owned());
     }
 }
 

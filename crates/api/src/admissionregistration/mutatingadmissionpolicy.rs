@@ -16,7 +16,7 @@ use super::{expressions, matching};
 use crate::check::ErrorListExt;
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
-use crate::view::{Items, OrEmpty, fill};
+use crate::view::{Items, OrEmpty, fill_with};
 
 /// The kind `MutatingAdmissionPolicy`.
 pub struct MutatingAdmissionPolicy;
@@ -50,10 +50,8 @@ impl Kind for MutatingAdmissionPolicy {
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(object: &mut Typed) {
-        let Some(spec) = object.spec.as_mut() else {
-            return;
-        };
-        fill(&mut spec.failure_policy, "Fail");
+        let spec = object.spec.get_or_insert_default();
+        fill_with(&mut spec.failure_policy, "Fail".to_owned());
         if let Some(constraints) = spec.match_constraints.as_mut() {
             matching::default_match_resources(constraints);
         }

@@ -20,7 +20,7 @@ use super::webhook::not_static;
 use crate::check::{self, ErrorListExt, json};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
-use crate::view::{Items, OrEmpty, fill};
+use crate::view::{Items, OrEmpty, fill_with};
 
 const MAX_ANNOTATIONS: usize = 20;
 const MAX_ANNOTATION_EXPRESSION: usize = 5 * 1024;
@@ -59,10 +59,8 @@ impl Kind for ValidatingAdmissionPolicy {
     const UNCONDITIONAL_UPDATE: bool = false;
 
     fn default(object: &mut Typed) {
-        let Some(spec) = object.spec.as_mut() else {
-            return;
-        };
-        fill(&mut spec.failure_policy, "Fail");
+        let spec = object.spec.get_or_insert_default();
+        fill_with(&mut spec.failure_policy, "Fail".to_owned());
         if let Some(constraints) = spec.match_constraints.as_mut() {
             matching::default_match_resources(constraints);
         }

@@ -120,7 +120,7 @@ fn validate(object: &Typed) -> ErrorList {
     let spec = object.spec.as_ref().unwrap_or(&empty);
     let (group, version) = (spec.group.text(), spec.version.text());
     let (name, required) = (object.metadata.name.text(), format!("{version}.{group}"));
-    if name != required {
+    if name != required && !name.is_empty() {
         let why = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
         errors.invalid(&Path::new("metadata").child("name"), name, why);
     }

@@ -8,7 +8,7 @@ use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
 
-use crate::check::ErrorListExt;
+use crate::check;
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::Items;
@@ -49,7 +49,7 @@ impl Kind for ControllerRevision {
         let mut errors = ErrorList::new();
         revision(&mut errors, new);
         if new.data.0 != old.data.0 {
-            errors.immutable(&Path::new("data"), &new.data.0, &old.data.0);
+            errors.invalid(&Path::new("data"), new.data.0.clone(), check::IMMUTABLE);
         }
         errors
     }

@@ -107,7 +107,7 @@ impl Kind for CronJob {
             tree.name().into(),
             spec.schedule.into(),
             spec.time_zone.unwrap_or_else(|| "<none>".to_owned()).into(),
-            spec.suspend.yes().into(),
+            if spec.suspend.yes() { "True" } else { "False" }.into(),
             status.active.items().len().into(),
             last.into(),
             kind::age(tree, now).into(),
@@ -120,9 +120,9 @@ impl Kind for CronJob {
 
 fn spec(errors: &mut ErrorList, spec: &CronJobSpec, old: Option<&CronJobSpec>) {
     let path = Path::new("spec");
-    let at = path.child("schedule");
-    if errors.required_text(&at, &spec.schedule, "") {
-        schedule(errors, &at, spec, old);
+    let schedule_at = path.child("schedule");
+    if !spec.schedule.is_empty() {
+        schedule(errors, &schedule_at, spec, old);
     }
     if let Some(deadline) = spec.starting_deadline_seconds {
         errors.not_negative(&path.child("startingDeadlineSeconds"), deadline);
@@ -155,6 +155,7 @@ fn spec(errors: &mut ErrorList, spec: &CronJobSpec, old: Option<&CronJobSpec>) {
     for (key, limit) in limits {
         errors.not_negative(&path.child(key), i64::from(limit.unwrap_or(0)));
     }
+    errors.required_text(&schedule_at, &spec.schedule, "");
 }
 
 fn job_template(errors: &mut ErrorList, path: &Path, spec: &JobSpec, old: Option<&JobSpec>) {

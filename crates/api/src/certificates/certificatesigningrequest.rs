@@ -251,7 +251,11 @@ fn validate(new: &Typed, old: Option<&Typed>) -> ErrorList {
         Err(why) => Some(why),
     };
     if let Some(why) = problem {
-        errors.invalid(&path.child("request"), json(&spec.request), why);
+        let shown = match spec.request.0.is_empty() {
+            true => serde_json::Value::Null,
+            false => json(&spec.request),
+        };
+        errors.invalid(&path.child("request"), shown, why);
     }
     validate_usages(&mut errors, &path.child("usages"), new, old);
     let at = path.child("signerName");

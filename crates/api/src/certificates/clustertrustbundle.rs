@@ -74,7 +74,9 @@ fn validate(bundle: &Typed, look_inside: bool) -> ErrorList {
     let signer = bundle.spec.signer_name.text();
     let name = bundle.metadata.name.text();
     let at = Path::new("metadata").child("name");
-    errors.invalid_each(&at, name, name_problems(name, signer));
+    if !name.is_empty() {
+        errors.invalid_each(&at, name, name_problems(name, signer));
+    }
     let path = Path::new("spec");
     if !signer.is_empty() {
         validate_signer_name(&mut errors, &path.child("signerName"), signer);

@@ -70,10 +70,10 @@ pub fn service(
     if path == "//" {
         return errors.invalid(&at, path, "segment[0] may not be empty");
     }
-    let Some(rest) = path.strip_prefix('/') else {
+    let rest = path.strip_prefix('/').unwrap_or(path);
+    if rest == path {
         errors.invalid(&at, path, "must start with a '/'");
-        return;
-    };
+    }
     let segments: Vec<&str> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
     for (i, segment) in segments.iter().enumerate() {
         if segment.is_empty() {

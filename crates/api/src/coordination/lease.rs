@@ -28,6 +28,17 @@ impl Kind for Lease {
     const CREATE_ON_UPDATE: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        drop_disabled(new);
+    }
+
+    fn prepare_update(_context: &Context, _part: Part, new: &mut Object, old: &Object) {
+        let used = |key: &&str| old.at(&["spec", key]).is_some();
+        if !COORDINATED.iter().any(used) {
+            drop_disabled(new);
+        }
+    }
+
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
         let Some(spec) = &new.spec else { return errors };
@@ -70,5 +81,20 @@ impl Kind for Lease {
             holder.into(),
             kind::age(tree, now).into(),
         ])
+    }
+}
+
+/// The fields of coordinated leader election, which v1.37 has switched off.
+const COORDINATED: [&str; 2] = ["preferredHolder", "strategy"];
+
+fn drop_disabled(lease: &mut Object) {
+    if lease
+        .at(&["spec"])
+        .is_some_and(serde_json::Value::is_object)
+    {
+        let spec = lease.object_at_mut(&["spec"]);
+        for key in COORDINATED {
+            spec.remove(key);
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Kind for EndpointSlice {
         if !check::same(&new.endpoints, &old.endpoints) {
             endpoints(&mut errors, new);
         }
-        errors.immutable(
+        errors.fixed(
             &Path::new("addressType"),
             &new.address_type,
             &old.address_type,
@@ -182,7 +182,7 @@ fn one_endpoint(errors: &mut ErrorList, path: &Path, endpoint: &Endpoint, addres
     let at = path.child("addresses");
     let addresses = &endpoint.addresses;
     if addresses.is_empty() {
-        errors.required(&at, "must contain at least 1 address");
+        errors.required(&at, "");
     } else if addresses.len() > ADDRESSES_MAX {
         errors.too_many(&at, addresses.len(), ADDRESSES_MAX);
     }

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::Event as Stored;
 use k8s_openapi::api::events::v1::Event as Typed;
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
+use serde_json::Value;
 
 use crate::check::{self, ErrorListExt, same};
 use crate::core::event;
-use crate::kind::{Context, Kind, Names, Part, Scope};
+use crate::kind::{Context, Dependents, Kind, Names, Part, Scope};
 use crate::view::OrEmpty;
 
 /// The names of fields here and in the stored form.
@@ -52,6 +53,7 @@ impl Kind for Event {
     };
     const SCOPE: Scope = Scope::Namespaced;
     const MAY_WARN: bool = false;
+    const DEPENDENTS: Dependents = Dependents::None;
     const COLUMNS: &'static [Column] = event::COLUMNS;
     const CREATE_ON_UPDATE: bool = true;
     const SELECTABLE: &'static [&'static str] = &[
@@ -133,7 +135,17 @@ impl Kind for Event {
             ("reportingInstance", "reportingInstance"),
         ];
         for (path, key) in fixed {
-            errors.immutable(&Path::new(path), &is.get(key), &was.get(key));
+            let texts = [
+                "reason",
+                "message",
+                "type",
+                "action",
+                "reportingComponent",
+                "reportingInstance",
+            ];
+            let empty = texts.contains(&key).then(|| Value::from(""));
+            let of = |event: &Value| event.get(key).or(empty.as_ref()).cloned();
+            errors.immutable(&Path::new(path), &of(&is), &of(&was));
         }
         errors
     }

@@ -166,7 +166,12 @@ fn validate_spec(errors: &mut ErrorList, path: &Path, name: &str, spec: &FlowSch
     }
     if let Some(method) = &spec.distinguisher_method {
         let at = path.child("distinguisherMethod").child("type");
-        errors.one_of(&at, &method.type_, &["ByNamespace", "ByUser"]);
+        let known = ["ByNamespace", "ByUser"];
+        if !known.contains(&method.type_.as_str()) {
+            // Upstream shows the method, not its type.
+            let shown = serde_json::json!({"Type": method.type_});
+            errors.not_supported(&at, shown, &known);
+        }
     }
     let at = path.child("priorityLevelConfiguration").child("name");
     let level = spec.priority_level_configuration.name.as_str();

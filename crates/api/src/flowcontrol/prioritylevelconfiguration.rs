@@ -134,17 +134,26 @@ fn validate(object: &Typed) -> ErrorList {
         "Exempt" => validate_exempt(&mut errors, &path, spec),
         "Limited" => {
             if spec.exempt.is_some() {
-                let why = "must be nil if the type is Limited";
-                errors.forbidden(&path.child("exempt"), why);
+                errors.forbidden(&path.child("exempt"), "");
             }
             let path = path.child("limited");
             match &spec.limited {
-                None => errors.required(&path, "must not be empty when type is Limited"),
+                None => errors.required(&path, ""),
                 Some(limited) => validate_limited(&mut errors, &path, limited),
             }
         }
-        "" => errors.required(&at, ""),
-        _ => errors.not_supported(&at, kind, &["Exempt", "Limited"]),
+        // A part that belongs to no type.
+        other => {
+            if !other.is_empty() {
+                errors.not_supported(&at, kind, &["Exempt", "Limited"]);
+            }
+            if spec.limited.is_some() {
+                errors.forbidden(&path.child("limited"), "");
+            }
+            if other.is_empty() {
+                errors.required(&at, "");
+            }
+        }
     }
     if name == CATCH_ALL && !is_catch_all(spec) {
         let why = "spec of 'catch-all' must equal the fixed value";
@@ -218,8 +227,7 @@ fn validate_response(errors: &mut ErrorList, path: &Path, response: &LimitRespon
     let at = path.child("queuing");
     match (response.type_.as_str(), &response.queuing) {
         ("Reject", Some(_)) => {
-            let why = "must be nil if limited.limitResponse.type is not Limited";
-            errors.forbidden(&at, why);
+            errors.forbidden(&at, "");
         }
         ("Reject", None) => {}
         ("Queue", None) => {

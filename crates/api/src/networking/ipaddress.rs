@@ -73,7 +73,7 @@ impl Kind for IpAddress {
     fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
         let mut errors = Self::validate_create(context, new);
         let path = Path::new("spec").child("parentRef");
-        errors.immutable(&path, &new.spec.parent_ref, &old.spec.parent_ref);
+        errors.fixed(&path, &new.spec.parent_ref, &old.spec.parent_ref);
         errors
     }
 

@@ -17,7 +17,7 @@ use machinery::{ErrorList, Object, Path, names};
 use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
-use crate::view::{Items, fill};
+use crate::view::{Items, fill_with};
 
 /// The kind `NetworkPolicy`.
 pub struct NetworkPolicy;
@@ -48,7 +48,7 @@ impl Kind for NetworkPolicy {
         let ingress = spec.ingress.iter_mut().flatten().map(|r| &mut r.ports);
         let egress = spec.egress.iter_mut().flatten().map(|r| &mut r.ports);
         for port in ingress.chain(egress).flat_map(|p| p.iter_mut().flatten()) {
-            fill(&mut port.protocol, "TCP");
+            fill_with(&mut port.protocol, "TCP".to_owned());
         }
         if spec.policy_types.items().is_empty() {
             let mut types = vec!["Ingress".to_owned()];
@@ -180,9 +180,6 @@ fn peers(errors: &mut ErrorList, path: &Path, peers: &[NetworkPolicyPeer], known
         for (key, selector) in selectors {
             check::label_selector(errors, &path.child(key), selector.as_ref());
         }
-        if let Some(block) = &peer.ip_block {
-            ip_block(errors, &path.child("ipBlock"), block, known);
-        }
         let selects = selectors.iter().any(|(_, selector)| selector.is_some());
         match (selects, peer.ip_block.is_some()) {
             (false, false) => errors.required(&path, "must specify a peer"),
@@ -190,6 +187,9 @@ fn peers(errors: &mut ErrorList, path: &Path, peers: &[NetworkPolicyPeer], known
                 errors.forbidden(&path, "may not specify both ipBlock and another peer");
             }
             _ => {}
+        }
+        if let Some(block) = &peer.ip_block {
+            ip_block(errors, &path.child("ipBlock"), block, known);
         }
     }
 }

@@ -55,9 +55,15 @@ impl Kind for RuntimeClass {
         errors
     }
 
-    fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+    fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
-        errors.immutable(&Path::new("handler"), &new.handler, &old.handler);
+        errors.fixed(&Path::new("handler"), &new.handler, &old.handler);
+        errors.required_text(&Path::new("handler"), &new.handler, "");
+        let whole = Self::validate_create(context, new);
+        let rest = whole.0.into_iter();
+        errors
+            .0
+            .extend(rest.filter(|e| e.path.to_string().starts_with("scheduling")));
         errors
     }
 

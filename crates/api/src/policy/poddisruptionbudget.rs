@@ -73,6 +73,10 @@ impl Kind for PodDisruptionBudget {
         }
     }
 
+    fn validate_name(name: &str, prefix: bool) -> Vec<String> {
+        kind::path_segment(name, prefix)
+    }
+
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
         spec(&mut errors, &new.spec.clone().unwrap_or_default());

@@ -145,10 +145,9 @@ fn validate(role: &RoleRef, kinds: &[&str], subjects: &[Subject], namespaced: bo
 
 fn validate_subject(errors: &mut ErrorList, path: &Path, subject: &Subject, namespaced: bool) {
     let group = subject.api_group.text();
-    let named = errors.required_text(&path.child("name"), &subject.name, "");
     match subject.kind.as_str() {
         "ServiceAccount" => {
-            if named {
+            if !subject.name.is_empty() {
                 let messages = names::dns1123_subdomain(&subject.name);
                 errors.invalid_each(&path.child("name"), &subject.name, messages);
             }
@@ -163,6 +162,7 @@ fn validate_subject(errors: &mut ErrorList, path: &Path, subject: &Subject, name
             errors.not_supported(&path.child("kind"), other, &known);
         }
     }
+    errors.required_text(&path.child("name"), &subject.name, "");
 }
 
 fn row(role: &RoleRef, subjects: &[Subject], tree: &Object, now: Timestamp) -> Row {

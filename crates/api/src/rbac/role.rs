@@ -104,12 +104,13 @@ fn rules(errors: &mut ErrorList, rules: &[PolicyRule], namespaced: bool) {
 
 /// One rule: verbs on resources, or verbs on URLs, never both.
 pub fn policy_rule(errors: &mut ErrorList, path: &Path, rule: &PolicyRule, namespaced: bool) {
+    kinds_of_things(errors, path, rule, namespaced);
     if rule.verbs.is_empty() {
-        errors.required(
-            &path.child("verbs"),
-            "verbs must contain at least one value",
-        );
+        errors.required(&path.child("verbs"), "");
     }
+}
+
+fn kinds_of_things(errors: &mut ErrorList, path: &Path, rule: &PolicyRule, namespaced: bool) {
     let urls = rule.non_resource_urls.items();
     let resources = [&rule.api_groups, &rule.resources, &rule.resource_names];
     if !urls.is_empty() {

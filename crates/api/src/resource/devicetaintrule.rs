@@ -2,14 +2,17 @@
 //!
 //! Upstream: `pkg/registry/resource/devicetaintrule`, `ValidateDeviceTaintRule`.
 
+use jiff::Timestamp;
 use k8s_openapi::api::resource::v1::{DeviceTaintRule as Typed, DeviceTaintRuleSpec};
+use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
 
 use super::parts;
 use crate::check;
+use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
-use crate::view::Items;
+use crate::view::{Items, OrEmpty};
 
 const CONDITIONS_MAX: usize = 8;
 
@@ -27,6 +30,23 @@ impl Kind for DeviceTaintRule {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const COLUMNS: &'static [Column] = &[
+        columns::NAME,
+        columns::text(
+            "Key",
+            "The taint key to be applied to a device. Must be a label name.",
+        ),
+        columns::text(
+            "Value",
+            "The taint value corresponding to the taint key. Must be a label value.",
+        ),
+        columns::text(
+            "Effect",
+            "What the taint does to claims that do not tolerate it.",
+        ),
+        columns::text("TimeAdded", "When the taint was added."),
+        columns::AGE,
+    ];
     const HAS_GENERATION: bool = true;
     const UNCONDITIONAL_UPDATE: bool = false;
 
@@ -50,6 +70,21 @@ impl Kind for DeviceTaintRule {
             taint["timeAdded"] = Value::Null;
         }
         parts::default_time_added(taint, context.now);
+    }
+
+    fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
+        let taint = &object.spec.taint;
+        let added = columns::moment(taint.time_added.as_ref());
+        Row::from(vec![
+            tree.name().into(),
+            taint.key.as_str().into(),
+            taint.value.text().into(),
+            taint.effect.as_str().into(),
+            added
+                .map_or(String::new(), |at| columns::since(Some(at), now))
+                .into(),
+            kind::age(tree, now).into(),
+        ])
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

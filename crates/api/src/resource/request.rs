@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::resource::v1::{
-    DeviceClaim, DeviceConstraint, DeviceRequest, DeviceSubRequest, ExactDeviceRequest,
-    ResourceClaimSpec,
+    DeviceClaim, DeviceConstraint, DeviceRequest, DeviceSubRequest, DeviceToleration,
+    ExactDeviceRequest, ResourceClaimSpec,
 };
 use machinery::{ErrorList, Object, Path, names};
 use serde_json::Value;
@@ -64,10 +64,18 @@ pub(super) fn default(spec: Option<&mut ResourceClaimSpec>) {
     for request in requests {
         if let Some(exactly) = &mut request.exactly {
             default_mode(&mut exactly.allocation_mode, &mut exactly.count);
+            default_tolerations(&mut exactly.tolerations);
         }
         for sub in request.first_available.iter_mut().flatten() {
             default_mode(&mut sub.allocation_mode, &mut sub.count);
+            default_tolerations(&mut sub.tolerations);
         }
+    }
+}
+
+fn default_tolerations(tolerations: &mut Option<Vec<DeviceToleration>>) {
+    for toleration in tolerations.iter_mut().flatten() {
+        fill(&mut toleration.operator, "Equal");
     }
 }
 

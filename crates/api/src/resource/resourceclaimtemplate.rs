@@ -23,6 +23,7 @@ impl Kind for ResourceClaimTemplate {
         "resourceclaimtemplate",
     );
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
 
     fn default(object: &mut Typed) {
         request::default(object.spec.as_mut().and_then(|s| s.spec.as_mut()));
@@ -51,8 +52,8 @@ impl Kind for ResourceClaimTemplate {
         errors
     }
 
-    fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
-        let mut errors = ErrorList::new();
+    fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        let mut errors = Self::validate_create(context, new);
         errors.immutable(&Path::new("spec"), &new.spec, &old.spec);
         errors
     }

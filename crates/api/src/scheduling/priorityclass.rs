@@ -60,7 +60,17 @@ impl Kind for PriorityClass {
             "Whether pods of this class preempt others.",
         ),
     ];
-    const HAS_GENERATION: bool = true;
+
+    fn prepare_create(_context: &Context, new: &mut Object) {
+        // It is never counted up.
+        new.metadata_mut().insert("generation".into(), 1.into());
+    }
+
+    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
+        kind::keep_other_part(part, new, old);
+        let generation = old.at(&["metadata", "generation"]).cloned();
+        kind::set_at(new, &["metadata"], "generation", generation);
+    }
 
     fn default(object: &mut Typed) {
         fill_with(

@@ -4,18 +4,26 @@
 //! `atomic`, `set` and `map=key,key` are list types, `map-atomic` and `map-granular` map types, `patch=` and `key=` the
 //! strategy and merge key of strategic merge patch, `default=` and `enum=` JSON values, `required=` the required fields
 //! where the crate has others, `union=discriminator:field/Value,..` a union.
+//!
+//! `go.txt` is read alike: `go=` is Go's type of a field where that is not what its JSON type suggests, `in=` the structs
+//! that Go embeds between. Both were taken from the types of `k8s.io/api` by reflection.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
 const FACTS: &str = include_str!("facts.txt");
+const GO: &str = include_str!("go.txt");
 
 /// The lines about each definition.
 pub(super) fn sections() -> HashMap<&'static str, Vec<&'static str>> {
+    sections_of(FACTS)
+}
+
+fn sections_of(text: &'static str) -> HashMap<&'static str, Vec<&'static str>> {
     let mut sections: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut name = "";
-    for line in FACTS.lines() {
+    for line in text.lines() {
         match line.strip_prefix("  ") {
             Some(fact) => sections.entry(name).or_default().push(fact),
             None => name = line,
@@ -41,6 +49,44 @@ pub(super) fn add(definitions: &mut Map<String, Value>) {
                 words.for_each(|word| fact(target, word));
             }
         }
+    }
+}
+
+/// Adds what decoding errors tell of Go's types and JSON schema does not: the names of types that are plain texts and
+/// maps to JSON, and of the types between an object and a field. No document shows these.
+pub(super) fn add_go(definitions: &mut Map<String, Value>) {
+    let sections = sections_of(GO);
+    for (name, definition) in definitions {
+        for line in sections.get(name.as_str()).into_iter().flatten() {
+            let (field, words) = line.split_once(' ').unwrap_or((line, ""));
+            let Some(Value::Object(field)) = definition
+                .get_mut("properties")
+                .and_then(|p| p.get_mut(field))
+            else {
+                continue;
+            };
+            for word in words.split(' ') {
+                match word.split_once('=') {
+                    Some(("go", go)) => go_type(field, go),
+                    Some((_, within)) => drop(field.insert("x-go-embedded".into(), within.into())),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+fn go_type(field: &mut Map<String, Value>, go: &str) {
+    field.insert("x-go-type".into(), go.into());
+    let inner = match go.split_once(']') {
+        Some(("[", inner)) => field.get_mut("items").map(|items| (items, inner)),
+        Some((_, inner)) => field
+            .get_mut("additionalProperties")
+            .map(|values| (values, inner)),
+        None => None,
+    };
+    if let Some((Value::Object(inside), inner)) = inner {
+        go_type(inside, inner);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`registry`] is the compact graph that the request road walks; [`definitions`] gives the JSON schemas with
 //! descriptions, built on demand for OpenAPI documents and dropped afterwards. `facts.txt` is the one table of what the
-//! crate lacks; a test checks it against the reference data when that is at hand.
+//! crate lacks (`go.txt` of what messages tell beyond it); a test checks it against the reference data when that is at hand.
 
 mod facts;
 mod roots;
@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use machinery::schema::{Registry, Schema};
 use serde_json::{Map, Value};
 
-static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(definitions));
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(with_go));
 
 /// The schemas of all kinds, each built when first used.
 pub fn registry() -> &'static Registry {
@@ -28,6 +28,23 @@ pub fn get(definition: &str) -> Option<Schema> {
 pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<Schema> {
     get(&definition_name(group, version, kind))
 }
+
+/// The schema of a definition that is part of the kinds that objects are written of; none before one of them was used.
+pub(crate) fn get_known(definition: &str) -> Option<Schema> {
+    registry().known(definition).or_else(|| {
+        HOLDERS.iter().find_map(|holder| {
+            registry().get(holder)?;
+            registry().known(definition)
+        })
+    })
+}
+
+/// Kinds that between them hold the specifications that are told apart in messages.
+const HOLDERS: &[&str] = &[
+    "io.k8s.api.core.v1.Pod",
+    "io.k8s.api.core.v1.PersistentVolumeClaim",
+    "io.k8s.api.core.v1.PersistentVolume",
+];
 
 /// The schema of metadata: no root of its own, it comes with any kind.
 pub fn object_meta() -> Option<Schema> {
@@ -58,6 +75,13 @@ pub fn definitions(name: &str) -> Option<Map<String, Value>> {
     let mut all = roots::build(name)?;
     all.values_mut().for_each(release_metadata);
     facts::add(&mut all);
+    Some(all)
+}
+
+/// The same with what only messages tell.
+fn with_go(name: &str) -> Option<Map<String, Value>> {
+    let mut all = definitions(name)?;
+    facts::add_go(&mut all);
     Some(all)
 }
 

@@ -87,14 +87,14 @@ impl Kind for StorageClass {
         let mut errors = Self::validate_create(context, new);
         let at = |name| Path::new(name);
         errors.immutable(&at("parameters"), &new.parameters, &old.parameters);
-        errors.immutable(&at("provisioner"), &new.provisioner, &old.provisioner);
-        errors.immutable(
+        errors.fixed(&at("provisioner"), &new.provisioner, &old.provisioner);
+        errors.fixed(
             &at("reclaimPolicy"),
             &new.reclaim_policy,
             &old.reclaim_policy,
         );
         let mode = at("volumeBindingMode");
-        errors.immutable(&mode, &new.volume_binding_mode, &old.volume_binding_mode);
+        errors.fixed(&mode, &new.volume_binding_mode, &old.volume_binding_mode);
         errors
     }
 

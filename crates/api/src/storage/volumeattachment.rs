@@ -82,7 +82,10 @@ impl Kind for VolumeAttachment {
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
         let path = Path::new("spec");
-        volumes::csi_driver_name(&mut errors, &path.child("attacher"), &new.spec.attacher);
+        let (at, attacher) = (path.child("attacher"), new.spec.attacher.as_str());
+        if !attacher.is_empty() {
+            volumes::csi_driver_name(&mut errors, &at, attacher);
+        }
         source(&mut errors, &path.child("source"), &new.spec.source);
         let node = new.spec.node_name.as_str();
         errors.invalid_each(
@@ -105,12 +108,13 @@ impl Kind for VolumeAttachment {
             let path = Path::new("spec.source.persistentVolumeName");
             errors.invalid_each(&path, name, names::dns1123_subdomain(name));
         }
+        errors.required_text(&at, attacher, "");
         errors
     }
 
     fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
         let mut errors = Self::validate_create(context, new);
-        errors.immutable(&Path::new("spec"), &new.spec, &old.spec);
+        errors.fixed(&Path::new("spec"), &new.spec, &old.spec);
         errors
     }
 

@@ -36,21 +36,19 @@ fn one_field(field: &Field, map: &mut Map<String, Value>, depth: usize) {
             return;
         }
     }
-    let is_time = matches!(field.of, Type::Time | Type::MicroTime);
     let value = match field.absent {
         Absent::Zero => match field.of {
             Type::Quantity => "0".into(),
             Type::IntOrString => 0.into(),
             _ => field.of.zero(),
         },
-        // Lists and the like are left out: those who merge objects would take null for a value.
-        Absent::Null if is_time => Value::Null,
+        Absent::Null => Value::Null,
         Absent::Object => {
             let mut value = Value::Object(Map::new());
             inside(&field.of, &mut value, depth);
             value
         }
-        Absent::Null | Absent::Omitted => {
+        Absent::Omitted => {
             map.remove(field.name);
             return;
         }

@@ -125,6 +125,7 @@ impl Parser {
                 kind: ErrorType::Invalid,
                 path: Path::new("<nil>"),
                 value: Some(key.as_str().into()),
+                shown: None,
                 detail: messages.join("; "),
             };
             return Err(error.to_string());

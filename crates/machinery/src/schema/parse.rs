@@ -101,6 +101,7 @@ fn rare(json: &Map<String, Value>) -> Option<Box<Rare>> {
         let list = list.into_iter().flatten().filter_map(Value::as_str);
         list.map(Box::from).collect()
     };
+    let text = |key: &str| json.get(key).and_then(Value::as_str).map(Box::from);
     let rare = Rare {
         list_map_keys: words("x-kubernetes-list-map-keys"),
         merge_key: json
@@ -109,11 +110,15 @@ fn rare(json: &Map<String, Value>) -> Option<Box<Rare>> {
             .map(Box::from),
         default: json.get("default").cloned(),
         required: words("required"),
+        go_type: text("x-go-type"),
+        go_embedded: text("x-go-embedded"),
     };
     let empty = rare.list_map_keys.is_empty()
         && rare.merge_key.is_none()
         && rare.default.is_none()
-        && rare.required.is_empty();
+        && rare.required.is_empty()
+        && rare.go_type.is_none()
+        && rare.go_embedded.is_none();
     (!empty).then(|| Box::new(rare))
 }
 
@@ -123,7 +128,9 @@ pub(super) fn adjust(name: &str, schema: &mut Schema) {
         Some("Quantity") if name.ends_with(".api.resource.Quantity") => {
             schema.kind = Kind::Quantity;
         }
+        Some("MicroTime") => schema.format = Format::MicroTime,
         Some("RawExtension") => {
+            schema.kind = Kind::Any;
             schema.map_type = Some(MapType::Atomic);
             schema.preserve_unknown = true;
         }

@@ -28,19 +28,18 @@ impl Registry {
 
     /// The definition of this name, for example `io.k8s.api.apps.v1.Deployment`: a reference that resolves to it.
     pub fn get(&self, name: &str) -> Option<Schema> {
-        let known = |r: &Self| {
-            let all = r.definitions.read().unwrap_or_else(|e| e.into_inner());
-            all.get(name).cloned()
-        };
-        let definition = match known(self) {
-            Some(definition) => definition,
-            None => {
-                self.add((self.source)(name)?);
-                known(self)?
-            }
-        };
+        if let Some(known) = self.known(name) {
+            return Some(known);
+        }
+        self.add((self.source)(name)?);
+        self.known(name)
+    }
+
+    /// The same, of those that were built already.
+    pub fn known(&self, name: &str) -> Option<Schema> {
+        let all = self.definitions.read().unwrap_or_else(|e| e.into_inner());
         Some(Schema {
-            reference: Some(definition),
+            reference: Some(all.get(name)?.clone()),
             ..Schema::default()
         })
     }

@@ -62,7 +62,11 @@ pub fn strict_error(complaints: &[String]) -> String {
 }
 
 /// Checks an object against its kind; `duplicates` are the complaints of the decoder.
-pub fn validate_fields(value: &Value, schema: &Schema, duplicates: &[String]) -> FieldReport {
+pub fn validate_fields<'a>(
+    value: &'a Value,
+    schema: &'a Schema,
+    duplicates: &[String],
+) -> FieldReport {
     let mut walk = Walk {
         path: String::new(),
         fields: Vec::new(),
@@ -92,7 +96,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn value(&mut self, value: &'a Value, schema: &Schema) {
+    fn value(&mut self, value: &'a Value, schema: &'a Schema) {
         match (schema.kind(), value) {
             (_, Value::Null) | (Kind::Any, _) => {}
             (Kind::Object, Value::Object(_)) => self.object(value, schema),
@@ -106,7 +110,9 @@ impl<'a> Walk<'a> {
             }
             (Kind::IntOrString, _) => self.int_or_string(value),
             (Kind::Quantity, _) => self.quantity(value),
-            (Kind::String, _) if schema.format() == Format::DateTime => {
+            (Kind::String, _)
+                if matches!(schema.format(), Format::DateTime | Format::MicroTime) =>
+            {
                 let error = self.mismatch_text(go_kind(value), "string");
                 self.abort(error);
             }
@@ -114,7 +120,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn object(&mut self, value: &'a Value, schema: &Schema) {
+    fn object(&mut self, value: &'a Value, schema: &'a Schema) {
         let Value::Object(map) = value else { return };
         let named = schema.properties().next().is_some();
         let outer = std::mem::take(&mut self.owner);
@@ -133,14 +139,13 @@ impl<'a> Walk<'a> {
             match schema.child(key) {
                 Some(child) => {
                     // The keys of a map are no fields to Go.
-                    let field = schema.property(key).is_some();
-                    if field {
+                    let depth = self.fields.len();
+                    if schema.property(key).is_some() {
+                        self.fields.extend(child.go_embedded());
                         self.fields.push(key);
                     }
                     self.value(value, child);
-                    if field {
-                        self.fields.pop();
-                    }
+                    self.fields.truncate(depth);
                 }
                 None => self.unknown(),
             }
@@ -157,7 +162,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn list(&mut self, items: &'a [Value], schema: &Schema) {
+    fn list(&mut self, items: &'a [Value], schema: &'a Schema) {
         let element = schema.items().unwrap_or(Schema::any());
         for (index, item) in items.iter().enumerate() {
             let length = self.path.len();
@@ -169,15 +174,15 @@ impl<'a> Walk<'a> {
 
     fn text(&mut self, text: &str, format: Format) {
         match format {
-            Format::DateTime if crate::time::parse(text).is_none() => {
-                let rest = match text.is_empty() {
-                    // An empty time is no time.
-                    true => return,
-                    false => format!(
-                        "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-                    ),
-                };
-                self.abort(rest);
+            Format::DateTime => {
+                if let Err(error) = crate::time::check(text, false) {
+                    self.abort(error);
+                }
+            }
+            Format::MicroTime => {
+                if let Err(error) = crate::time::check(text, true) {
+                    self.abort(error);
+                }
             }
             Format::Byte => {
                 let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();

@@ -64,7 +64,7 @@ impl Structural {
     fn below(schema: &Schema, depth: usize) -> Option<Self> {
         let depth = depth.checked_sub(1)?;
         let format = match schema.format() {
-            Format::DateTime => "date-time",
+            Format::DateTime | Format::MicroTime => "date-time",
             Format::Byte => "byte",
             _ => "",
         };

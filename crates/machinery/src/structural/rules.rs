@@ -168,6 +168,7 @@ impl Walk {
             kind,
             path,
             value,
+            shown: None,
             detail,
         });
     }

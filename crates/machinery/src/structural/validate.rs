@@ -47,6 +47,7 @@ impl Found {
                 kind,
                 path: Path::default(),
                 value,
+                shown: None,
                 detail,
             };
             self.errors.push((path.to_owned(), error));

@@ -21,7 +21,7 @@ use machinery::{ErrorList, Path, names};
 use super::{expressions, matching};
 use crate::check::{self, ErrorListExt, json, webhook};
 use crate::columns;
-use crate::view::{Items, fill, fill_with};
+use crate::view::{Items, fill_with};
 
 /// Names that end so belong to files that other servers read.
 const STATIC: &str = ".static.k8s.io";
@@ -61,13 +61,13 @@ struct Unset<'a> {
 
 impl Unset<'_> {
     fn fill(self) {
-        fill(self.failure_policy, "Fail");
-        fill(self.match_policy, "Equivalent");
+        fill_with(self.failure_policy, "Fail".to_owned());
+        fill_with(self.match_policy, "Equivalent".to_owned());
         fill_with(self.namespace_selector, LabelSelector::default());
         fill_with(self.object_selector, LabelSelector::default());
         fill_with(self.timeout_seconds, TIMEOUT_SECONDS);
         for rule in self.rules.iter_mut().flatten() {
-            fill(&mut rule.scope, "*");
+            fill_with(&mut rule.scope, "*".to_owned());
         }
         if let Some(service) = &mut self.client.service {
             fill_with(&mut service.port, 443);
@@ -192,10 +192,6 @@ fn validate_hook(errors: &mut ErrorList, at: &Path, hook: &MutatingWebhook, leni
         false => NO_SIDE_EFFECTS,
     };
     match hook.side_effects.as_str() {
-        "" => {
-            let why = format!("must specify one of {}", allowed.join(", "));
-            errors.required(&at.child("sideEffects"), why);
-        }
         given => errors.one_of(&at.child("sideEffects"), given, allowed),
     }
     if let Some(seconds) = hook.timeout_seconds.filter(|s| !(1..=30).contains(s)) {

@@ -9,7 +9,7 @@ use machinery::{ErrorList, Object};
 
 use super::{COLUMNS, Unset, validate, warnings};
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
-use crate::view::{Items, fill};
+use crate::view::{Items, fill_with};
 
 /// The kind `MutatingWebhookConfiguration`.
 pub struct MutatingWebhookConfiguration;
@@ -31,7 +31,7 @@ impl Kind for MutatingWebhookConfiguration {
 
     fn default(object: &mut Typed) {
         for hook in object.webhooks.iter_mut().flatten() {
-            fill(&mut hook.reinvocation_policy, "Never");
+            fill_with(&mut hook.reinvocation_policy, "Never".to_owned());
             let unset = Unset {
                 failure_policy: &mut hook.failure_policy,
                 match_policy: &mut hook.match_policy,

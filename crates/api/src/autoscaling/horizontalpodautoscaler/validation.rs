@@ -39,11 +39,6 @@ pub(super) fn spec(
         errors.invalid(&path.child("minReplicas"), min, NOT_NEGATIVE);
     }
     let at = path.child("maxReplicas");
-    match max {
-        0 => errors.required(&at, "must be set and greater than 0"),
-        ..0 => errors.invalid(&at, max, "must be greater than or equal to 1"),
-        _ => {}
-    }
     if min.is_some_and(|min| max < min) {
         errors.invalid(&at, max, "must be greater than or equal to `minReplicas`");
     }
@@ -69,6 +64,12 @@ pub(super) fn spec(
                 rules(&mut errors, &path.child(key), given);
             }
         }
+    }
+    // What upstream's declarative rules say comes last.
+    match max {
+        0 => errors.required(&at, ""),
+        ..0 => errors.invalid(&at, max, "must be greater than or equal to 1"),
+        _ => {}
     }
     errors
 }

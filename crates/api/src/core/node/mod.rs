@@ -21,6 +21,9 @@ use crate::view::{Items, OrEmpty};
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
+/// A field of a feature that v1.37 has switched off.
+const PREEMPTION: &str = "podPreemptionPolicy";
+
 /// The kind `Node`.
 pub struct Node;
 
@@ -72,12 +75,15 @@ impl Kind for Node {
         // A kubelet registers its node with the status in place; only dynamic configuration is gone for good.
         kind::set_at(new, &["spec"], "configSource", None);
         kind::set_at(new, &["status"], "config", None);
+        kind::set_at(new, &["spec"], PREEMPTION, None);
     }
 
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         kind::keep_other_part(part, new, old);
-        if old.at(&["spec", "configSource"]).is_none() {
-            kind::set_at(new, &["spec"], "configSource", None);
+        for key in ["configSource", PREEMPTION] {
+            if old.at(&["spec", key]).is_none() {
+                kind::set_at(new, &["spec"], key, None);
+            }
         }
     }
 

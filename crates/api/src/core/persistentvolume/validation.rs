@@ -180,7 +180,11 @@ fn capacity(errors: &mut ErrorList, path: &Path, spec: &PersistentVolumeSpec) {
         errors.required(path, "");
     }
     if !capacity.contains_key("storage") || capacity.len() > 1 {
-        errors.not_supported(path, check::json(capacity), &["storage"]);
+        let shown = match capacity.is_empty() {
+            true => Value::Null,
+            false => check::json(capacity),
+        };
+        errors.not_supported(path, shown, &["storage"]);
     }
     for (name, amount) in capacity {
         let at = path.key(name);
@@ -286,18 +290,10 @@ fn mount_options(errors: &mut ErrorList, volume: &PersistentVolume, spec: &Persi
 }
 
 pub(super) fn update(new: &PersistentVolume, old: &PersistentVolume) -> ErrorList {
-    // Upstream looks at the whole volume twice, and says everything that is wrong with it twice.
     let mut errors = create(new);
     let (is, was) = (
         new.spec.clone().unwrap_or_default(),
         old.spec.clone().unwrap_or_default(),
-    );
-    spec(
-        &mut errors,
-        &Path::new("spec"),
-        &is,
-        new.metadata.name.text(),
-        false,
     );
     let mut munged = is.clone();
     if let (Some(csi), Some(before)) = (&mut munged.csi, &was.csi)
@@ -307,7 +303,14 @@ pub(super) fn update(new: &PersistentVolume, old: &PersistentVolume) -> ErrorLis
     }
     let (after, before) = (sources_of(&munged), sources_of(&was));
     if !same(&after, &before) {
-        let difference = diff(&before.into(), &after.into());
+        let difference = {
+            let shown = |sources| {
+                let section = "io.k8s.api.core.v1.PersistentVolumeSource";
+                let definition = "io.k8s.api.core.v1.PersistentVolumeSpec";
+                crate::go::of_section(&Value::Object(sources), section, definition)
+            };
+            diff(&shown(before), &shown(after))
+        };
         let detail =
             format!("spec.persistentvolumesource is immutable after creation\n{difference}");
         errors.forbidden(&Path::new("spec").child("persistentvolumesource"), detail);

@@ -153,8 +153,16 @@ pub(super) fn update(new: &PersistentVolumeClaim, old: &PersistentVolumeClaim) -
             .volume_attributes_class_name
             .clone_from(&before.volume_attributes_class_name);
     }
-    if !same(&munged, &before) {
-        let difference = diff(&check::json(&before), &check::json(&munged));
+    if check::json(&munged) != check::json(&before) {
+        let difference = {
+            let shown = |spec: &PersistentVolumeClaimSpec| {
+                crate::go::of_definition(
+                    &check::json(spec),
+                    "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
+                )
+            };
+            diff(&shown(&before), &shown(&munged))
+        };
         let detail = format!("{IMMUTABLE_SPEC}\n{difference}");
         errors.forbidden(&Path::new("spec"), detail);
     }

@@ -31,6 +31,7 @@ impl Kind for ResourceClaim {
         "resourceclaim",
     );
     const SCOPE: Scope = Scope::Namespaced;
+    const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
@@ -72,7 +73,7 @@ impl Kind for ResourceClaim {
     fn validate_update(context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
         if part != Part::Status {
-            errors.immutable(&Path::new("spec"), &new.spec, &old.spec);
+            errors.fixed(&Path::new("spec"), &new.spec, &old.spec);
             return errors;
         }
         let empty = ResourceClaimStatus::default();

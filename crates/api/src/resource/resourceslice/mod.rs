@@ -50,6 +50,7 @@ impl Kind for ResourceSlice {
         "resourceslice",
     );
     const SCOPE: Scope = Scope::Cluster;
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Node", NODE_TEXT),
@@ -233,7 +234,10 @@ fn where_to(errors: &mut ErrorList, path: &Path, spec: &ResourceSliceSpec) {
         let at = path.child("nodeSelector");
         node_selector(errors, &at, selector);
         if selector.node_selector_terms.len() != 1 {
-            let shown = check::json(&selector.node_selector_terms);
+            let shown = match selector.node_selector_terms.is_empty() {
+                true => serde_json::Value::Null,
+                false => check::json(&selector.node_selector_terms),
+            };
             let detail = "must have exactly one node selector term";
             errors.invalid(&at.child("nodeSelectorTerms"), shown, detail);
         }

@@ -13,30 +13,58 @@ const MOUNT: &str = "kube-api-access-";
 const LONGEST: usize = 320;
 
 /// An answer as facts keep it: the code, and for a refusal its reason and message, else how the object differs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shown(pub(super) String);
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    kept: String,
+    /// The whole of it, where this run was answered.
+    whole: String,
+}
 
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept == other.kept
     }
 }
 
-/// The answer, or what stands for it.
-fn short(text: String) -> Shown {
-    if text.len() <= LONGEST {
-        return Shown(text);
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kept)
     }
-    let number = text
+}
+
+/// The answer, and what stands for it.
+fn short(whole: String) -> Shown {
+    if whole.len() <= LONGEST {
+        return Shown::kept(whole);
+    }
+    let number = whole
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |number, byte| {
             (number ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
     let mut end = LONGEST;
-    while !text.is_char_boundary(end) {
+    while !whole.is_char_boundary(end) {
         end -= 1;
     }
-    Shown(format!("{} .. #{number:016x}", &text[..end]))
+    Shown {
+        kept: format!("{} .. #{number:016x}", &whole[..end]),
+        whole,
+    }
+}
+
+impl Shown {
+    /// What a file of facts says.
+    pub(super) fn kept(text: String) -> Self {
+        Self {
+            kept: text.clone(),
+            whole: text,
+        }
+    }
+
+    /// All of it that is known.
+    pub(super) fn whole(&self) -> &str {
+        &self.whole
+    }
 }
 
 impl Shown {
@@ -137,7 +165,7 @@ fn is_of_this_run(word: &str) -> bool {
     // Those of the list that is written by hand are told from those that are given out.
     let by_hand = ["10.96.0.1", "10.96.0.77", "10.96.255.255"];
     let is_given = word.starts_with("10.96.") && !by_hand.contains(&word);
-    is_uid || is_given
+    is_uid || is_given || word.starts_with(MOUNT)
 }
 
 /// Columns and cells: ages are those of a moment ago.
@@ -177,6 +205,8 @@ fn blur_ages(value: &mut Value) {
                 && text.len() > 1;
             if is_age || is_recent(text) {
                 *text = "AGE".to_owned();
+            } else if is_of_this_run(text) {
+                *text = "*".to_owned();
             }
         }
         _ => {}

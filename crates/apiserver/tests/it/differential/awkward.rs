@@ -46,7 +46,7 @@ fn write(file: &Path, lines: &[String], theirs: &[Shown], own: &[Shown]) {
         let mark = if theirs == own { '=' } else { '!' };
         text.push_str(&format!("{mark} {line}\t{theirs}\n"));
         if theirs != own {
-            println!("awkward: {line}\n  stock: {theirs}\n  ours:  {own}");
+            println!("{}", super::told_apart(line, theirs, own));
         }
     }
     std::fs::write(file, text).expect("a file");
@@ -59,7 +59,7 @@ fn read() -> Vec<Fact> {
         let (mark, line) = head.split_once(' ').expect("a request");
         Fact {
             line: line.to_owned(),
-            shown: Shown(answer.to_owned()),
+            shown: Shown::kept(answer.to_owned()),
             agrees: mark == "=",
         }
     };

@@ -21,7 +21,7 @@ pub(super) fn read(file: &Path) -> Vec<Fact> {
         let (mark, case) = head.split_once(' ')?;
         Some(Fact {
             case: Case::parse(case)?,
-            shown: Shown(answer.to_owned()),
+            shown: Shown::kept(answer.to_owned()),
             agrees: mark == "=",
         })
     };
@@ -35,7 +35,10 @@ pub(super) fn write(file: &Path, cases: &[Case], theirs: &[Shown], own: &[Shown]
         let mark = if theirs == own { '=' } else { '!' };
         writeln!(text, "{mark} {case}\t{theirs}").expect("memory");
         if theirs != own {
-            println!("{case}\n  stock: {theirs}\n  ours:  {own}");
+            println!(
+                "{}",
+                super::told_apart(&format!("{} {case}", file.display()), theirs, own)
+            );
         }
     }
     std::fs::write(file, text).expect("a file");

@@ -154,7 +154,12 @@ fn problem(agrees: bool, request: &str, stock: &Shown, own: &Shown) -> Option<St
     if !agrees && stock == own {
         println!("said to differ, and does not: {request}");
     }
-    (agrees && stock != own).then(|| format!("{request}\n  stock: {stock}\n  ours:  {own}"))
+    (agrees && stock != own).then(|| told_apart(request, stock, own))
+}
+
+fn told_apart(request: &str, stock: &Shown, own: &Shown) -> String {
+    let (stock, own) = (stock.whole(), own.whole());
+    format!("{request}\n  stock: {stock}\n  ours:  {own}")
 }
 
 fn told(wrong: &BTreeMap<String, Vec<String>>) -> String {

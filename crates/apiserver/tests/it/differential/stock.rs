@@ -75,7 +75,12 @@ impl Stock {
         std::fs::write(path("tokens"), format!("{TOKEN},admin,,system:masters\n")).expect("a file");
         let (etcd, peers, port) = (free_port(), free_port(), free_port());
         let log = |name: &str| Stdio::from(std::fs::File::create(path(name)).expect("a file"));
-        let store = Command::new("/usr/bin/etcd")
+        let beside = programs.join("etcd");
+        let etcd_program = match beside.exists() {
+            true => beside,
+            false => "/usr/bin/etcd".into(),
+        };
+        let store = Command::new(etcd_program)
             .args(["--data-dir", &path("etcd")])
             .args(["--listen-client-urls", &format!("http://127.0.0.1:{etcd}")])
             .args([

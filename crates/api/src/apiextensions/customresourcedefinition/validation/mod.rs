@@ -27,7 +27,8 @@ use conversion::Leniency;
 pub(super) fn create(new: &CustomResourceDefinition) -> ErrorList {
     let mut errors = ErrorList::new();
     let name = new.metadata.name.text();
-    if name != format!("{}.{}", new.spec.names.plural, new.spec.group) {
+    let required = format!("{}.{}", new.spec.names.plural, new.spec.group);
+    if !name.is_empty() && name != required {
         let at = Path::new("metadata").child("name");
         errors.invalid(&at, name, "must be spec.names.plural+\".\"+spec.group");
     }

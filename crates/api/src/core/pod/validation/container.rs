@@ -353,7 +353,9 @@ fn resize_policy(
             errors.one_of(path, &policy.resource_name, &["cpu", "memory"]);
         }
         let restart = policy.restart_policy.as_str();
-        if errors.required_text(path, restart, "") {
+        let is_empty = policy.resource_name.is_empty() && restart.is_empty();
+        // The same is said once.
+        if !is_empty && errors.required_text(path, restart, "") {
             errors.one_of(path, restart, &["NotRequired", "RestartContainer"]);
         }
         if scope.spec.restart_policy.text() == "Never" && restart != "NotRequired" {

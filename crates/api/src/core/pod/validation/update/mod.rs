@@ -4,7 +4,8 @@ mod resize;
 mod status;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, NodeAffinity, NodeSelectorTerm, Pod, PodSpec, Toleration,
+    Affinity, Container, EphemeralContainer, NodeAffinity, NodeSelectorTerm, Pod, PodSpec,
+    Toleration,
 };
 use machinery::{ErrorList, Path, names};
 use serde_json::Value;
@@ -75,7 +76,12 @@ pub(crate) fn main(new: &Pod, old: &Pod) -> ErrorList {
         gated(&mut errors, &path, &mut munged, before);
     }
     if !same(&munged, before) {
-        let difference = diff(&check::json(before), &check::json(&munged));
+        let difference = {
+            let shown = |spec: &PodSpec| {
+                crate::go::of_definition(&check::json(spec), "io.k8s.api.core.v1.PodSpec")
+            };
+            diff(&shown(before), &shown(&munged))
+        };
         let detail =
             format!("pod updates may not change fields other than {UPDATABLE}\n{difference}");
         errors.forbidden(&path, detail);
@@ -337,7 +343,13 @@ pub(crate) fn ephemeral_containers(new: &Pod, old: &Pod) -> ErrorList {
                 errors.forbidden(&path, detail);
             }
             Some(is) if !same(is, was) => {
-                let difference = diff(&check::json(was), &check::json(is));
+                let difference = {
+                    let shown = |container: &EphemeralContainer| {
+                        let definition = "io.k8s.api.core.v1.EphemeralContainer";
+                        crate::go::of_definition(&check::json(container), definition)
+                    };
+                    diff(&shown(was), &shown(is))
+                };
                 let detail = format!(
                     "existing ephemeral containers {name:?} may not be changed\n{difference}"
                 );
