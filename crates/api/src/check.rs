@@ -35,7 +35,7 @@ pub trait ErrorListExt {
     /// A field that may not change has changed.
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T);
     /// The same; the message shows no value, as those of upstream's declarative rules.
-    fn fixed<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T);
+    fn fixed<T: PartialEq>(&mut self, path: &Path, new: &T, old: &T);
 }
 
 impl ErrorListExt for ErrorList {
@@ -66,12 +66,16 @@ impl ErrorListExt for ErrorList {
 
     fn immutable<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
         if new != old && !same(new, old) {
-            self.invalid(path, prune(json(new)), IMMUTABLE);
+            let shown = match json(new) {
+                Value::Array(items) if items.is_empty() => Value::Null,
+                shown => shown,
+            };
+            self.invalid(path, shown, IMMUTABLE);
         }
     }
 
-    fn fixed<T: PartialEq + Serialize>(&mut self, path: &Path, new: &T, old: &T) {
-        if new != old && !same(new, old) {
+    fn fixed<T: PartialEq>(&mut self, path: &Path, new: &T, old: &T) {
+        if new != old {
             self.invalid(path, Value::Null, IMMUTABLE);
         }
     }

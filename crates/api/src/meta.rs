@@ -43,6 +43,7 @@ pub fn validate_object_meta(kind: &dyn AnyKind, object: &Object) -> ErrorList {
             if is_strict(object) {
                 known_finalizers(&mut errors, &path, &metadata);
             }
+            crate::go::show(&mut errors, || kind.schema());
             errors
         }
         Err(errors) => errors,

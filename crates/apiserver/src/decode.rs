@@ -16,9 +16,13 @@ use crate::resource::Resource;
 ///
 /// # Errors
 /// 413 beyond the limit, 400 when it breaks off.
-pub(crate) async fn bytes(body: RequestBody) -> Result<Bytes, ApiError> {
+pub(crate) async fn bytes(call: &Call, body: RequestBody) -> Result<Bytes, ApiError> {
     match read_limited(body, MAX_BODY_BYTES).await {
-        Ok(Some(bytes)) => Ok(bytes),
+        Ok(Some(bytes)) => {
+            let of = (&*call.info.group, &*call.info.resource);
+            (call.server.metrics().measures).read(of, call.info.verb, bytes.len());
+            Ok(bytes)
+        }
         Ok(None) => Err(too_large(MAX_BODY_BYTES)),
         Err(error) => Err(ApiError::bad_request(format!(
             "error reading the request body: {error}"
@@ -52,7 +56,7 @@ pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Decoded, DecodeError> 
 /// 413, 415, or 400 when it cannot be read.
 pub(crate) async fn any(call: &Call, body: RequestBody) -> Result<Decoded, ApiError> {
     let media = body_media(&call.headers)?;
-    let decoded = parse(media, &bytes(body).await?).map_err(unread)?;
+    let decoded = parse(media, &bytes(call, body).await?).map_err(unread)?;
     call.trail.request_body(&decoded.object);
     Ok(decoded)
 }
@@ -83,11 +87,18 @@ pub(crate) async fn object(
         let known = ["application/json", "application/yaml"];
         return Err(ApiError::unsupported_media_type(&known));
     }
-    let text = bytes(body).await?;
+    let text = bytes(call, body).await?;
     let Decoded {
         mut object,
         duplicates,
-    } = parse(media, &text).map_err(|error| unrecognized(resource, &text, error))?;
+    } = match media == Media::Json && text.trim_ascii() == b"null" {
+        // To Go a null says nothing of a struct.
+        true => Decoded {
+            object: Object::default(),
+            duplicates: Vec::new(),
+        },
+        false => parse(media, &text).map_err(|error| unrecognized(resource, &text, error))?,
+    };
     check_type(resource, &mut object)?;
     // A custom object is read whole before its kind looks at it: what is there twice comes first.
     let order = (media == Media::Json && !is_custom).then_some(&*text);

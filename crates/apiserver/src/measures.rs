@@ -1,4 +1,4 @@
-//! What is measured on the way of a request, and what the caches and the process are like: the rest of the page at `/metrics`.
+//! What is measured on the way of a request.
 //!
 //! Names, labels and words: what a stock server of v1.36 shows.
 
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::cache::Heard;
 use crate::metrics::{Histogram, SECONDS, head, line};
-use crate::server::Server;
 
 const STEPS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+/// Upper ends of the time that a read waits.
+const WAITS: [f64; 13] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0,
+];
 /// Upper ends of the time that it takes to know somebody.
 const MOMENTS: [f64; 15] = [
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
@@ -35,9 +37,6 @@ fn note(histogram: &Mutex<Option<Histogram>>, took: Duration) {
     let histogram = histogram.get_or_insert_with(|| Histogram::new(&MOMENTS));
     histogram.note(took.as_secs_f64());
 }
-
-/// A sample tells how large the objects of a resource are.
-const SAMPLE: usize = 32;
 
 /// How long the store took for one operation on one resource.
 struct Stored {
@@ -67,6 +66,10 @@ pub(crate) struct Measures {
     deprecated: Mutex<BTreeSet<[String; 4]>>,
     /// Reads of collections: how many, and of how many objects; by group and resource.
     lists: Mutex<BTreeMap<(String, String), [u64; 2]>>,
+    /// How long reads waited until the cache knew enough; by group and resource.
+    waits: Mutex<BTreeMap<(String, String), Histogram>>,
+    /// Reads that wanted the newest state; by group, resource and whether they got it.
+    consistent: Mutex<BTreeMap<(String, String, bool), u64>>,
     users: Mutex<BTreeMap<&'static str, u64>>,
     authorizations: [AtomicU64; 2],
     tls_errors: AtomicU64,
@@ -154,6 +157,24 @@ impl Measures {
     /// Somebody has asked for what is to go.
     pub(crate) fn outlived(&self, of: [&str; 4]) {
         self.deprecated.lock().insert(of.map(str::to_owned));
+    }
+
+    /// A read has waited for the cache; `consistent`: it wanted the newest state, and got it or not.
+    pub(crate) fn waited(
+        &self,
+        (group, resource): (&str, &str),
+        took: Duration,
+        consistent: Option<bool>,
+    ) {
+        let (group, resource) = (group.to_owned(), resource.to_owned());
+        if let Some(success) = consistent {
+            let key = (group.clone(), resource.clone(), success);
+            *self.consistent.lock().entry(key).or_default() += 1;
+        }
+        let mut waits = self.waits.lock();
+        let histogram = waits.entry((group, resource));
+        let histogram = histogram.or_insert_with(|| Histogram::new(&WAITS));
+        histogram.note(took.as_secs_f64());
     }
 
     /// A collection was read from the cache.
@@ -301,6 +322,22 @@ impl Measures {
     }
 
     fn render_lists(&self, out: &mut String) {
+        let name = "apiserver_watch_cache_read_wait_seconds";
+        let help = "Histogram of time spent waiting for a watch cache to become fresh.";
+        head(out, name, "histogram", "ALPHA", help);
+        for ((group, resource), histogram) in self.waits.lock().iter() {
+            let labels = format!("group=\"{group}\",resource=\"{resource}\"");
+            histogram.render(out, name, &labels);
+        }
+        let name = "apiserver_watch_cache_consistent_read_total";
+        let help = "Counter for consistent reads from cache.";
+        head(out, name, "counter", "ALPHA", help);
+        for ((group, resource, success), count) in self.consistent.lock().iter() {
+            let labels = format!(
+                "fallback=\"false\",group=\"{group}\",resource=\"{resource}\",success=\"{success}\""
+            );
+            line(out, name, &labels, count);
+        }
         let lists = self.lists.lock();
         let figures = [
             (
@@ -341,245 +378,5 @@ impl Measures {
         for stored in storage.iter() {
             line(out, name, &labels(stored), stored.histogram.count());
         }
-    }
-}
-
-/// Adds what the caches hold.
-pub(crate) fn render_caches(server: &Server, out: &mut String) {
-    let measured: Vec<_> = server
-        .resources()
-        .storages()
-        .map(|s| (s, s.cache.measure(SAMPLE), s.cache.applied()))
-        .collect();
-    let name = "apiserver_resource_objects";
-    let help = "Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
-    head(out, name, "gauge", "ALPHA", help);
-    let labels = |group: &str, resource: &str| format!("group=\"{group}\",resource=\"{resource}\"");
-    for (storage, (count, _), _) in &measured {
-        line(out, name, &labels(&storage.group, &storage.resource), count);
-    }
-    let name = "apiserver_resource_size_estimate_bytes";
-    let help = "Estimated size of stored objects in database. Estimate is based on sum of last observed sizes of serialized objects. In case of a fetching error, the value will be -1.";
-    head(out, name, "gauge", "ALPHA", help);
-    for (storage, (count, average), _) in &measured {
-        let bytes = count * average;
-        line(out, name, &labels(&storage.group, &storage.resource), bytes);
-    }
-    let name = "apiserver_storage_objects";
-    let help = "(Deprecated since 1.34.0) [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
-    head(out, name, "gauge", "STABLE", help);
-    for (storage, (count, _), _) in &measured {
-        let full = match &*storage.group {
-            "" => storage.resource.to_string(),
-            group => format!("{}.{group}", storage.resource),
-        };
-        line(out, name, &format!("resource=\"{full}\""), count);
-    }
-    let name = "apiserver_watch_cache_resource_version";
-    let help = "Current resource version of watch cache broken by resource type. This is truncated to the 15 least significant digits.";
-    head(out, name, "gauge", "ALPHA", help);
-    for (storage, _, applied) in &measured {
-        let applied = applied % 1_000_000_000_000_000;
-        line(
-            out,
-            name,
-            &labels(&storage.group, &storage.resource),
-            applied,
-        );
-    }
-}
-
-/// Adds what the caches have heard of.
-pub(crate) fn render_feeds(server: &Server, out: &mut String) {
-    let known: Vec<_> = server
-        .resources()
-        .storages()
-        .map(|s| (s, s.cache.heard()))
-        .collect();
-    let figures: [(&str, &str, &str, &str, fn(&Heard) -> u64); 5] = [
-        (
-            "apiserver_storage_events_received_total",
-            "counter",
-            "BETA",
-            "Number of etcd events received split by kind.",
-            |h| h.changes,
-        ),
-        (
-            "apiserver_watch_cache_events_received_total",
-            "counter",
-            "ALPHA",
-            "Counter of events received in watch cache broken by resource type.",
-            |h| h.changes,
-        ),
-        (
-            "apiserver_watch_cache_events_dispatched_total",
-            "counter",
-            "ALPHA",
-            "Counter of events dispatched in watch cache broken by resource type.",
-            |h| h.changes,
-        ),
-        (
-            "apiserver_watch_cache_initializations_total",
-            "counter",
-            "ALPHA",
-            "Counter of watch cache initializations broken by resource type.",
-            |h| h.reads,
-        ),
-        (
-            "watch_cache_capacity",
-            "gauge",
-            "ALPHA",
-            "Total capacity of watch cache broken by resource type.",
-            |h| h.capacity,
-        ),
-    ];
-    for (name, kind, level, help, of) in figures {
-        head(out, name, kind, level, help);
-        for (storage, heard) in &known {
-            let labels = format!(
-                "group=\"{}\",resource=\"{}\"",
-                storage.group, storage.resource
-            );
-            line(out, name, &labels, of(heard));
-        }
-    }
-}
-
-/// Adds what the program and its process are.
-pub(crate) fn render_process(out: &mut String) {
-    let name = "kubernetes_build_info";
-    let help = "A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.";
-    head(out, name, "gauge", "BETA", help);
-    let labels = "build_date=\"1970-01-01T00:00:00Z\",compiler=\"rustc\",git_commit=\"\",git_tree_state=\"clean\",git_version=\"v1.37.0\",go_version=\"none\",major=\"1\",minor=\"37\"";
-    let platform = crate::paths::platform();
-    line(out, name, &format!("{labels},platform=\"{platform}\""), 1);
-    let name = "version_info";
-    let help = "Provides the compatibility version info of the component. The component label is the name of the component, usually kube, but is relevant for aggregated-apiservers.";
-    head(out, name, "gauge", "ALPHA", help);
-    let labels = "binary=\"1.37.0\",component=\"kube\",emulation=\"1.37\",min_compat=\"1.36\"";
-    line(out, name, labels, 1);
-    let Some(process) = Process::own() else {
-        return;
-    };
-    let figures = [
-        (
-            "process_cpu_seconds_total",
-            "counter",
-            "Total user and system CPU time spent in seconds.",
-            process.cpu_seconds,
-        ),
-        (
-            "process_open_fds",
-            "gauge",
-            "Number of open file descriptors.",
-            process.open_files,
-        ),
-        (
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory size in bytes.",
-            process.resident_bytes,
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "gauge",
-            "Virtual memory size in bytes.",
-            process.virtual_bytes,
-        ),
-        (
-            "process_max_fds",
-            "gauge",
-            "Maximum number of open file descriptors.",
-            process.most_files,
-        ),
-        (
-            "process_virtual_memory_max_bytes",
-            "gauge",
-            "Maximum amount of virtual memory available in bytes.",
-            process.most_virtual_bytes,
-        ),
-        (
-            "process_network_receive_bytes_total",
-            "counter",
-            "Number of bytes received by the process over the network.",
-            process.network_bytes.0,
-        ),
-        (
-            "process_network_transmit_bytes_total",
-            "counter",
-            "Number of bytes sent by the process over the network.",
-            process.network_bytes.1,
-        ),
-        (
-            "process_start_time_seconds",
-            "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            process.started_seconds,
-        ),
-    ];
-    for (name, kind, help, value) in figures {
-        let _ = writeln!(
-            out,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        );
-    }
-}
-
-/// What the system says of this process.
-struct Process {
-    cpu_seconds: f64,
-    open_files: f64,
-    resident_bytes: f64,
-    virtual_bytes: f64,
-    started_seconds: f64,
-    most_files: f64,
-    most_virtual_bytes: f64,
-    /// Received and sent by the network that the process is in.
-    network_bytes: (f64, f64),
-}
-
-/// A limit as `/proc/self/limits` tells it; what is unlimited is the greatest number, as in Go.
-fn limit(limits: &str, name: &str) -> Option<f64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX as f64),
-        number => number.parse().ok(),
-    }
-}
-
-/// What all interfaces have received and sent, after `/proc/self/net/netstat`.
-fn network(netstat: &str) -> Option<(f64, f64)> {
-    let mut lines = netstat
-        .lines()
-        .filter_map(|line| line.strip_prefix("IpExt:"));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let of = |name: &str| {
-        let at = names.split_whitespace().position(|n| n == name)?;
-        values.split_whitespace().nth(at)?.parse().ok()
-    };
-    Some((of("InOctets")?, of("OutOctets")?))
-}
-
-impl Process {
-    fn own() -> Option<Self> {
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // The name before them may hold spaces; times are in hundredths of a second.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let field = |at: usize| fields.get(at)?.parse::<f64>().ok();
-        let boot = std::fs::read_to_string("/proc/stat").ok()?;
-        let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
-        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-        let netstat = std::fs::read_to_string("/proc/self/net/netstat").ok()?;
-        let page = rustix::param::page_size() as f64;
-        Some(Self {
-            cpu_seconds: (field(11)? + field(12)?) / 100.0,
-            open_files: std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
-            resident_bytes: field(21)? * page,
-            virtual_bytes: field(20)?,
-            most_files: limit(&limits, "Max open files")?,
-            most_virtual_bytes: limit(&limits, "Max address space")?,
-            network_bytes: network(&netstat)?,
-            started_seconds: boot.trim().parse::<f64>().ok()? + field(19)? / 100.0,
-        })
     }
 }

@@ -1,5 +1,7 @@
 //! Counters and histograms of the server, under upstream's names, in the text format of Prometheus.
 
+pub(crate) mod holdings;
+pub(crate) mod process;
 pub(crate) mod webhooks;
 
 use std::borrow::Cow;
@@ -111,7 +113,7 @@ struct Requests {
 struct State {
     /// By the hash of their labels, so that counting one more makes no labels.
     requests: HashMap<u64, Vec<(Labels, Requests)>>,
-    watches: BTreeMap<(String, String, String), (i64, Arc<Told>)>,
+    watches: Watches,
     hasher: RandomState,
 }
 
@@ -136,6 +138,9 @@ impl State {
         all
     }
 }
+
+/// How many watchers there are of a resource (group, version, name), and what they were told.
+type Watches = BTreeMap<(String, String, String), (i64, Arc<Told>)>;
 
 /// The events that watchers of one resource were told.
 #[derive(Default)]
@@ -318,23 +323,31 @@ impl Metrics {
                 answers.bytes.render(&mut out, name, &own);
             }
         }
+        self.render_under_way(&mut out, &state.watches);
+        render_told(&mut out, &state.watches);
+        self.webhooks.render(&mut out);
+        self.measures.render(&mut out);
+        out
+    }
+
+    fn render_under_way(&self, out: &mut String, watches: &Watches) {
         head(
-            &mut out,
+            out,
             "apiserver_longrunning_requests",
             "gauge",
             "STABLE",
             "Gauge of all active long-running apiserver requests broken out by verb, group, \
              version, resource, scope and component. Not all requests are tracked this way.",
         );
-        for ((group, version, resource), (count, _)) in &state.watches {
+        for ((group, version, resource), (count, _)) in watches {
             let own = format!(
                 "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"\",\
                  subresource=\"\",verb=\"WATCH\",version=\"{version}\""
             );
-            line(&mut out, "apiserver_longrunning_requests", &own, *count);
+            line(out, "apiserver_longrunning_requests", &own, *count);
         }
         head(
-            &mut out,
+            out,
             "apiserver_current_inflight_requests",
             "gauge",
             "STABLE",
@@ -344,20 +357,16 @@ impl Metrics {
         for (kind, gauge) in [("mutating", &self.writing), ("readOnly", &self.reading)] {
             let own = format!("request_kind=\"{kind}\"");
             line(
-                &mut out,
+                out,
                 "apiserver_current_inflight_requests",
                 &own,
                 gauge.load(Ordering::Relaxed),
             );
         }
-        render_told(&mut out, &state.watches);
-        self.webhooks.render(&mut out);
-        self.measures.render(&mut out);
-        out
     }
 }
 
-fn render_told(out: &mut String, watches: &BTreeMap<(String, String, String), (i64, Arc<Told>)>) {
+fn render_told(out: &mut String, watches: &Watches) {
     let labels = |(group, version, resource): &(String, String, String)| {
         format!("group=\"{group}\",resource=\"{resource}\",version=\"{version}\"")
     };

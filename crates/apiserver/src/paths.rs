@@ -10,12 +10,14 @@ use store::{Condition, Range};
 
 use crate::body::Body;
 use crate::call::Call;
-use crate::{custom, discovery, measures, openapi, respond};
+use crate::metrics::{holdings, process};
+use crate::{custom, discovery, openapi, respond};
 
 /// Answers a path.
 pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     if !matches!(call.method, Method::GET | Method::HEAD) {
-        return Ok(respond::text(405, "405 method not allowed\n"));
+        let why = "the server does not allow this method on the requested resource";
+        return Err(ApiError::new(405, "MethodNotAllowed", why));
     }
     let path = call.info.path.trim_end_matches('/');
     if path.starts_with("/apis") || path.starts_with("/openapi") {
@@ -226,9 +228,10 @@ fn metrics(call: &Call) -> Response<Body> {
     if let Some(fairness) = call.server.flow().fairness() {
         fairness.render(&mut text);
     }
-    measures::render_caches(&call.server, &mut text);
-    measures::render_feeds(&call.server, &mut text);
-    measures::render_process(&mut text);
+    holdings::render_caches(&call.server, &mut text);
+    holdings::render_feeds(&call.server, &mut text);
+    holdings::render_given(&call.server, &mut text);
+    process::render_process(&mut text);
     respond::whole(
         200,
         &call.form,

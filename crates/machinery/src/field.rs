@@ -142,6 +142,7 @@ impl FieldError {
                         .unwrap_or_default()
                 )
             }
+            (_, Some(Value::String(text))) => format!("{words}: {}", go_quote(text)),
             (_, Some(value)) => format!("{words}: {value}"),
         };
         if !self.detail.is_empty() {
@@ -156,6 +157,40 @@ impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.body())
     }
+}
+
+/// A text in quotes, as Go writes it.
+fn go_quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        let escape = match letter {
+            '"' | '\\' => letter,
+            '\u{7}' => 'a',
+            '\u{8}' => 'b',
+            '\u{c}' => 'f',
+            '\n' => 'n',
+            '\r' => 'r',
+            '\t' => 't',
+            '\u{b}' => 'v',
+            letter if letter.is_ascii_control() => {
+                out.push_str(&format!("\\x{:02x}", u32::from(letter)));
+                continue;
+            }
+            letter if letter.is_control() => {
+                out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+                continue;
+            }
+            letter => {
+                out.push(letter);
+                continue;
+            }
+        };
+        out.push('\\');
+        out.push(escape);
+    }
+    out.push('"');
+    out
 }
 
 /// All that is wrong with an object, in the order found.

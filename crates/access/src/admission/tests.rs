@@ -189,8 +189,8 @@ impl Case<'_> {
     fn run(&self, value: Value) -> Result<Value, String> {
         let (cluster, mut object) = (cluster(), object(value));
         let result = self.with(|request| {
-            admit(request, &mut object, &cluster)?;
-            validate(request, &object, &cluster)
+            admit(request, &mut object, &cluster, |_, _| {})?;
+            validate(request, &object, &cluster, |_, _| {})
         });
         result
             .map(|()| object.into_value())
@@ -646,7 +646,7 @@ fn leases_carry_the_name_of_their_node() {
     );
     let run = |case: Case, value: Value| {
         let mut object = object(value);
-        case.with(|r| admit(r, &mut object, &cluster))
+        case.with(|r| admit(r, &mut object, &cluster, |_, _| {}))
             .map_err(|e| e.message)
     };
     assert_eq!(run(lease("kube-node-lease"), named("one")), Ok(()));
@@ -721,7 +721,7 @@ fn claims_get_the_newest_default_class_and_are_held() {
     let make = |spec: Value| {
         let mut claim = object(json!({"metadata": {"name": "data"}, "spec": spec}));
         create("persistentvolumeclaims", "ns")
-            .with(|r| admit(r, &mut claim, &cluster))
+            .with(|r| admit(r, &mut claim, &cluster, |_, _| {}))
             .expect("admitted");
         claim.into_value()
     };
@@ -745,7 +745,7 @@ fn claims_get_the_newest_default_class_and_are_held() {
         (case.operation, case.name) = (Operation::Update, "data");
         case.old = Some(object(sized(class, "1Gi", phase)));
         let new = object(sized(class, "2Gi", phase));
-        case.with(|r| validate(r, &new, &cluster))
+        case.with(|r| validate(r, &new, &cluster, |_, _| {}))
             .map_err(|e| e.message)
     };
     assert_eq!(grow("new", "Bound"), Ok(()));

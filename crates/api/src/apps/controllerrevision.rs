@@ -8,7 +8,7 @@ use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
 
-use crate::check;
+use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::Items;

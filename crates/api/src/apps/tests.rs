@@ -81,7 +81,7 @@ fn numbers_and_strategies_make_sense() {
     check(
         &deployment(&format!("{SELECTOR}, {TEMPLATE}, strategy: {{type: Swap}}")),
         expect![[r#"
-            spec.strategy: Unsupported value: {"type":"Swap"}: supported values: "Recreate", "RollingUpdate"
+            spec.strategy: Unsupported value: {"Type":"Swap","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate"
         "#]],
     );
 }
@@ -147,7 +147,7 @@ fn stateful_sets_are_looked_at() {
         ),
         expect![[r#"
             spec.podManagementPolicy: Invalid value: "x": must be 'OrderedReady' or 'Parallel'
-            spec.updateStrategy: Invalid value: {"type":"Recreate"}: must be 'RollingUpdate' or 'OnDelete'
+            spec.updateStrategy: Invalid value: {"Type":"Recreate","RollingUpdate":null}: must be 'RollingUpdate' or 'OnDelete'
             spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0
             spec.serviceName: Invalid value: "A_b": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             spec.selector: Required value
@@ -221,7 +221,7 @@ fn daemon_sets_are_looked_at() {
             "{SELECTOR}, {TEMPLATE}, updateStrategy: {{type: x}}"
         )),
         expect![[r#"
-            spec.updateStrategy: Unsupported value: {"type":"x"}: supported values: "RollingUpdate", "OnDelete"
+            spec.updateStrategy: Unsupported value: {"Type":"x","RollingUpdate":null}: supported values: "RollingUpdate", "OnDelete"
         "#]],
     );
     let old = set(&format!("{SELECTOR}, {TEMPLATE}"));

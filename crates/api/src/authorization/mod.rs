@@ -182,7 +182,8 @@ fn one_question(
     off: Option<&typed::NonResourceAttributes>,
 ) {
     if on.is_some() == off.is_some() {
-        errors.invalid(&Path::new("spec"), check::json(&off), ONE);
+        let shown = off.map(|o| serde_json::json!({"Path": o.path.text(), "Verb": o.verb.text()}));
+        errors.invalid(&Path::new("spec"), shown.unwrap_or_default(), ONE);
     }
 }
 

@@ -224,7 +224,7 @@ fn rows_tell_how_far_jobs_are() {
     );
     check_row(
         &cron_job("schedule: '*/15 * * * *', suspend: true"),
-        expect!["a | */15 * * * * | <none> | true | 0 | <none> | <unknown> | c | d | <none>"],
+        expect!["a | */15 * * * * | <none> | True | 0 | <none> | <unknown> | c | d | <none>"],
     );
 }
 
@@ -239,10 +239,10 @@ fn cron_jobs_have_a_schedule() {
             "schedule: '', timeZone: Mars/Olympus, concurrencyPolicy: Maybe, startingDeadlineSeconds: -1",
         ),
         expect![[r#"
-            spec.schedule: Required value
             spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0
             spec.timeZone: Invalid value: "Mars/Olympus": unknown time zone Mars/Olympus
             spec.concurrencyPolicy: Unsupported value: "Maybe": supported values: "Allow", "Forbid", "Replace"
+            spec.schedule: Required value
         "#]],
     );
     check(

@@ -19,7 +19,7 @@ fn endpoint_slices_have_addresses_of_one_type() {
             ports[0].name: Invalid value: "A": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
             ports[1].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP"
             ports[2].name: Duplicate value: "p"
-            endpoints[0].addresses: Required value: must contain at least 1 address
+            endpoints[0].addresses: Required value
             endpoints[1].addresses[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
             endpoints[1].addresses: Invalid value: "fd00::1": must be an IPv4 address
             endpoints[1].addresses[2]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)

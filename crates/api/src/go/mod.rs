@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use machinery::schema::{Kind, Schema};
 use machinery::{ErrorList, FieldError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const INTERNAL: &str = include_str!("internal.txt");
 
@@ -97,15 +97,12 @@ fn internal(value: &Value, schema: &Schema) -> Shown {
             None => Shown::Leaf(value.clone()),
         },
         Value::Object(map) => match section(schema.definition_name()) {
+            // A value that is said to stand where another type does.
+            Some(_) if !map.is_empty() && !map.keys().any(|key| schema.property(key).is_some()) => {
+                Shown::Fields(plain(map, schema))
+            }
             Some(fields) => Shown::Fields(inside(value, schema, fields)),
-            None => Shown::Fields(
-                map.iter()
-                    .map(|(key, value)| {
-                        let inner = schema.child(key).unwrap_or(Schema::any());
-                        (key.clone(), internal(value, inner))
-                    })
-                    .collect(),
-            ),
+            None => Shown::Fields(plain(map, schema)),
         },
         Value::Array(items) => {
             let element = schema.items().unwrap_or(Schema::any());
@@ -113,6 +110,14 @@ fn internal(value: &Value, schema: &Schema) -> Shown {
         }
         other => Shown::Leaf(other.clone()),
     }
+}
+
+fn plain(map: &Map<String, Value>, schema: &Schema) -> Vec<(String, Shown)> {
+    let field = |(key, value): (&String, &Value)| {
+        let inner = schema.child(key).unwrap_or(Schema::any());
+        (key.clone(), internal(value, inner))
+    };
+    map.iter().map(field).collect()
 }
 
 fn inside(value: &Value, schema: &Schema, fields: &str) -> Vec<(String, Shown)> {

@@ -22,12 +22,12 @@ fn metadata_has_rules_of_its_own() {
             metadata.annotations: Invalid value: "/": prefix part must be non-empty
             metadata.annotations: Invalid value: "/": name part must be non-empty
             metadata.annotations: Invalid value: "/": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
-            metadata.ownerReferences[0]: Invalid value: {"apiVersion":"v1","controller":true,"kind":"Event","name":"e","uid":"u"}: /v1, Kind=Event is disallowed from being an owner
+            metadata.ownerReferences[0]: Invalid value: {"apiVersion":"v1","kind":"Event","name":"e","uid":"u","controller":true}: /v1, Kind=Event is disallowed from being an owner
             metadata.ownerReferences[1].apiVersion: Invalid value: "a/b/c": must be <group>/<version> or <version>
             metadata.ownerReferences[1].kind: Required value: must not be empty
             metadata.ownerReferences[1].name: Required value: must not be empty
             metadata.ownerReferences[1].uid: Required value: must not be empty
-            metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Event","name":"e","uid":"u"},{"apiVersion":"a/b/c","controller":true,"kind":"","name":"","uid":""}]: Only one reference can have Controller set to true. Found "true" in references for Event/e and /
+            metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","kind":"Event","name":"e","uid":"u","controller":true},{"apiVersion":"a/b/c","kind":"","name":"","uid":"","controller":true}]: Only one reference can have Controller set to true. Found "true" in references for Event/e and /
             metadata.finalizers: Invalid value: "nope!": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
             metadata.finalizers: Invalid value: ["nope!","orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set
             metadata.managedFields[0].operation: Unsupported value: "Merge": supported values: "Apply", "Update"

@@ -10,9 +10,9 @@ fn rules_are_about_resources_or_urls() {
            {}, {verbs: [get], nonResourceURLs: [/a]}, {verbs: [get], apiGroups: ['']}]}",
         expect![[r#"
             metadata.name: Invalid value: "a/b": may not contain '/'
-            rules[0].verbs: Required value: verbs must contain at least one value
             rules[0].apiGroups: Required value: resource rules must supply at least one api group
             rules[0].resources: Required value: resource rules must supply at least one resource
+            rules[0].verbs: Required value
             rules[1].nonResourceURLs: Invalid value: ["/a"]: namespaced rules cannot apply to non-resource URLs
             rules[2].resources: Required value: resource rules must supply at least one resource
         "#]],
@@ -87,8 +87,8 @@ fn the_role_of_a_binding_never_changes() {
         &old,
         &new,
         expect![[r#"
-        roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"b"}: field is immutable
-    "#]],
+            roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"b"}: field is immutable
+        "#]],
     );
 }
 

@@ -3,12 +3,11 @@
 //! Upstream: `pkg/registry/resource/deviceclass`, `ValidateDeviceClass`, `printDeviceClass`.
 
 use k8s_openapi::api::resource::v1::{DeviceClass as Typed, DeviceClassSpec};
-use machinery::{ErrorList, Path};
+use machinery::{ErrorList, Path, names};
 
 use super::request::CONFIG_MAX;
 use super::{parts, selector};
 use crate::check;
-use crate::core::resources;
 use crate::kind::{Context, Kind, Names, Part, Scope};
 use crate::view::Items;
 
@@ -62,13 +61,26 @@ fn validate(new: &Typed, old: Option<&Typed>) -> ErrorList {
             parts::configuration(errors, at, entry.opaque.as_ref(), stored);
         },
     );
-    if let Some(name) = new
-        .extended_resource_name
-        .as_deref()
-        .filter(|n| !resources::is_extended(n))
-    {
-        let at = path.child("extendedResourceName");
-        errors.invalid(&at, name, "must be a valid extended resource name");
+    if let Some(name) = &new.extended_resource_name {
+        extended_name(&mut errors, &path.child("extendedResourceName"), name);
     }
     errors
+}
+
+/// The name of a resource that pods ask for as they ask for memory, and that quotas count.
+fn extended_name(errors: &mut ErrorList, path: &Path, name: &str) {
+    const OWN: &str = "kubernetes.io/";
+    const QUOTA: &str = "requests.";
+    if !name.contains('/') {
+        let why = "a name must be a domain-prefixed path, such as 'example.com/my-prop'";
+        errors.invalid(path, name, why);
+    } else if name.contains(OWN) {
+        errors.invalid(path, name, format!("must not have {OWN:?} domain"));
+    }
+    if name.starts_with(QUOTA) {
+        errors.invalid(path, name, format!("must not have {QUOTA:?} prefix"));
+    }
+    for why in names::qualified_name(&format!("{QUOTA}{name}")) {
+        errors.invalid(path, name, why);
+    }
 }

@@ -43,9 +43,9 @@ fn classes_are_looked_at_and_stay() {
         ),
         expect![[r#"
             parameters: Invalid value: null: field is immutable
-            provisioner: Invalid value: "q": field is immutable
-            reclaimPolicy: Invalid value: "Retain": field is immutable
-            volumeBindingMode: Invalid value: "WaitForFirstConsumer": field is immutable
+            provisioner: Invalid value: null: field is immutable
+            reclaimPolicy: Invalid value: null: field is immutable
+            volumeBindingMode: Invalid value: null: field is immutable
         "#]],
     );
     check_row(
@@ -192,7 +192,7 @@ fn nodes_list_each_driver_once() {
         &node("{name: d, nodeID: x}"),
         &node("{name: d, nodeID: other, allocatable: {count: 3}}"),
         expect![[r#"
-            spec.drivers: Invalid value: {"name":"d","nodeID":"other"}: field is immutable
+            spec.drivers: Invalid value: {"Name":"d","NodeID":"other","TopologyKeys":null,"Allocatable":null}: field is immutable
         "#]],
     );
 }

@@ -13,7 +13,6 @@ fn leases_and_priority_classes_are_looked_at() {
         expect![[r#"
             spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0
             spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0
-            spec.strategy.strategy: Unsupported value: "Newest": supported values: "OldestEmulationVersion"
         "#]],
     );
     let class = |name: &str, rest: &str| {
@@ -74,13 +73,13 @@ fn questions_are_well_put() {
            user: u, nonResourceAttributes: {path: /}, resourceAttributes: {namespace: b,
              fieldSelector: {rawSelector: x, requirements: [{key: '', operator: In}]}, labelSelector: {}}}}",
         expect![[r#"
-            spec: Invalid value: {"path":"/"}: exactly one of nonResourceAttributes or resourceAttributes must be specified
+            spec: Invalid value: {"Path":"/","Verb":""}: exactly one of nonResourceAttributes or resourceAttributes must be specified
             spec.resourceAttributes.fieldSelector.rawSelector: Invalid value: "x": may not specified at the same time as requirements
             spec.resourceAttributes.fieldSelector.requirements[0].key: Required value: must be specified
             spec.resourceAttributes.fieldSelector.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
             spec.resourceAttributes.labelSelector.requirements: Required value: when spec.resourceAttributes.labelSelector is specified, requirements or rawSelector is required
             spec.resourceAttributes.namespace: Invalid value: "b": must match metadata.namespace
-            spec.nonResourceAttributes: Invalid value: {"path":"/"}: disallowed on this kind of request
+            spec.nonResourceAttributes: Invalid value: {"Path":"/","Verb":""}: disallowed on this kind of request
         "#]],
     );
     check(

@@ -59,6 +59,20 @@ fn ready_ranges(server: &Server) -> Vec<Range> {
     ready.flat_map(|object| ranges(object)).collect()
 }
 
+/// Each network that addresses are given from, and how many of its addresses are somebody's.
+pub(crate) fn usage(server: &Server) -> Vec<(Range, u64)> {
+    let taken = server.list(GROUP, ADDRESSES, "");
+    let taken: Vec<IpAddr> = taken.iter().filter_map(|a| a.name().parse().ok()).collect();
+    let ranges = ready_ranges(server).into_iter();
+    ranges
+        .map(|range| {
+            let inside = taken.iter().filter(|address| range.contains(**address));
+            let count = inside.count() as u64;
+            (range, count)
+        })
+        .collect()
+}
+
 fn is_taken(server: &Server, address: IpAddr) -> bool {
     let storage = server.resources().storage(GROUP, ADDRESSES);
     storage.is_some_and(|s| s.cache.get(&address.to_string()).is_some())

@@ -20,7 +20,7 @@ use crate::call::Call;
 use crate::resource::Resource;
 use crate::write::Along;
 use addresses::Promises;
-pub(crate) use addresses::RANGES;
+pub(crate) use addresses::{RANGES, usage};
 use ports::Ports;
 
 /// What is given out.
@@ -38,6 +38,13 @@ impl Books {
             ports: Ports::new(ports),
             promises: Promises::default(),
         }
+    }
+
+    /// How many node ports are given out, and how many are free.
+    pub(crate) fn ports(&self) -> (usize, usize) {
+        let all = self.ports.range().len();
+        let held = self.ports.held();
+        (held, all.saturating_sub(held))
     }
 
     fn take_port(&self, needs: &Needs, need: &NodePort) -> Result<u16, Refused> {

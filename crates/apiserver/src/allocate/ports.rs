@@ -142,6 +142,13 @@ impl Ports {
         holders.is_some_and(|holders| holders.iter().any(|other| **other != *owner))
     }
 
+    /// How many ports of the range are somebody's.
+    pub(super) fn held(&self) -> usize {
+        let range = self.range();
+        let held = self.all_held();
+        held.iter().filter(|port| range.contains(port)).count()
+    }
+
     fn all_held(&self) -> Vec<u16> {
         self.state.lock().holders.keys().copied().collect()
     }

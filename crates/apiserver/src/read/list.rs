@@ -5,6 +5,7 @@
 //! the store's history.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Response;
 use machinery::{ApiError, Object};
@@ -52,11 +53,19 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
         })?;
         return answer(call, &shaper, selection, snapshot, more).await;
     }
-    match revision {
-        None => storage.cache.wait_fresh().await?,
-        Some(0) => {}
-        Some(revision) => storage.cache.wait_for(revision).await?,
+    let of = (&*storage.group, &*storage.resource);
+    let measures = &call.server.metrics().measures;
+    let began = Instant::now();
+    let fresh = match revision {
+        None => storage.cache.wait_fresh().await,
+        Some(0) => Ok(()),
+        Some(revision) => storage.cache.wait_for(revision).await,
+    };
+    if revision != Some(0) {
+        let consistent = revision.is_none().then_some(fresh.is_ok());
+        measures.waited(of, began.elapsed(), consistent);
     }
+    fresh?;
     // As upstream: a list that takes any state is never cut into pages.
     let limit = if revision == Some(0) {
         0
@@ -64,8 +73,7 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
         options.page()
     };
     let snapshot = storage.cache.snapshot(selection, limit);
-    let of = (&*storage.group, &*storage.resource);
-    (call.server.metrics().measures).listed(of, snapshot.entries.len());
+    measures.listed(of, snapshot.entries.len());
     let more = snapshot.remaining > 0;
     answer(call, &shaper, selection, snapshot, more).await
 }
@@ -76,12 +84,12 @@ async fn next_page(
     shaper: &Shaper,
     options: ListOptions,
 ) -> Result<Response<Body>, ApiError> {
+    let selection = &options.selection;
+    let token = Token::decode(&options.continue_token, selection)?;
     if !matches!(options.resource_version.as_str(), "" | "0") {
         let why = "specifying resource version is not allowed when using continue";
         return Err(ApiError::bad_request(why));
     }
-    let selection = &options.selection;
-    let token = Token::decode(&options.continue_token, selection)?;
     let revision = u64::try_from(token.rv).ok().filter(|rv| *rv > 0);
     let found = page::read(
         &call.server,

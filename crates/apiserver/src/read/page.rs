@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use machinery::ApiError;
 use machinery::codec::decode_json_value;
@@ -15,6 +17,10 @@ use store::{Range, RangeEnd, Revision, StoreError};
 use crate::cache::{Entry, Selection, Snapshot};
 use crate::resource::Storage;
 use crate::server::{Server, store_error};
+
+/// As Go reads it: bits at the end that say nothing may be anything.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Where a list goes on.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,10 +54,11 @@ impl Token {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
+    /// Reads what [`Self::encode`] has written.
     pub(super) fn decode(text: &str, selection: &Selection) -> Result<Self, ApiError> {
         const INVALID: &str = "invalid continue token: continue key is not valid";
         let bad = |why: &str| ApiError::bad_request(format!("{INVALID}: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
+        let bytes = LENIENT.decode(text).map_err(|error| match error {
             base64::DecodeError::InvalidByte(at, _) => {
                 bad(&format!("illegal base64 data at input byte {at}"))
             }

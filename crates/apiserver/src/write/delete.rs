@@ -49,7 +49,7 @@ impl DeleteOptions {
     /// # Errors
     /// 400 for another body, 422 for values that do not go together.
     pub(crate) async fn read(call: &Call, body: RequestBody) -> Result<Self, ApiError> {
-        let bytes = decode::bytes(body).await?;
+        let bytes = decode::bytes(call, body).await?;
         if bytes.is_empty() {
             return Self::from_query(call);
         }

@@ -116,14 +116,14 @@ async fn read(
             false => ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
         });
     }
-    let bytes = decode::bytes(body).await?;
+    let bytes = decode::bytes(call, body).await?;
     let bad = |error: codec::DecodeError| match media.as_str() {
         "application/merge-patch+json" => ApiError::bad_request("invalid JSON patch"),
         _ => ApiError::bad_request(format!("error decoding patch: {error}")),
     };
     if media == TYPES[3] {
         let Decoded { object, duplicates } = codec::decode_yaml(&bytes)
-            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+            .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
         call.trail.request_patch(|| Value::Object(object.0.clone()));
         return Ok((Patch::Apply(object), duplicates));
     }

@@ -197,7 +197,7 @@ impl Attempt<'_> {
         let (call, resource) = (self.call, self.resource);
         let mut new = change.make(&old).map_err(CommitError::Failed)?;
         let insists = self
-            .check_version(&mut new, &old)
+            .check_version(&mut new, &old, change.names_version())
             .map_err(CommitError::Failed)?;
         let insists = insists && change.names_version();
         let claim = self
@@ -251,9 +251,15 @@ impl Attempt<'_> {
     }
 
     /// The change may be bound to a version and to one incarnation of the object.
-    fn check_version(&self, new: &mut Object, old: &Object) -> Result<bool, ApiError> {
+    fn check_version(
+        &self,
+        new: &mut Object,
+        old: &Object,
+        is_bound: bool,
+    ) -> Result<bool, ApiError> {
         let (resource, name) = (self.resource, self.call.info.name.as_str());
-        if !new.uid().is_empty() && new.uid() != old.uid() {
+        // What a patch says of it is looked at with the other fields.
+        if is_bound && !new.uid().is_empty() && new.uid() != old.uid() {
             let why = format!(
                 "StorageError: invalid object, Code: 4, Key: {}{}, ResourceVersion: 0, \
                  AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
@@ -270,6 +276,10 @@ impl Attempt<'_> {
                 new.set_meta_str("resourceVersion", old.resource_version());
             }
             return Ok(false);
+        }
+        if wanted.parse::<u64>().is_err() {
+            let why = format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax");
+            return Err(ApiError::new(500, "", why));
         }
         if wanted != old.resource_version() {
             return Err(resource.conflict(name, MODIFIED));

@@ -100,6 +100,44 @@ async fn requests_are_counted() {
     assert!(metrics.text.contains(wanted), "{}", metrics.text);
 }
 
+/// The names of `metric_names.txt` after a mark.
+fn metric_names(mark: &str) -> impl Iterator<Item = &str> {
+    let lines = include_str!("metric_names.txt").lines();
+    let names = lines.filter_map(move |line| line.strip_prefix(mark)?.trim().split(' ').next());
+    names.filter(|name| !name.is_empty())
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_of_a_stock_server() {
+    let cluster = Cluster::start().await;
+    cluster.admin.get("/api/v1/nodes").await.ok();
+    let text = cluster.admin.get("/metrics").await.text;
+    let shown: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let missing: Vec<&str> = metric_names("+").filter(|n| !shown.contains(n)).collect();
+    assert!(missing.is_empty(), "not there: {missing:?}");
+    let surplus: Vec<&str> = metric_names("-").filter(|n| shown.contains(n)).collect();
+    assert!(surplus.is_empty(), "said not to be there: {surplus:?}");
+    let mut once = shown.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), shown.len(), "a name is told twice");
+    // The reference, where the machine has it.
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
+    let Ok(live) = std::fs::read_to_string(root.join("live-1.36.2/metrics.txt")) else {
+        return;
+    };
+    let known: Vec<&str> = metric_names("+").chain(metric_names("-")).collect();
+    let names = live
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    for name in names.filter(|name| !name.starts_with("go_")) {
+        assert!(known.contains(&name), "{name} is not in metric_names.txt");
+    }
+}
+
 #[tokio::test]
 async fn client_go_sends_protobuf() {
     let cluster = Cluster::start().await;

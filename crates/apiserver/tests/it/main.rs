@@ -19,6 +19,7 @@ mod http2;
 mod identity;
 mod kinds;
 mod lists;
+mod live;
 mod node_ports;
 mod objects;
 mod pod_security;

@@ -192,6 +192,10 @@ fn validate_hook(errors: &mut ErrorList, at: &Path, hook: &MutatingWebhook, leni
         false => NO_SIDE_EFFECTS,
     };
     match hook.side_effects.as_str() {
+        "" => {
+            let why = format!("must specify one of {}", allowed.join(", "));
+            errors.required(&at.child("sideEffects"), why);
+        }
         given => errors.one_of(&at.child("sideEffects"), given, allowed),
     }
     if let Some(seconds) = hook.timeout_seconds.filter(|s| !(1..=30).contains(s)) {

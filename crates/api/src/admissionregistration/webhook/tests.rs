@@ -50,6 +50,7 @@ fn webhooks_are_looked_at() {
             webhooks[3].clientConfig.service.name: Required value
             webhooks[3].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive
             webhooks[3].clientConfig.service.path: Invalid value: "a//b": must start with a '/'
+            webhooks[3].clientConfig.service.path: Invalid value: "a//b": segment[1] may not be empty
             webhooks[3].name: Duplicate value: "a.b.c"
         "#]],
     );

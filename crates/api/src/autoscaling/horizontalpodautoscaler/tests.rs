@@ -20,8 +20,8 @@ fn bounds_and_metrics_make_sense() {
     check(
         &autoscaler("v2", "minReplicas: 0, maxReplicas: 0"),
         expect![[r#"
-            spec.maxReplicas: Required value: must be set and greater than 0
             spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas
+            spec.maxReplicas: Required value
         "#]],
     );
     check(

@@ -62,8 +62,8 @@ fn some_fields_are_set_once() {
         &node("status: {}"),
         &twice,
         expect![[r#"
-        status.addresses[1]: Duplicate value: {"address":"1.1.1.1","type":"InternalIP"}
-    "#]],
+            status.addresses[1]: Duplicate value: {"Type":"InternalIP","Address":"1.1.1.1"}
+        "#]],
     );
 }
 

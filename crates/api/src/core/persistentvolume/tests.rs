@@ -134,14 +134,15 @@ fn the_source_and_the_place_stay() {
         &volume("hostPath: {path: /b}"),
         expect![[r#"
             spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
-            @@ -1,6 +1,6 @@
-             {
-              "hostPath": {
-            -  "path": "/a",
-            +  "path": "/b",
-               "type": ""
-              }
-             }
+            @@ -2,7 +2,7 @@
+              "GCEPersistentDisk": null,
+              "AWSElasticBlockStore": null,
+              "HostPath": {
+            -  "Path": "/a",
+            +  "Path": "/b",
+               "Type": ""
+              },
+              "Glusterfs": null,
 
         "#]],
     );

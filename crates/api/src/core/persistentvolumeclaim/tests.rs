@@ -93,15 +93,15 @@ fn a_bound_claim_only_grows() {
     );
     expect![[r#"
         spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
-        @@ -7,7 +7,7 @@
-            "storage": "1Gi"
+        @@ -10,7 +10,7 @@
            }
           },
-        - "storageClassName": "fast",
-        + "storageClassName": "slow",
-          "volumeMode": "Filesystem",
-          "volumeName": "disk"
-         }
+          "VolumeName": "disk",
+        - "StorageClassName": "fast",
+        + "StorageClassName": "slow",
+          "VolumeMode": "Filesystem",
+          "DataSource": null,
+          "DataSourceRef": null,
 
     "#]]
     .assert_eq(&updated(Part::Main, &bound("1Gi", "1Gi"), &wish("1Gi").replace("fast", "slow")).1);

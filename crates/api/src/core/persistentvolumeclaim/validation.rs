@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use machinery::quantity::Quantity;
 use machinery::{ErrorList, Path, names};
 
-use crate::check::{self, ErrorListExt, same};
+use crate::check::{self, ErrorListExt};
 use crate::core::persistentvolume::{
     CLASS_ANNOTATION, VOLUME_MODES, class_name, validate_access_modes,
 };

@@ -37,7 +37,7 @@ fn ports_have_names_and_numbers() {
             spec.ports[2].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"
             spec.ports[3].name: Duplicate value: "b"
             spec.type: Unsupported value: "Other": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"
-            spec.ports[3]: Duplicate value: {"port":80,"protocol":"TCP"}
+            spec.ports[3]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}
         "#]],
     );
     check(

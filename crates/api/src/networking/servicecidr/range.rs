@@ -68,6 +68,12 @@ impl Range {
         (self.base.saturating_add(1), last)
     }
 
+    /// How many addresses somebody may get.
+    pub fn size(&self) -> u128 {
+        let (first, last) = self.ends();
+        (last + 1).saturating_sub(first)
+    }
+
     /// The first address that somebody may get.
     pub fn first(&self) -> Option<IpAddr> {
         let (first, last) = self.ends();

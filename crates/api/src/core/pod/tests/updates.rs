@@ -38,13 +38,14 @@ fn ephemeral_containers_come_later_and_only_more_of_them() {
     .1;
     expect![[r#"
         spec.ephemeralContainers: Forbidden: existing ephemeral containers "d" may not be changed
-        @@ -1,5 +1,5 @@
+        @@ -1,6 +1,6 @@
          {
-        - "image": "a",
-        + "image": "b",
-          "imagePullPolicy": "Always",
-          "name": "d",
-          "resources": {},
+          "Name": "d",
+        - "Image": "a",
+        + "Image": "b",
+          "Command": null,
+          "Args": null,
+          "WorkingDir": "",
 
     "#]]
     .assert_eq(&changed);
@@ -77,15 +78,15 @@ fn few_fields_of_a_pod_may_change() {
         ),
         expect![[r#"
             spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-            @@ -2,7 +2,7 @@
-              "containers": [
-               {
-                "image": "nginx",
-            -   "imagePullPolicy": "Always",
-            +   "imagePullPolicy": "IfNotPresent",
-                "name": "web",
-                "resources": {},
-                "terminationMessagePath": "/dev/termination-log",
+            @@ -27,7 +27,7 @@
+                "Lifecycle": null,
+                "TerminationMessagePath": "/dev/termination-log",
+                "TerminationMessagePolicy": "File",
+            -   "ImagePullPolicy": "Always",
+            +   "ImagePullPolicy": "IfNotPresent",
+                "SecurityContext": null,
+                "Stdin": false,
+                "StdinOnce": false,
 
         "#]],
     );
@@ -96,15 +97,15 @@ fn few_fields_of_a_pod_may_change() {
         expect![[r#"
             spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
             spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
-            @@ -14,7 +14,7 @@
-              "restartPolicy": "Always",
-              "schedulerName": "default-scheduler",
-              "securityContext": {},
-            - "terminationGracePeriodSeconds": 5,
-            + "terminationGracePeriodSeconds": 6,
-              "tolerations": [
-               {
-                "key": "a",
+            @@ -36,7 +36,7 @@
+              ],
+              "EphemeralContainers": null,
+              "RestartPolicy": "Always",
+            - "TerminationGracePeriodSeconds": 5,
+            + "TerminationGracePeriodSeconds": 6,
+              "ActiveDeadlineSeconds": null,
+              "DNSPolicy": "ClusterFirst",
+              "NodeSelector": null,
 
         "#]],
     );
