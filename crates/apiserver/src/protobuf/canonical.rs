@@ -121,7 +121,7 @@ mod tests {
         });
         assert_eq!(
             settled(set)["spec"],
-            json!({"replicas": 0, "selector": {}, "template": {"metadata": {}, "spec": {}}})
+            json!({"replicas": 0, "selector": {}, "template": {"metadata": {}, "spec": {"containers": null}}})
         );
     }
 }
