@@ -2,12 +2,16 @@
 //!
 //! Names, labels and words: what a stock server of v1.36 shows.
 
+mod by_resource;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+
+use by_resource::ByResource;
 
 use crate::metrics::{Histogram, SECONDS, head, line};
 
@@ -38,38 +42,32 @@ fn note(histogram: &Mutex<Option<Histogram>>, took: Duration) {
     histogram.note(took.as_secs_f64());
 }
 
-/// How long the store took for one operation on one resource.
-struct Stored {
-    operation: &'static str,
-    group: String,
-    resource: String,
-    histogram: Histogram,
-}
+/// Plug-in, operation, whether it refused, and step.
+type Plugged = (&'static str, &'static str, bool, &'static str);
 
 /// What is measured.
 #[derive(Default)]
 pub(crate) struct Measures {
-    /// In the order of resource, group and operation.
-    storage: Mutex<Vec<Stored>>,
+    /// How long the store took; by operation.
+    storage: Mutex<ByResource<&'static str, Histogram>>,
     /// By operation, whether it was refused, and step.
     admission: Mutex<BTreeMap<(&'static str, bool, &'static str), Histogram>>,
-    /// By plug-in, operation, whether it refused, and step.
-    plugins: Mutex<BTreeMap<(&'static str, &'static str, bool, &'static str), Histogram>>,
+    plugins: Mutex<BTreeMap<Plugged, Histogram>>,
     authentications: [AtomicU64; 2],
     authenticating: [Mutex<Option<Histogram>>; 2],
     authorizing: [Mutex<Option<Histogram>>; 2],
-    /// By group, resource and verb.
-    bodies: Mutex<BTreeMap<(String, String, &'static str), Histogram>>,
+    /// By verb.
+    bodies: Mutex<ByResource<&'static str, Histogram>>,
     /// By what a request wants of fields that its kind does not have.
     validations: Mutex<BTreeMap<&'static str, Histogram>>,
     /// Group, version, resource and sub-resource of what was asked for and is to go.
     deprecated: Mutex<BTreeSet<[String; 4]>>,
-    /// Reads of collections: how many, and of how many objects; by group and resource.
-    lists: Mutex<BTreeMap<(String, String), [u64; 2]>>,
-    /// How long reads waited until the cache knew enough; by group and resource.
-    waits: Mutex<BTreeMap<(String, String), Histogram>>,
-    /// Reads that wanted the newest state; by group, resource and whether they got it.
-    consistent: Mutex<BTreeMap<(String, String, bool), u64>>,
+    /// Reads of collections: how many, and of how many objects.
+    lists: Mutex<ByResource<(), [u64; 2]>>,
+    /// How long reads waited until the cache knew enough.
+    waits: Mutex<ByResource<(), Histogram>>,
+    /// Reads that wanted the newest state; by whether they got it.
+    consistent: Mutex<ByResource<bool, u64>>,
     users: Mutex<BTreeMap<&'static str, u64>>,
     authorizations: [AtomicU64; 2],
     tls_errors: AtomicU64,
@@ -77,30 +75,10 @@ pub(crate) struct Measures {
 
 impl Measures {
     /// The store has done something.
-    pub(crate) fn stored(
-        &self,
-        operation: &'static str,
-        (group, resource): (&str, &str),
-        took: Duration,
-    ) {
-        let wanted = (resource, group, operation);
+    pub(crate) fn stored(&self, operation: &'static str, of: (&str, &str), took: Duration) {
         let mut storage = self.storage.lock();
-        let at = storage.binary_search_by(|s| (&*s.resource, &*s.group, s.operation).cmp(&wanted));
-        let at = at.unwrap_or_else(|at| {
-            let (group, resource) = (group.to_owned(), resource.to_owned());
-            let histogram = Histogram::new(&SECONDS);
-            storage.insert(
-                at,
-                Stored {
-                    operation,
-                    group,
-                    resource,
-                    histogram,
-                },
-            );
-            at
-        });
-        storage[at].histogram.note(took.as_secs_f64());
+        let histogram = storage.entry(of, operation, || Histogram::new(&SECONDS));
+        histogram.note(took.as_secs_f64());
     }
 
     /// A step of admission is over: `admit` or `validate`.
@@ -133,10 +111,9 @@ impl Measures {
     }
 
     /// A body was read.
-    pub(crate) fn read(&self, (group, resource): (&str, &str), verb: &'static str, bytes: usize) {
+    pub(crate) fn read(&self, of: (&str, &str), verb: &'static str, bytes: usize) {
         let mut bodies = self.bodies.lock();
-        let histogram = bodies.entry((group.to_owned(), resource.to_owned(), verb));
-        let histogram = histogram.or_insert_with(|| Histogram::new(&BODIES));
+        let histogram = bodies.entry(of, verb, || Histogram::new(&BODIES));
         histogram.note(bytes as f64);
     }
 
@@ -160,28 +137,19 @@ impl Measures {
     }
 
     /// A read has waited for the cache; `consistent`: it wanted the newest state, and got it or not.
-    pub(crate) fn waited(
-        &self,
-        (group, resource): (&str, &str),
-        took: Duration,
-        consistent: Option<bool>,
-    ) {
-        let (group, resource) = (group.to_owned(), resource.to_owned());
+    pub(crate) fn waited(&self, of: (&str, &str), took: Duration, consistent: Option<bool>) {
         if let Some(success) = consistent {
-            let key = (group.clone(), resource.clone(), success);
-            *self.consistent.lock().entry(key).or_default() += 1;
+            *self.consistent.lock().entry(of, success, || 0) += 1;
         }
         let mut waits = self.waits.lock();
-        let histogram = waits.entry((group, resource));
-        let histogram = histogram.or_insert_with(|| Histogram::new(&WAITS));
+        let histogram = waits.entry(of, (), || Histogram::new(&WAITS));
         histogram.note(took.as_secs_f64());
     }
 
     /// A collection was read from the cache.
-    pub(crate) fn listed(&self, (group, resource): (&str, &str), told: usize) {
+    pub(crate) fn listed(&self, of: (&str, &str), told: usize) {
         let mut lists = self.lists.lock();
-        let counts = lists.entry((group.to_owned(), resource.to_owned()));
-        let counts = counts.or_default();
+        let counts = lists.entry(of, (), Default::default);
         counts[0] += 1;
         counts[1] += told as u64;
     }
@@ -300,7 +268,7 @@ impl Measures {
         let name = "apiserver_request_body_size_bytes";
         let help = "Apiserver request body size in bytes broken out by resource and verb.";
         head(out, name, "histogram", "ALPHA", help);
-        for ((group, resource, verb), histogram) in self.bodies.lock().iter() {
+        for (group, resource, verb, histogram) in self.bodies.lock().iter() {
             let labels = format!("group=\"{group}\",resource=\"{resource}\",verb=\"{verb}\"");
             histogram.render(out, name, &labels);
         }
@@ -325,14 +293,14 @@ impl Measures {
         let name = "apiserver_watch_cache_read_wait_seconds";
         let help = "Histogram of time spent waiting for a watch cache to become fresh.";
         head(out, name, "histogram", "ALPHA", help);
-        for ((group, resource), histogram) in self.waits.lock().iter() {
+        for (group, resource, (), histogram) in self.waits.lock().iter() {
             let labels = format!("group=\"{group}\",resource=\"{resource}\"");
             histogram.render(out, name, &labels);
         }
         let name = "apiserver_watch_cache_consistent_read_total";
         let help = "Counter for consistent reads from cache.";
         head(out, name, "counter", "ALPHA", help);
-        for ((group, resource, success), count) in self.consistent.lock().iter() {
+        for (group, resource, success, count) in self.consistent.lock().iter() {
             let labels = format!(
                 "fallback=\"false\",group=\"{group}\",resource=\"{resource}\",success=\"{success}\""
             );
@@ -353,7 +321,7 @@ impl Measures {
         ];
         for (i, (name, help, index)) in figures.into_iter().enumerate() {
             head(out, name, "counter", "ALPHA", help);
-            for ((group, resource), counts) in lists.iter() {
+            for (group, resource, (), counts) in lists.iter() {
                 let labels = format!("group=\"{group}\"{index},resource=\"{resource}\"");
                 line(out, name, &labels, counts[i]);
             }
@@ -362,21 +330,25 @@ impl Measures {
 
     fn render_storage(&self, out: &mut String) {
         let storage = self.storage.lock();
-        let labels = |stored: &Stored| {
-            let (group, operation, resource) = (&stored.group, stored.operation, &stored.resource);
+        let labels = |group: &str, resource: &str, operation: &str| {
             format!("group=\"{group}\",operation=\"{operation}\",resource=\"{resource}\"")
         };
         let name = "etcd_request_duration_seconds";
         let help = "Etcd request latency in seconds for each operation and object type.";
         head(out, name, "histogram", "ALPHA", help);
-        for stored in storage.iter() {
-            stored.histogram.render(out, name, &labels(stored));
+        for (group, resource, operation, histogram) in storage.iter() {
+            histogram.render(out, name, &labels(group, resource, operation));
         }
         let name = "etcd_requests_total";
         let help = "Etcd request counts for each operation and object type.";
         head(out, name, "counter", "ALPHA", help);
-        for stored in storage.iter() {
-            line(out, name, &labels(stored), stored.histogram.count());
+        for (group, resource, operation, histogram) in storage.iter() {
+            line(
+                out,
+                name,
+                &labels(group, resource, operation),
+                histogram.count(),
+            );
         }
     }
 }

@@ -55,6 +55,9 @@ pub(crate) fn render_caches(server: &Server, out: &mut String) {
     }
 }
 
+/// One figure of what a cache has heard of.
+type Figure = fn(&Heard) -> u64;
+
 /// Adds what the caches have heard of.
 pub(crate) fn render_feeds(server: &Server, out: &mut String) {
     let known: Vec<_> = server
@@ -62,7 +65,7 @@ pub(crate) fn render_feeds(server: &Server, out: &mut String) {
         .storages()
         .map(|s| (s, s.cache.heard()))
         .collect();
-    let figures: [(&str, &str, &str, &str, fn(&Heard) -> u64); 5] = [
+    let figures: [(&str, &str, &str, &str, Figure); 5] = [
         (
             "apiserver_storage_events_received_total",
             "counter",

@@ -50,12 +50,19 @@ pub(crate) fn track(
     live: Option<&Object>,
     new: &mut Object,
 ) {
-    // Nobody owns what is spelled out and says nothing; but it counts as a change where it does upstream.
+    let note = |object: &mut Object| {
+        // Nobody owns what is spelled out and says nothing.
+        super::settle(resource, object);
+        with_writer(call, resource, options, part, |writer| {
+            apply::update(live, object, writer)
+        });
+    };
+    if live.is_none() {
+        return note(new);
+    }
+    // It counts as a change where it does upstream.
     let mut settled = new.clone();
-    super::settle(resource, &mut settled);
-    with_writer(call, resource, options, part, |writer| {
-        apply::update(live, &mut settled, writer)
-    });
+    note(&mut settled);
     let managed = settled.metadata_mut().remove("managedFields");
     let metadata = new.metadata_mut();
     match managed {
