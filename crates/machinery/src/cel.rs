@@ -14,6 +14,7 @@ mod functions;
 mod methods;
 mod named_format;
 mod parse;
+mod price;
 mod semver;
 mod value;
 
@@ -23,6 +24,8 @@ pub use eval::{EvalError, Scope};
 pub use named_format::NamedFormat;
 pub use semver::Version;
 pub use value::{Foreign, Made, RESERVED, Val};
+
+use std::collections::BTreeSet;
 
 use crate::structural::Structural;
 
@@ -49,6 +52,8 @@ pub struct Extensions {
 #[derive(Clone, Debug)]
 pub struct Program {
     root: parse::Node,
+    /// The operators whose operands may be of any type: what they cost cannot be told by it.
+    open: BTreeSet<usize>,
 }
 
 impl Program {
@@ -99,7 +104,9 @@ impl Program {
         let failed = |issue: parse::Issue| issue.show(text);
         let root = parse::parse(text).map_err(failed)?;
         let (found, types) = check::check(&root, variables, extensions).map_err(failed)?;
-        Ok((Self { root }, found, types))
+        let mut open = BTreeSet::new();
+        root.open_operators(&types, &mut open);
+        Ok((Self { root, open }, found, types))
     }
 
     /// Whether the expression uses a variable.
@@ -114,7 +121,7 @@ impl Program {
 
     /// Evaluates the expression; gives the result and what it cost.
     pub fn run<'a>(&'a self, scope: &Scope<'a>, limit: u64) -> (Result<Val<'a>, EvalError>, u64) {
-        eval::run(&self.root, scope, limit)
+        eval::run(&self.root, &self.open, scope, limit)
     }
 }
 

@@ -94,7 +94,7 @@ impl<'a> Ty<'a> {
         }
     }
 
-    fn is_dyn(&self) -> bool {
+    pub(super) fn is_dyn(&self) -> bool {
         matches!(self, Self::Dyn | Self::Free)
     }
 
@@ -461,6 +461,10 @@ impl<'a> Checker<'a> {
                 Comprehension::All | Comprehension::Exists | Comprehension::ExistsOne => Ty::Bool,
                 Comprehension::Filter => Ty::List(Box::new(element)),
                 Comprehension::Map => Ty::List(Box::new(made.unwrap_or(Ty::Dyn))),
+                Comprehension::TransformMapEntry => match made {
+                    Some(made @ Ty::Map(..)) => made,
+                    _ => Ty::Map(Box::new(Ty::Dyn), Box::new(Ty::Dyn)),
+                },
                 Comprehension::TransformMap => {
                     Ty::Map(Box::new(key), Box::new(made.unwrap_or(Ty::Dyn)))
                 }
@@ -663,7 +667,8 @@ fn function<'a>(at: usize, name: &str, args: &[Ty<'a>]) -> Checked<'a> {
 
 const STRING_METHODS: &str = "startsWith endsWith contains matches find findAll charAt indexOf lastIndexOf lowerAscii \
     upperAscii trim replace split substring format size";
-const LIST_METHODS: &str = "isSorted sum min max indexOf lastIndexOf join distinct reverse sort flatten slice first last size";
+const LIST_METHODS: &str = "isSorted sum min max indexOf lastIndexOf join distinct reverse sort flatten slice first last size \
+    @sortByAssociatedKeys";
 const TIME_METHODS: &str = "getFullYear getMonth getDate getDayOfMonth getDayOfYear getDayOfWeek getHours getMinutes \
     getSeconds getMilliseconds";
 const OTHER_METHODS: &str = "hasValue value or orValue compareTo isLessThan isGreaterThan isInteger family isUnspecified \
@@ -696,7 +701,9 @@ fn of_any<'a>(name: &str) -> Ty<'a> {
     }
     match name {
         "split" | "findAll" => Ty::List(Box::new(Ty::String)),
-        "sort" | "distinct" | "flatten" | "slice" => Ty::List(Box::new(Ty::Dyn)),
+        "sort" | "distinct" | "flatten" | "slice" | "@sortByAssociatedKeys" => {
+            Ty::List(Box::new(Ty::Dyn))
+        }
         "first" | "last" => Ty::Optional(Box::new(Ty::Dyn)),
         "asApproximateFloat" => Ty::Double,
         _ => Ty::Dyn,

@@ -480,6 +480,7 @@ impl<'a> Estimator<'_, 'a> {
             ),
             Comprehension::Map => (LIST, conditional(LIST + 2, made_cost), 1),
             Comprehension::TransformMap => (MAP, conditional(3, made_cost), 1),
+            Comprehension::TransformMapEntry => (MAP, conditional(2, made_cost), 1),
         };
         let count = range.size();
         let cost = range.cost.plus(Range::of(start)).plus(Range::of(end));

@@ -46,15 +46,13 @@ pub(super) fn binary<'a>(
     left: &Val<'a>,
     right: &Val<'a>,
 ) -> Result<'a> {
-    let size = |v: &Val<'_>| v.size().unwrap_or(0);
     match operator {
         "==" | "!=" => {
-            machine.pay_text(size(left).min(size(right)))?;
+            machine.work(weight(left).min(weight(right)))?;
             let same = left.equals(right);
             Ok(Val::Bool(same == (operator == "==")))
         }
         "<" | "<=" | ">" | ">=" => {
-            machine.pay_text(size(left).min(size(right)))?;
             let nan = |v: &Val<'_>| matches!(v, Val::Double(n) if n.is_nan());
             let Some(order) = left.compare(right) else {
                 return match nan(left) || nan(right) {
@@ -71,7 +69,7 @@ pub(super) fn binary<'a>(
         }
         "in" => match (right.items(), right) {
             (Some(items), _) => {
-                machine.pay(items.len())?;
+                machine.work(items.len())?;
                 Ok(Val::Bool(items.iter().any(|item| item.equals(left))))
             }
             (None, Val::Map(_) | Val::Object(..)) => Ok(Val::Bool(right.get(left).is_some())),
@@ -82,14 +80,27 @@ pub(super) fn binary<'a>(
     }
 }
 
+/// About how much there is to compare.
+fn weight(value: &Val<'_>) -> usize {
+    match value {
+        Val::Str(text) => text.len() / 64,
+        Val::Bytes(bytes) => bytes.len() / 64,
+        Val::Array(items, _) => items.len(),
+        Val::Object(map, _) => map.len(),
+        Val::List(items) => items.len(),
+        Val::Map(pairs) => pairs.len(),
+        _ => 1,
+    }
+}
+
 fn add<'a>(machine: &mut Machine<'a>, left: &Val<'a>, right: &Val<'a>) -> Result<'a> {
     match (left, right) {
         (Val::Str(a), Val::Str(b)) => {
-            machine.pay_text(a.len() + b.len())?;
+            machine.work((a.len() + b.len()) / 64)?;
             Ok(Val::Str(format!("{a}{b}").into()))
         }
         (Val::Bytes(a), Val::Bytes(b)) => {
-            machine.pay_text(a.len() + b.len())?;
+            machine.work((a.len() + b.len()) / 64)?;
             Ok(Val::Bytes([&a[..], &b[..]].concat().into()))
         }
         (Val::Duration(a), Val::Duration(b)) => {
@@ -101,7 +112,7 @@ fn add<'a>(machine: &mut Machine<'a>, left: &Val<'a>, right: &Val<'a>) -> Result
             .map_err(|_| EvalError::new("timestamp overflow")),
         (a, b) => match (a.items(), b.items()) {
             (Some(mut x), Some(y)) => {
-                machine.pay(x.len() + y.len())?;
+                machine.work(x.len() + y.len())?;
                 x.extend(y);
                 Ok(Val::List(Arc::new(x)))
             }
@@ -164,10 +175,7 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
         ("matches", [target, _]) => methods::call(machine, target, name, &args[1..]),
         ("type", [value]) => Ok(Val::Type(value.type_name())),
         ("dyn", [value]) => Ok(value.clone()),
-        ("int" | "uint" | "double" | "string" | "bool" | "bytes", [value]) => {
-            machine.pay_text(value.size().unwrap_or(0))?;
-            convert(name, value)
-        }
+        ("int" | "uint" | "double" | "string" | "bool" | "bytes", [value]) => convert(name, value),
         ("duration", [Val::Str(text)]) => value::duration(text)
             .map(Val::Duration)
             .ok_or_else(|| EvalError::new(format!("time: invalid duration {text:?}"))),
@@ -233,7 +241,7 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             let (Some(x), Some(y)) = (a.items(), b.items()) else {
                 return Err(EvalError::overload());
             };
-            machine.pay(x.len() * y.len())?;
+            machine.work(x.len() + y.len())?;
             let has = |x: &[Val<'a>], v: &Val<'a>| x.iter().any(|own| own.equals(v));
             Ok(Val::Bool(match name {
                 "sets.contains" => y.iter().all(|v| has(&x, v)),
@@ -242,7 +250,7 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             }))
         }
         ("lists.range", [Val::Int(n)]) => {
-            machine.pay(usize::try_from(*n).unwrap_or(0))?;
+            machine.work(usize::try_from(*n).unwrap_or(0))?;
             Ok(Val::List(Arc::new((0..*n).map(Val::Int).collect())))
         }
         ("strings.quote", [Val::Str(text)]) => Ok(Val::Str(format!("{text:?}").into())),
@@ -251,7 +259,6 @@ pub(super) fn call<'a>(machine: &mut Machine<'a>, name: &str, args: Vec<Val<'a>>
             None => Err(EvalError::overload()),
         },
         ("jsonpatch.escapeKey", [Val::Str(text)]) => {
-            machine.pay_text(text.len())?;
             Ok(Val::Str(text.replace('~', "~0").replace('/', "~1").into()))
         }
         _ => Err(EvalError::overload()),

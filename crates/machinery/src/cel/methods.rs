@@ -30,7 +30,7 @@ pub(super) fn call<'a>(
         (_, "size") if args.is_empty() => functions::size(target),
         (_, "includes") => match (args, target.items()) {
             ([x], Some(items)) => {
-                machine.pay(items.len())?;
+                machine.work(items.len())?;
                 Ok(Val::Bool(items.iter().any(|item| item.equals(x))))
             }
             ([x], None) => Ok(Val::Bool(target.equals(x))),
@@ -63,7 +63,6 @@ pub(super) fn call<'a>(
         (Val::Semver(own), _) => semver(own, name, args),
         (Val::Format(own), "validate") => match args {
             [Val::Str(text)] => {
-                machine.pay((1 + text.len() / 10) * (1 + own.size / 4))?;
                 let problems = own.problems(text).into_iter();
                 let problems: Vec<Val<'a>> = problems.map(|p| Val::Str(p.into())).collect();
                 let found = (!problems.is_empty()).then(|| Val::List(Arc::new(problems)));
@@ -86,29 +85,21 @@ fn text<'v>(value: &'v Val<'_>) -> std::result::Result<&'v str, EvalError> {
     }
 }
 
-fn regex(
-    machine: &mut Machine<'_>,
-    pattern: &str,
-    length: usize,
-) -> std::result::Result<Regex, EvalError> {
-    // As many steps as the pattern is long for each part of the text.
-    machine.pay((1 + pattern.len() / 4) * (1 + length / 10))?;
+fn regex(pattern: &str) -> std::result::Result<Regex, EvalError> {
     re2::compile(pattern).map_err(|error| EvalError::new(error.to_string()))
 }
 
 fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]) -> Result<'a> {
-    machine.pay_text(own.len())?;
+    machine.work(own.len() / 64)?;
     let made = |text: String| Ok(Val::Str(text.into()));
     let int = |n: usize| Val::Int(i64::try_from(n).unwrap_or(i64::MAX));
     match (name, args) {
         ("startsWith", [x]) => Ok(Val::Bool(own.starts_with(text(x)?))),
         ("endsWith", [x]) => Ok(Val::Bool(own.ends_with(text(x)?))),
         ("contains", [x]) => Ok(Val::Bool(own.contains(text(x)?))),
-        ("matches", [x]) => Ok(Val::Bool(
-            regex(machine, text(x)?, own.len())?.is_match(own),
-        )),
+        ("matches", [x]) => Ok(Val::Bool(regex(text(x)?)?.is_match(own))),
         ("find", [x]) => {
-            let found = regex(machine, text(x)?, own.len())?;
+            let found = regex(text(x)?)?;
             made(found.find(own).map_or("", |m| m.as_str()).to_owned())
         }
         ("findAll", [x, rest @ ..]) => {
@@ -117,7 +108,7 @@ fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]
                 [Val::Int(n)] => usize::try_from(*n).unwrap_or(usize::MAX),
                 _ => return Err(EvalError::overload()),
             };
-            let found = regex(machine, text(x)?, own.len())?;
+            let found = regex(text(x)?)?;
             let all = found.find_iter(own).take(limit);
             let all = all
                 .map(|m| Val::Str(m.as_str().to_owned().into()))
@@ -155,13 +146,13 @@ fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]
         ("trim", []) => made(own.trim().to_owned()),
         ("replace", [from, to]) => {
             let replaced = own.replace(text(from)?, text(to)?);
-            machine.pay_text(replaced.len())?;
+            machine.work(replaced.len() / 64)?;
             made(replaced)
         }
         ("replace", [from, to, Val::Int(n)]) => {
             let count = usize::try_from(*n).unwrap_or(usize::MAX);
             let replaced = own.replacen(text(from)?, text(to)?, count);
-            machine.pay_text(replaced.len())?;
+            machine.work(replaced.len() / 64)?;
             made(replaced)
         }
         ("split", [separator, rest @ ..]) => {
@@ -176,7 +167,7 @@ fn string<'a>(machine: &mut Machine<'a>, own: &str, name: &str, args: &[Val<'a>]
                 ([Val::Int(_)], separator) => own.split(separator).collect(),
                 _ => return Err(EvalError::overload()),
             };
-            machine.pay(parts.len())?;
+            machine.work(parts.len())?;
             let parts = parts.into_iter().map(|p| Val::Str(p.to_owned().into()));
             Ok(Val::List(Arc::new(parts.collect())))
         }
@@ -270,7 +261,7 @@ fn format<'a>(machine: &mut Machine<'a>, own: &str, values: &Val<'a>) -> Result<
                 ));
             }
         };
-        machine.pay_text(shown.len())?;
+        machine.work(shown.len() / 8)?;
         out.push_str(&shown);
     }
     Ok(Val::Str(out.into()))
@@ -296,7 +287,7 @@ fn show(value: &Val<'_>) -> String {
 
 fn list<'a>(machine: &mut Machine<'a>, own: &Val<'a>, name: &str, args: &[Val<'a>]) -> Result<'a> {
     let items = own.items().ok_or_else(EvalError::overload)?;
-    machine.pay(items.len())?;
+    machine.work(items.len())?;
     let position = |mut all: Box<dyn Iterator<Item = usize> + '_>| {
         let found = all.next().and_then(|i| i64::try_from(i).ok());
         Ok(Val::Int(found.unwrap_or(-1)))
@@ -334,11 +325,11 @@ fn list<'a>(machine: &mut Machine<'a>, own: &Val<'a>, name: &str, args: &[Val<'a
             let separator = rest.first().map_or(Ok(""), text)?;
             let parts: std::result::Result<Vec<&str>, _> = items.iter().map(text).collect();
             let joined = parts?.join(separator);
-            machine.pay_text(joined.len())?;
+            machine.work(joined.len() / 64)?;
             Ok(Val::Str(joined.into()))
         }
         ("distinct", []) => {
-            machine.pay(items.len() * items.len() / 2)?;
+            machine.work(items.len() * items.len() / 2)?;
             let mut kept: Vec<Val<'a>> = Vec::new();
             for item in items {
                 if !kept.iter().any(|k| k.equals(&item)) {
@@ -348,6 +339,14 @@ fn list<'a>(machine: &mut Machine<'a>, own: &Val<'a>, name: &str, args: &[Val<'a
             Ok(Val::List(Arc::new(kept)))
         }
         ("reverse", []) => Ok(Val::List(Arc::new(items.into_iter().rev().collect()))),
+        ("@sortByAssociatedKeys", [keys]) => {
+            let keys = keys.items().ok_or_else(EvalError::overload)?;
+            let mut pairs: Vec<(Val<'a>, Val<'a>)> = keys.into_iter().zip(items).collect();
+            pairs.sort_by(|(a, _), (b, _)| a.compare(b).unwrap_or(Ordering::Equal));
+            Ok(Val::List(Arc::new(
+                pairs.into_iter().map(|(_, v)| v).collect(),
+            )))
+        }
         ("sort", []) => {
             let mut items = items;
             items.sort_by(|a, b| a.compare(b).unwrap_or(Ordering::Equal));

@@ -1,10 +1,16 @@
 //! From text to a tree. Depth and size are bounded, so that nothing that walks the tree has to be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use super::check::{Type, Types};
 
 const MAX_DEPTH: usize = 120;
 const MAX_NODES: usize = 20_000;
 const MAX_LENGTH: usize = 64 * 1024;
+
+/// The variable that holds a list while it is sorted.
+const SORTED: &str = "@__sortBy_input__";
 
 /// Something wrong with an expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +83,8 @@ pub(super) enum Comprehension {
     /// Also `transformList`.
     Map,
     TransformMap,
+    /// What is made of each element is a map of entries.
+    TransformMapEntry,
 }
 
 #[derive(Clone, Debug)]
@@ -116,6 +124,66 @@ pub(super) enum Expr {
     Bind(String, Box<Node>, Box<Node>),
     /// Target, variable, body, whether the body is optional itself: `optMap`, `optFlatMap`.
     OptMap(Box<Node>, String, Box<Node>, bool),
+}
+
+impl Node {
+    /// Finds the operators whose operands may be of any type.
+    pub(super) fn open_operators(&self, types: &Types<'_>, found: &mut BTreeSet<usize>) {
+        if let Expr::Binary(operator, left, right) = &self.expr {
+            let open = |node: &Self| types.get(&node.id).is_some_and(Type::is_dyn);
+            if open(right) && (*operator == "in" || open(left)) {
+                found.insert(self.id);
+            }
+        }
+        for child in self.children() {
+            child.open_operators(types, found);
+        }
+    }
+
+    /// Whether it is a name, or something that is found from one: the reference counts such a path as one step and one more
+    /// for each part.
+    pub(super) fn is_path(&self) -> bool {
+        matches!(
+            self.expr,
+            Expr::Ident(_) | Expr::Select(..) | Expr::Index(..) | Expr::If(_)
+        )
+    }
+
+    /// Whether the path begins with a choice, whose own step costs nothing.
+    pub(super) fn begins_with_choice(&self) -> bool {
+        match &self.expr {
+            Expr::If(_) => true,
+            Expr::Select(target, ..) | Expr::Index(target, ..) => target.begins_with_choice(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is always the same: the reference works such parts out before the expression runs.
+    pub(super) fn is_constant(&self) -> bool {
+        match &self.expr {
+            Expr::Literal(_) => true,
+            Expr::Negate(inner) => matches!(inner.expr, Expr::Literal(_)),
+            Expr::List(items) => items.iter().all(|(item, opt)| !opt && item.is_constant()),
+            Expr::Map(items) => items
+                .iter()
+                .all(|(key, value, opt)| !opt && key.is_constant() && value.is_constant()),
+            Expr::Call(name, args) => {
+                let converts = matches!(
+                    name.as_str(),
+                    "bool"
+                        | "bytes"
+                        | "double"
+                        | "duration"
+                        | "int"
+                        | "string"
+                        | "timestamp"
+                        | "uint"
+                );
+                converts && matches!(&args[..], [one] if one.is_constant())
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Node {
@@ -738,9 +806,24 @@ impl Parser {
                 let body = Some(Box::new(body));
                 Expr::Over(Comprehension::Map, target, vars, Box::new(condition), body)
             }
-            ("transformList" | "transformMap", 3 | 4) => {
+            ("sortBy", 2) => {
+                let [var, key] = two(args);
+                let vars = vec![variable(&var)?];
+                let (input, again) = (SORTED.to_owned(), SORTED.to_owned());
+                let input = self.node(at, Expr::Ident(input))?;
+                let again = self.node(at, Expr::Ident(again))?;
+                let yes = self.node(at, Expr::Literal(Literal::Bool(true)))?;
+                let (yes, key) = (Box::new(yes), Some(Box::new(key)));
+                let keys = Expr::Over(Comprehension::Map, Box::new(again), vars, yes, key);
+                let keys = vec![self.node(at, keys)?];
+                let call = Expr::Method(Box::new(input), "@sortByAssociatedKeys".to_owned(), keys);
+                let call = self.node(at, call)?;
+                Expr::Bind(SORTED.to_owned(), target, Box::new(call))
+            }
+            ("transformList" | "transformMap" | "transformMapEntry", 3 | 4) => {
                 let kind = match name.as_str() {
                     "transformMap" => Comprehension::TransformMap,
+                    "transformMapEntry" => Comprehension::TransformMapEntry,
                     _ => Comprehension::Map,
                 };
                 let filtered = args.len() == 4;

@@ -56,7 +56,7 @@ impl Rule {
         ];
         let (rule, ty, cost) = Program::compile_rule(&self.rule, &variables, node)
             .map_err(|why| (false, format!("compilation failed: {why}")))?;
-        if !matches!(ty, cel::Type::Bool | cel::Type::Dyn) {
+        if !matches!(ty, cel::Type::Bool | cel::Type::Free) {
             return Err((false, "cel expression must evaluate to a bool".to_owned()));
         }
         let mut message_cost = 0;
@@ -68,7 +68,7 @@ impl Rule {
                     (true, format!("messageExpression compilation failed: {why}"))
                 })?;
                 message_cost = cost;
-                if !matches!(ty, cel::Type::String | cel::Type::Dyn) {
+                if !matches!(ty, cel::Type::String | cel::Type::Free) {
                     let why = "messageExpression must evaluate to a string";
                     return Err((true, why.to_owned()));
                 }

@@ -237,6 +237,7 @@ impl<'a> Estimator<'_, 'a> {
                 let is_text = matches!(self.element(target), Some((Type::String | Type::Bytes, _)));
                 made_list(if is_text { 2.0 + TEXT } else { 2.0 }, own.times(own))
             }
+            "@sortByAssociatedKeys" => made_list(2.0 + TEXT, own.times(own)),
             _ => (Range::of(1), None),
         }
     }
