@@ -12,6 +12,7 @@
 mod announce;
 mod health;
 mod here;
+mod networks;
 #[cfg(test)]
 mod tests;
 
@@ -55,11 +56,16 @@ pub async fn run(
         node: config.node.clone(),
         ..Here::default()
     }));
-    let moved = here::follow(client.clone(), here.clone());
+    let networks = networks::Networks::default();
+    let again = futures::stream::select(
+        here::follow(client.clone(), here.clone()),
+        networks::follow(client.clone(), networks.clone()),
+    );
     let (announced, to_announce) = watch::channel(BTreeSet::new());
     let mut proxy = Proxy {
         settings: config.settings,
         here,
+        networks,
         health: health::Server::new(),
         given: BTreeMap::new(),
         announced,
@@ -67,7 +73,7 @@ pub async fn run(
     };
     let healthz = health::serve_own(config.healthz, ready.subscribe());
     let (failed, mut failure) = watch::channel(None);
-    let following = follow(client, moved, |services, changed| {
+    let following = follow(client, again, |services, changed| {
         match proxy.update(services, changed) {
             Ok(()) => {
                 ready.send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -100,6 +106,7 @@ pub async fn clean_up() -> Result<(), Box<dyn std::error::Error + Send + Sync>> 
 struct Proxy {
     settings: Settings,
     here: Arc<Mutex<Here>>,
+    networks: networks::Networks,
     health: health::Server,
     /// The addresses that this node has been given, by service.
     given: BTreeMap<Key, Vec<Ipv4Addr>>,
@@ -179,6 +186,9 @@ impl Proxy {
         let mut changes = rules.set_all(fragments);
         let given = self.given.values().flatten().copied();
         changes.extend(rules.announce(given.collect()));
+        let told = self.networks.lock().clone();
+        let networks = told.unwrap_or_else(|| self.settings.service_cidr.into_iter().collect());
+        changes.extend(rules.serve(networks));
         (changes, udp)
     }
 }

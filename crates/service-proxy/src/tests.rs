@@ -21,11 +21,14 @@ const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const BALANCED_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-fn settings() -> Settings {
-    let cidr = |a, b| Cidr {
+fn cidr(a: u8, b: u8) -> Cidr {
+    Cidr {
         address: Ipv4Addr::new(a, b, 0, 0),
         prefix: 16,
-    };
+    }
+}
+
+fn settings() -> Settings {
     Settings {
         service_cidr: Some(cidr(10, 96)),
         cluster_cidr: Some(cidr(10, 244)),
@@ -232,12 +235,16 @@ fn connections_spread_over_end_points_and_are_refused_without_any() {
     apply(rules(&mut known, &service, &[])).expect("the kernel takes an update");
     assert_eq!(ask(CLUSTER_IP, 80), Err(ErrorKind::ConnectionRefused));
     assert_eq!(ask(NODE_IP, 30080), Err(ErrorKind::ConnectionRefused));
-    let other = Ipv4Addr::new(10, 96, 0, 99);
-    assert_eq!(
-        ask(other, 80),
-        Err(ErrorKind::ConnectionRefused),
-        "an address of no service"
-    );
+    apply(known.serve([cidr(10, 96)].into())).expect("the kernel takes an update");
+    apply(known.serve([cidr(10, 96), cidr(10, 200)].into())).expect("the kernel takes an update");
+    assert_eq!(known.serve([cidr(10, 96), cidr(10, 200)].into()), []);
+    for network in [96, 200] {
+        assert_eq!(
+            ask(Ipv4Addr::new(10, network, 0, 99), 80),
+            Err(ErrorKind::ConnectionRefused),
+            "an address of no service"
+        );
+    }
     assert_eq!(
         ask(CLUSTER_IP, 81),
         Err(ErrorKind::ConnectionRefused),

@@ -10,7 +10,7 @@ use crate::chains::Target;
 use crate::cidr::Cidr;
 use crate::elements::{Elements, wanted};
 use crate::fragment::{Backends, Fragment, Frontend, FrontendKind};
-use crate::skeleton::affinity_map;
+use crate::skeleton::{affinity_map, refuse_unknown};
 
 /// Who wants a front end; the first one has it. A cluster IP comes before an address that somebody only claims.
 type Claim = (FrontendKind, String);
@@ -28,6 +28,8 @@ pub struct Rules {
     /// How many front ends send packets to an address, and how many are at a cluster IP.
     hairpin: HashMap<Ipv4Addr, usize>,
     cluster_ips: HashMap<Ipv4Addr, usize>,
+    /// Where cluster IPs come from.
+    networks: BTreeSet<Cidr>,
     /// Addresses that this node answers for.
     announced: BTreeSet<Ipv4Addr>,
     /// Chains made so far; they are few (one a count of end points) and stay.
@@ -115,6 +117,15 @@ impl Rules {
         if fragment != Fragment::default() {
             self.fragments.insert(service, fragment);
         }
+    }
+
+    /// Sets where cluster IPs come from: what no service has of it is refused.
+    pub fn serve(&mut self, networks: BTreeSet<Cidr>) -> Vec<Change> {
+        if networks == self.networks {
+            return Vec::new();
+        }
+        self.networks = networks;
+        refuse_unknown(&self.networks)
     }
 
     /// Sets the addresses that this node answers for: only services are reached under them, nothing else that listens

@@ -1,5 +1,7 @@
 //! The fixed part of the table: base chains, sets, and the rules that lead to the chains of `chains.rs`.
 
+use std::collections::BTreeSet;
+
 use nft::model::{Data, KeyPart};
 use nft::{Chain, Change, Expr, Hook, Rule, Set, Verdict};
 
@@ -19,13 +21,16 @@ const BEFORE_DNAT: i32 = -110;
 /// Offsets of the addresses in the network header.
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
+/// The chain that refuses addresses of cluster IPs that no service has.
+const NOBODY: &str = "no-service";
 /// IANA number.
 const ICMP: u8 = 1;
 
 /// What the fixed rules need to know of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where cluster IPs come from, if known: what no service has of it is refused.
+    /// Where cluster IPs come from as long as no ServiceCIDRs are known, if that is known: what no service has of it is
+    /// refused.
     pub service_cidr: Option<Cidr>,
     /// Where pod IPs come from, if known: what comes from elsewhere to a cluster IP is masqueraded.
     pub cluster_cidr: Option<Cidr>,
@@ -96,6 +101,7 @@ fn chains() -> impl Iterator<Item = Chain> {
     };
     [
         plain("services"),
+        plain(NOBODY),
         plain("check"),
         plain("sources"),
         base("nat-prerouting", "nat", Hook::Prerouting, -100),
@@ -203,7 +209,7 @@ fn rules(settings: &Settings) -> Vec<Named> {
     }));
     rules.extend(masquerading());
     rules.extend(checks(settings));
-    rules.extend(leftovers(settings));
+    rules.extend(leftovers());
     rules
 }
 
@@ -303,7 +309,7 @@ fn checks(settings: &Settings) -> Vec<Named> {
 }
 
 /// What is still addressed to a service after all translation is for a port that it does not have.
-fn leftovers(settings: &Settings) -> Vec<Named> {
+fn leftovers() -> Vec<Named> {
     let unknown_port = vec![
         destination(),
         Expr::Lookup(0, "cluster-ips".into()),
@@ -317,15 +323,21 @@ fn leftovers(settings: &Settings) -> Vec<Named> {
         Expr::Lookup(0, "announced".into()),
         Expr::Reject,
     ];
-    let mut rules = vec![
+    vec![
         ("leftover-input", not_a_service),
         ("leftover-forward", unknown_port.clone()),
         ("leftover-output", unknown_port),
-    ];
-    if let Some(services) = settings.service_cidr {
-        let nobody = [destination_in(services), vec![Expr::Reject]].concat();
-        rules.push(("leftover-forward", nobody.clone()));
-        rules.push(("leftover-output", nobody));
-    }
-    rules
+        ("leftover-forward", vec![jump(NOBODY)]),
+        ("leftover-output", vec![jump(NOBODY)]),
+    ]
+}
+
+/// What fills the chain for addresses that could be those of services and are not: all of these networks.
+pub(crate) fn refuse_unknown(networks: &BTreeSet<Cidr>) -> Vec<Change> {
+    let mut changes = vec![Change::FlushChain(NOBODY.to_owned())];
+    changes.extend(networks.iter().map(|network| {
+        let rule = [destination_in(*network), vec![Expr::Reject]].concat();
+        Change::AddRule(NOBODY.to_owned(), Rule(rule))
+    }));
+    changes
 }

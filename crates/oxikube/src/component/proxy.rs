@@ -52,9 +52,10 @@ pub(super) struct Flags {
     /// Where metrics are served, without TLS.
     #[arg(long, default_value = "127.0.0.1:10249")]
     metrics_bind_address: String,
-    /// The service network: what goes to it and to no service is refused. Not a flag of upstream's.
-    #[arg(long, default_value = "10.96.0.0/12")]
-    service_cluster_ip_range: Ipv4Net,
+    /// The service network of a cluster without ServiceCIDRs: what goes to it and to no service is refused. Not a flag of
+    /// upstream's.
+    #[arg(long)]
+    service_cluster_ip_range: Option<Ipv4Net>,
     /// Take away what an earlier kube-proxy of this kind left in the kernel, and end.
     #[arg(long, action = ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     cleanup: bool,
@@ -163,7 +164,7 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     };
     let node_port_addresses = flags.nodeport_addresses.iter().copied().map(cidr);
     let settings = Settings {
-        service_cidr: Some(cidr(flags.service_cluster_ip_range)),
+        service_cidr: flags.service_cluster_ip_range.map(cidr),
         cluster_cidr: Some(cidr(pods)),
         node_port_addresses: node_port_addresses.collect(),
     };
