@@ -40,6 +40,10 @@ pub enum Question {
         /// The namespace.
         namespace: String,
     },
+    /// Which version is the store of this kind at?
+    Latest(Resource),
+    /// All there is of this kind, in all namespaces.
+    All(Resource),
     /// May this user do this? The `spec` of a SubjectAccessReview, as JSON text; the answer is the whole review.
     Access(String),
 }
@@ -52,6 +56,8 @@ impl fmt::Display for Question {
                 resource,
                 namespace,
             } => write!(f, "all {resource} in {namespace}"),
+            Self::Latest(resource) => write!(f, "version of {resource}"),
+            Self::All(resource) => write!(f, "all {resource}"),
             Self::Access(spec) => write!(f, "access {spec}"),
         }
     }
@@ -66,6 +72,8 @@ pub enum Answer {
     Present(Value),
     /// The objects of a list, metadata only.
     Items(Vec<Value>),
+    /// A resourceVersion.
+    Version(String),
 }
 
 /// Answers, by question; one is missing when the API could not be asked.

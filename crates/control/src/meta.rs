@@ -133,6 +133,15 @@ impl MetaStore {
             .collect()
     }
 
+    /// The objects of a resource, whichever version they are watched in.
+    pub fn of_resource(&self, resource: &Resource) -> Vec<Arc<Meta>> {
+        let graph = self.graph.read();
+        let all = graph.by_target.iter();
+        all.filter(|(target, _)| target.resource.same_resource(resource))
+            .map(|(_, meta)| Arc::clone(meta))
+            .collect()
+    }
+
     /// Takes over the metadata of one object.
     pub fn upsert(&self, caches: &Caches, wake: WakeUp<'_>, meta: impl FnOnce() -> Meta) {
         if !self.enabled() {

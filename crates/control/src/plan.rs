@@ -109,6 +109,14 @@ pub enum Action {
         /// What to tell about it.
         report: Option<Report>,
     },
+    /// Writes an object anew as it is, for the sake of how it is stored. That somebody else has written or deleted it since
+    /// serves as well.
+    Touch {
+        /// Kind and name.
+        target: Target,
+        /// The resourceVersion that it was observed with.
+        resource_version: String,
+    },
     /// Deletes all objects of one kind in a namespace.
     DeleteCollection {
         /// The kind.
@@ -171,7 +179,10 @@ impl Action {
             | Self::Update { report, .. }
             | Self::Patch { report, .. }
             | Self::Delete { report, .. } => report.as_ref(),
-            Self::DeleteCollection { .. } | Self::Event(_) | Self::Confirm(_) => None,
+            Self::Touch { .. }
+            | Self::DeleteCollection { .. }
+            | Self::Event(_)
+            | Self::Confirm(_) => None,
         }
     }
 }
@@ -207,6 +218,10 @@ impl fmt::Display for Action {
                 }
                 Ok(())
             }
+            Self::Touch {
+                target,
+                resource_version,
+            } => write!(f, "touch {target} at {resource_version}"),
             Self::DeleteCollection {
                 resource,
                 namespace,

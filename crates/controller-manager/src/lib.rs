@@ -21,7 +21,8 @@ use controllers::{
     loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
     pvcprotection, pvprotection, replicaset, replicationcontroller, resourcequota,
     rootcacertpublisher, serviceaccount, serviceaccounttoken, servicecidr, statefulset,
-    tainteviction, ttl, ttlafterfinished, vacprotection, validatingadmissionpolicystatus,
+    storageversionmigrator, tainteviction, ttl, ttlafterfinished, vacprotection,
+    validatingadmissionpolicystatus,
 };
 use driver::Driver;
 use kube::Client;
@@ -160,6 +161,7 @@ pub fn assemble(config: &Config) -> Driver {
         set.add(loadbalancer::LoadBalancerController { addresses });
     }
     set.add(clusterroleaggregation::ClusterRoleAggregationController);
+    set.add(storageversionmigrator::StorageVersionMigrator);
     set.add(validatingadmissionpolicystatus::ValidatingAdmissionPolicyStatus);
     set.certificates(&config.signing);
     set.add(bootstraptokens::cleaner::TokenCleaner);

@@ -150,6 +150,11 @@ const NAMES: &[(&str, &str, &str)] = &[
         "service-cidr-controller",
         "service-cidr-controller",
     ),
+    (
+        "storage-version-migrator-controller",
+        "storage-version-migrator-controller",
+        "svm",
+    ),
 ];
 
 /// Upstream's controllers that have nothing to do here, or are done by others, by name and alias.
@@ -166,7 +171,6 @@ const ABSENT: &[&str] = &[
     "legacy-service-account-token-cleaner",
     "validatingadmissionpolicy-status-controller",
     "volumeattributesclass-protection-controller",
-    "storage-version-migrator-controller",
     "selinux-warning-controller",
     "device-taint-eviction-controller",
     "podcertificaterequest-cleaner-controller",

@@ -43,6 +43,7 @@ pub mod serviceaccount;
 pub mod serviceaccounttoken;
 pub mod servicecidr;
 pub mod statefulset;
+pub mod storageversionmigrator;
 pub mod tainteviction;
 pub mod ttl;
 pub mod ttlafterfinished;

@@ -25,6 +25,12 @@ const DELETIONS: usize = 16;
 /// Creations of the last and largest slow-start batch that run side by side.
 const CREATIONS: usize = 64;
 
+/// Objects that are listed in one go.
+const PAGE: usize = 500;
+/// Only the metadata of what is listed.
+const METADATA: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
 /// What came of a plan.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -165,6 +171,10 @@ impl Applier<'_> {
                 self.write(verb, &target.resource, &path, body).await
             }
             Action::Delete { .. } => self.delete(action).await,
+            Action::Touch {
+                target,
+                resource_version,
+            } => self.touch(target, resource_version).await,
             Action::DeleteCollection {
                 resource,
                 namespace,
@@ -227,6 +237,20 @@ impl Applier<'_> {
             Err(error) => return Err((error, Verb::Delete, target.resource.clone())),
         };
         Ok(Some(self.pending(&target.resource, written)))
+    }
+
+    async fn touch(&self, target: &Target, version: &str) -> Step {
+        let resource = &target.resource;
+        let patch = json!({
+            "apiVersion": resource.api_version(), "kind": resource.kind,
+            "metadata": { "resourceVersion": version },
+        });
+        let body = Some(("application/merge-patch+json", &patch));
+        match self.send(Method::PATCH, &target.path(), body).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.is_conflict() || error.is_not_found() => Ok(None),
+            Err(error) => Err((error, Verb::Update, resource.clone())),
+        }
     }
 
     async fn delete_all(&self, resource: &Resource, namespace: &str) -> Step {
@@ -294,6 +318,28 @@ impl Applier<'_> {
         request::send(self.client, Method::POST, &path, Some((json, &body)), json).await
     }
 
+    /// The metadata of all objects of a kind, page by page.
+    async fn list_all(&self, resource: &Resource) -> Result<Value, RequestError> {
+        let path = format!("{}?limit={PAGE}", resource.collection_path(""));
+        let mut all = Vec::new();
+        let mut next = String::new();
+        loop {
+            let path = format!("{path}&continue={next}");
+            let mut page = request::send(self.client, Method::GET, &path, None, METADATA).await?;
+            if let Value::Array(items) = page["items"].take() {
+                all.extend(items);
+            }
+            // Tokens are made of letters that a URL takes as they are.
+            next = page["metadata"]["continue"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
+            if next.is_empty() {
+                return Ok(json!({ "items": all }));
+            }
+        }
+    }
+
     async fn ask(&self, question: &Question, outcome: &mut Outcome) {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let reviews = Resource::of::<SubjectAccessReview>();
@@ -309,10 +355,19 @@ impl Applier<'_> {
                 let path = format!("{}?limit=500", resource.collection_path(namespace));
                 (resource, request::get(self.client, &path).await)
             }
+            Question::Latest(resource) => {
+                let path = format!("{}?limit=1", resource.collection_path(""));
+                (resource, request::get(self.client, &path).await)
+            }
+            Question::All(resource) => (resource, self.list_all(resource).await),
             Question::Access(spec) => (&reviews, self.review(spec).await),
         };
         let answer = match asked {
-            Ok(mut value) if matches!(question, Question::List { .. }) => {
+            Ok(value) if matches!(question, Question::Latest(_)) => {
+                let version = &value["metadata"]["resourceVersion"];
+                Answer::Version(version.as_str().unwrap_or_default().to_owned())
+            }
+            Ok(mut value) if matches!(question, Question::List { .. } | Question::All(_)) => {
                 Answer::Items(match value["items"].take() {
                     Value::Array(items) => items.into_iter().map(metadata_of).collect(),
                     _ => Vec::new(),
@@ -368,7 +423,8 @@ fn run_length(actions: &[Action]) -> usize {
         (Action::Create { target: first, .. }, Action::Create { target, .. }) => {
             first.resource == target.resource
         }
-        (Action::Delete { .. }, Action::Delete { .. }) => true,
+        (Action::Delete { .. }, Action::Delete { .. })
+        | (Action::Touch { .. }, Action::Touch { .. }) => true,
         _ => false,
     };
     actions.iter().take_while(same).count().max(1)

@@ -172,7 +172,8 @@ impl Encrypted {
             for stored in &found.kvs {
                 let first = own.providers(&stored.key).and_then(|all| all.first());
                 let stale = first.is_some_and(|first| !first.is_fresh(&stored.value));
-                if stale && stored.lease.is_none() && self.rewrite(stored.clone()).await? {
+                let stale = stale && stored.lease.is_none();
+                if stale && self.rewrite(stored.clone()).await?.is_some() {
                     rewritten += 1;
                 }
             }
@@ -183,7 +184,7 @@ impl Encrypted {
         }
     }
 
-    async fn rewrite(&self, stored: KeyValue) -> Result<bool, StoreError> {
+    async fn rewrite(&self, stored: KeyValue) -> Result<Option<Revision>, StoreError> {
         let (key, equals) = (stored.key.clone(), stored.mod_revision);
         let own = self.configuration.load_full();
         own.learn([&stored].into_iter()).await?;
@@ -201,13 +202,29 @@ impl Encrypted {
             }],
             failure_read: Vec::new(),
         };
-        let result = self.inner.txn(txn).await?;
-        Ok(matches!(result, TxnResult::Committed { .. }))
+        Ok(match self.inner.txn(txn).await? {
+            TxnResult::Committed { revision, .. } => Some(revision),
+            TxnResult::Failed { .. } => None,
+        })
     }
 }
 
 #[async_trait]
 impl Store for Encrypted {
+    async fn refresh(&self, key: &Bytes, at: Revision) -> Result<Option<Revision>, StoreError> {
+        let own = self.configuration.load_full();
+        let Some(first) = own.providers(key).and_then(|all| all.first()) else {
+            return self.inner.refresh(key, at).await;
+        };
+        own.prepare([key].into_iter()).await?;
+        let found = self.inner.range(Range::key(key.clone())).await?;
+        let found = found.kvs.into_iter().next();
+        match found.filter(|kv| kv.mod_revision == at && kv.lease.is_none()) {
+            Some(stored) if !first.is_fresh(&stored.value) => self.rewrite(stored).await,
+            _ => Ok(None),
+        }
+    }
+
     async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
         let mut found = self.inner.range(range).await?;
         let own = self.configuration.load_full();

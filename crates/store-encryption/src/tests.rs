@@ -133,6 +133,38 @@ async fn keys_rotate() {
     assert_eq!(get(&*inner, KEY).await.as_deref(), Ok("from before"));
 }
 
+/// A storage migration writes objects as they are: those under an old key are encrypted by the new one.
+#[tokio::test]
+async fn one_value_is_refreshed_where_it_is_stale() {
+    let (inner, _dir) = below();
+    put(&*inner, KEY, "from before").await;
+    let store = Encrypted::new(
+        inner.clone(),
+        configuration("secrets", &[by("aesgcm", A), identity()]),
+    );
+    let key = Bytes::from_static(KEY.as_bytes());
+    let at = store.revision();
+    assert_eq!(
+        store.refresh(&key, at + 1).await,
+        Ok(None),
+        "somebody else wrote it"
+    );
+    let next = store
+        .refresh(&key, at)
+        .await
+        .expect("written")
+        .expect("it was stale");
+    assert!(next > at);
+    assert_eq!(store.refresh(&key, next).await, Ok(None));
+    assert_eq!(get(&store, KEY).await.as_deref(), Ok("from before"));
+    assert!(
+        !get(&*inner, KEY)
+            .await
+            .expect("there")
+            .contains("from before")
+    );
+}
+
 #[tokio::test]
 async fn a_value_counts_only_in_its_place() {
     let (inner, _dir) = below();

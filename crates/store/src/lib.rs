@@ -412,6 +412,12 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// Writes a key anew as it is, if it still has this revision and is kept otherwise than it would be written today (under
+    /// an old key of encryption, say); gives the new revision if so.
+    async fn refresh(&self, _key: &Bytes, _at: Revision) -> Result<Option<Revision>, StoreError> {
+        Ok(None)
+    }
+
     /// Whether writes are taken.
     fn condition(&self) -> Condition {
         Condition::Serving

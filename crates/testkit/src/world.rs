@@ -143,6 +143,8 @@ impl World {
             "deletecollection",
             "get",
             "list",
+            "patch",
+            "update",
             "watch",
         ];
         let found = resources.into_iter().map(|resource| Discovered {
@@ -231,6 +233,17 @@ impl World {
                     self.delete(&target, uid.as_str().unwrap_or_default(), None)?;
                 }
             }
+            Action::Touch {
+                target,
+                resource_version,
+            } => {
+                // Only what is the same as observed is written anew, and that comes to nothing but a version.
+                if let Some(object) = self.objects.get(target).cloned()
+                    && object["metadata"]["resourceVersion"] == **resource_version
+                {
+                    self.store(target, object);
+                }
+            }
             Action::Event(_) | Action::Confirm(_) => {}
         }
         Ok(())
@@ -273,6 +286,13 @@ impl World {
                         .map(|(_, o)| json!({ "metadata": o["metadata"] }))
                         .collect(),
                 ),
+                Question::All(resource) => {
+                    let own = self.objects.iter();
+                    let own = own.filter(|(t, _)| t.resource.same_resource(resource));
+                    let metadata = own.map(|(_, o)| json!({ "metadata": o["metadata"] }));
+                    Answer::Items(metadata.collect())
+                }
+                Question::Latest(_) => Answer::Version(self.version.to_string()),
                 Question::Access(_) => {
                     Answer::Present(json!({ "status": { "allowed": self.allows } }))
                 }

@@ -14,6 +14,7 @@ mod helm;
 mod in_action;
 mod lifecycle;
 mod lost_nodes;
+mod migrations;
 mod minikube;
 mod mutatingadmissionpolicies;
 mod nodes;

@@ -22,6 +22,7 @@ use crate::charge;
 use crate::decode;
 use crate::read::get::fetch;
 use crate::resource::{Resource, Storage};
+use crate::server::store_error;
 
 /// The text of a conflict that everybody knows.
 pub(crate) const MODIFIED: &str =
@@ -135,7 +136,9 @@ pub(crate) async fn apply_change(
         let revision = current.mod_revision;
         let old = decode_stored(&current.value, revision);
         let old = old.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
+        let storage_version = storage.kind.names().api_version();
         let attempt = Attempt {
+            outdated: old.api_version() != storage_version,
             call,
             resource,
             storage,
@@ -190,6 +193,8 @@ struct Attempt<'a> {
     part: Option<Part>,
     options: &'a WriteOptions,
     revision: Revision,
+    /// It is stored in another version than objects are stored in today.
+    outdated: bool,
 }
 
 impl Attempt<'_> {
@@ -208,8 +213,8 @@ impl Attempt<'_> {
             let gone = self.remove(new, &old, insists).await?;
             return Ok(changed(gone, None));
         }
-        if is_same(&new, &old) {
-            return Ok(changed(old, None));
+        if is_same(&new, &old) && !self.outdated {
+            return Ok(changed(self.refresh(old).await?, None));
         }
         if self.part.is_some() {
             let operation = Operation::update(call, resource);
@@ -240,6 +245,20 @@ impl Attempt<'_> {
             }
             Err(failed) => Err(failed),
         }
+    }
+
+    /// A write that changes nothing is none, unless the store keeps the object otherwise than it would today.
+    async fn refresh(&self, mut old: Object) -> Result<Object, CommitError> {
+        if self.options.dry_run {
+            return Ok(old);
+        }
+        let key = self.storage.full_key(self.key);
+        let written = self.call.server.store().refresh(&key, self.revision).await;
+        if let Some(revision) = written.map_err(store_error)? {
+            super::show(self.storage, revision).await;
+            old.set_meta_str("resourceVersion", &revision.to_string());
+        }
+        Ok(old)
     }
 
     /// Whoever named a version is told that it is gone; others try again.

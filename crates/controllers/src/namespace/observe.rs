@@ -49,7 +49,7 @@ pub(super) fn observe(look: &Look<'_>) -> Option<Observed> {
         };
         match look.answers.get(&question)? {
             Answer::Items(items) => Some(items.clone()),
-            Answer::Absent | Answer::Present(_) => Some(Vec::new()),
+            _ => Some(Vec::new()),
         }
     };
     let catalog = look.caches.catalog();

@@ -99,7 +99,7 @@ impl Reconciler for TokensController {
         let cached = look.caches.of::<ServiceAccount>().get(&account.key);
         let live_uid = answer.map(|answer| match answer {
             Answer::Present(live) => text(&live["metadata"]["uid"]).to_owned(),
-            Answer::Absent | Answer::Items(_) => String::new(),
+            _ => String::new(),
         });
         let live = match look.answers.get(&Question::Get(target(&secret))) {
             Some(Answer::Present(live)) => Some(live.clone()),

@@ -59,7 +59,7 @@ impl Reconciler for ValidatingAdmissionPolicyStatus {
             };
             let definition = match answer {
                 Answer::Present(value) => serde_json::from_value(value.clone()).ok(),
-                Answer::Absent | Answer::Items(_) => None,
+                _ => None,
             };
             Some((target.key.name.clone(), definition))
         });
