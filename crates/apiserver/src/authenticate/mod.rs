@@ -33,7 +33,8 @@ pub(crate) struct InProcessUser(pub(crate) Arc<User>);
 #[derive(Clone)]
 pub(crate) struct PeerUser(pub(crate) Arc<User>);
 
-const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
+/// What a sub-protocol of a WebSocket begins with that is a token.
+pub(crate) const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Finds out who asks, and takes the credentials off the request.
 ///

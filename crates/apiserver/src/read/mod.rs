@@ -7,3 +7,4 @@ pub(crate) mod options;
 mod page;
 mod stream;
 pub(crate) mod watch;
+mod websocket;
