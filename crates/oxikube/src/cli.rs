@@ -55,6 +55,9 @@ enum Command {
             requires = "snapshot_every"
         )]
         snapshot_keep: usize,
+        /// Secrets are encrypted in the store, by a key that is made in the cluster's directory; from then on.
+        #[arg(long)]
+        secrets_encryption: bool,
     },
     /// Add, remove, stop, start and enter the nodes of a cluster.
     Node {
@@ -296,6 +299,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             node_monitor_grace_period,
             snapshot_every,
             snapshot_keep,
+            secrets_encryption,
         } => {
             let wanted = start::Wanted {
                 api_port,
@@ -303,6 +307,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
                 network_backend,
                 node_grace: node_monitor_grace_period,
                 snapshots: snapshot_every.map(|every| (every, snapshot_keep)),
+                secrets_encryption,
             };
             start::start(&clusters.cluster(&cluster.name)?, &wanted)?;
         }

@@ -102,6 +102,9 @@ pub(crate) struct Config {
     /// Scheduled backups of the cluster's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) snapshots: Option<Snapshots>,
+    /// Secrets are encrypted in the store.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secrets_encryption: bool,
 }
 
 /// When backups are taken, and how many are kept.
@@ -129,6 +132,7 @@ impl Config {
             network_backend: Backend::default(),
             node_grace_seconds: node_grace_seconds(),
             snapshots: None,
+            secrets_encryption: false,
         }
     }
 

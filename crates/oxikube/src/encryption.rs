@@ -39,6 +39,14 @@ pub(crate) struct OwnFlags {
 }
 
 impl OwnFlags {
+    /// Those of a cluster that one command makes.
+    pub(crate) fn of_cluster(secrets_encryption: bool) -> Self {
+        Self {
+            secrets_encryption,
+            ..Self::default()
+        }
+    }
+
     /// The flags as those of `kube-apiserver`; the key is made when there is none.
     pub(crate) fn settled(&self, data: &Path, shared: bool) -> anyhow::Result<Flags> {
         let path = data.join("encryption.json");

@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Descriptors;
-use crate::datastore;
 use crate::member::NodeConfig;
 use crate::progress::{Message, Progress};
 use crate::root::STATE;
+use crate::{datastore, encryption};
 use components::Components;
 pub(crate) use components::ended;
 
@@ -71,9 +71,12 @@ async fn serve(
     let flags = datastore::Flags::scheduled(config.cluster.snapshots);
     let store = datastore::open(&flags, &state.join("store")).await?;
     let shutdown = CancellationToken::new();
+    let encryption = encryption::OwnFlags::of_cluster(config.cluster.secrets_encryption);
+    let encryption = encryption.settled(state, false)?;
+    let kept = encryption.over(store.store(), &shutdown).await?;
     let pki = api::Pki::read(&state.join("pki"))?;
     let pulses = api::Pulses::default();
-    let server = api::server(&config.cluster, store.store(), &pki, &pulses).await?;
+    let server = api::server(&config.cluster, kept, &pki, &pulses).await?;
     let mut components = Components::new(server.clone(), config, pulses, shutdown.clone());
     let tls = pki.serving()?;
     components.serve_api(listener, tls).await?;

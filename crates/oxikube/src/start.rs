@@ -35,6 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) node_grace: Option<Duration>,
     /// How often backups are taken, where zero is never; and how many are kept.
     pub(crate) snapshots: Option<(Duration, usize)>,
+    /// Secrets are to be encrypted in the store.
+    pub(crate) secrets_encryption: bool,
 }
 
 impl Wanted {
@@ -58,7 +60,7 @@ pub(crate) fn start(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<()> {
     if !is_new {
         let config = cluster.config()?;
         fits(cluster, &config, wanted)?;
-        reschedule(cluster, config.clone(), wanted)?;
+        resettle(cluster, config.clone(), wanted)?;
         let all = cluster.members(&config);
         if all.iter().all(|node| node.init().is_some()) {
             say(&format!("cluster {} is running already", cluster.name));
@@ -172,18 +174,21 @@ fn fits(cluster: &Cluster, config: &Config, wanted: &Wanted) -> anyhow::Result<(
     }
 }
 
-/// Takes down that backups are to be taken otherwise than before.
-fn reschedule(cluster: &Cluster, mut config: Config, wanted: &Wanted) -> anyhow::Result<()> {
-    let Some(schedule) = wanted.schedule().filter(|new| *new != config.snapshots) else {
-        return Ok(());
+/// Takes down that backups are to be taken otherwise than before, or that secrets are to be encrypted.
+fn resettle(cluster: &Cluster, mut config: Config, wanted: &Wanted) -> anyhow::Result<()> {
+    let schedule = wanted.schedule().filter(|new| *new != config.snapshots);
+    let encrypts = wanted.secrets_encryption && !config.secrets_encryption;
+    let what = match (schedule.is_some(), encrypts) {
+        (false, false) => return Ok(()),
+        (true, _) => "to change when its backups are taken",
+        (false, true) => "to have its secrets encrypted",
     };
     if cluster.first(&config).init().is_some() {
         let name = &cluster.name;
-        bail!(
-            "cluster {name} runs: switch it off with `oxikube stop --name {name}` to change when its backups are taken"
-        );
+        bail!("cluster {name} runs: switch it off with `oxikube stop --name {name}` {what}");
     }
-    config.snapshots = schedule;
+    config.snapshots = schedule.unwrap_or(config.snapshots);
+    config.secrets_encryption |= encrypts;
     cluster.create(&config)
 }
 
@@ -310,6 +315,7 @@ fn create(cluster: &Cluster, wanted: &Wanted) -> anyhow::Result<(Config, OwnedFd
         config.node_grace_seconds = grace.as_secs();
     }
     config.snapshots = wanted.schedule().flatten();
+    config.secrets_encryption = wanted.secrets_encryption;
     say(&format!(
         "creating cluster {} in {}",
         cluster.name,
