@@ -185,6 +185,28 @@ async fn a_connection_serves_many_requests() {
     }
 }
 
+/// 2019-11243: a destination without anything to show shows nothing, also where another has just shown something.
+#[tokio::test]
+async fn cve_2019_11243_who_shows_nothing_shows_nothing() {
+    let far = far(NAME, true).await;
+    let known = Known::with_service(far.port, &["127.0.0.1"]);
+    let outbound = Outbound::default();
+    let mut showing = hook(&far);
+    showing.bearer = Some("secret".into());
+    let bare = Destination::new(showing.place.clone(), showing.trust.clone());
+    for (to, shown) in [
+        (&showing, true),
+        (&bare, false),
+        (&showing, true),
+        (&bare, false),
+    ] {
+        let answer = outbound.exchange(&known, to, message("/")).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.headers.contains_key("x-bearer"), shown);
+    }
+    assert!(bare.credentials.is_none() && bare.bearer.is_none());
+}
+
 #[tokio::test]
 async fn a_service_is_reached_by_the_end_points_that_work() {
     let far = far(NAME, false).await;

@@ -88,6 +88,46 @@ async fn cve_2019_11253_billion_laughs() {
         .refused(400);
 }
 
+/// 2019-11254: nor does a body that is all depth keep anybody busy.
+#[tokio::test]
+async fn cve_2019_11254_depth_is_bounded() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    for (media, body) in [
+        ("application/yaml", "- ".repeat(500_000)),
+        ("application/yaml", "{a: ".repeat(200_000)),
+        ("application/json", "[".repeat(1_000_000)),
+        ("application/json", "{\"a\":".repeat(200_000)),
+    ] {
+        let headers = [("content-type", media)];
+        let refused = cluster.admin.send(Method::POST, path, &headers, body).await;
+        refused.refused(400);
+    }
+}
+
+/// 2015-5305: a name is a name, and never the way to another place in the store.
+#[tokio::test]
+async fn cve_2015_5305_names_are_no_paths() {
+    let cluster = Cluster::start().await;
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let secret = json!({"metadata": {"name": "s"}});
+    cluster.admin.post(secrets, secret).await.ok();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for name in ["..", ".", "a/b", "../secrets/s", "a%2fb"] {
+        let map = json!({"metadata": {"name": name}});
+        cluster.admin.post(maps, map).await.refused(422);
+    }
+    for path in [
+        "..%2fsecrets%2fs",
+        "%2e%2e",
+        "a%2fb",
+        "%2e%2e%2f%2e%2e%2fkube-system%2fs",
+    ] {
+        let found = cluster.admin.get(&format!("{maps}/{path}")).await;
+        assert!(found.code >= 400, "{path}: {found:?}");
+    }
+}
+
 /// 2020-8552: no more of a body is read than the API takes.
 #[tokio::test]
 async fn cve_2020_8552_bodies_are_bounded() {

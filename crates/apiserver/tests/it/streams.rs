@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use crate::harness::{Client, config};
 use crate::tls::Authority;
 
-/// Answers logs with the path it was asked for, exec with an echo, attach with a redirect.
+/// Answers logs with the path it was asked for, exec with an echo, attach and 302 lines of a log with a redirect.
 async fn kubelet(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
@@ -45,7 +45,7 @@ async fn kubelet(
                 .expect("an echo");
             writer.shutdown().await.expect("an end");
         });
-    } else if path.starts_with("/attach/") {
+    } else if path.starts_with("/attach/") || path.ends_with("tailLines=302") {
         *response.status_mut() = StatusCode::FOUND;
         let elsewhere = http::HeaderValue::from_static("https://elsewhere.example/");
         response.headers_mut().insert("location", elsewhere);
@@ -191,6 +191,37 @@ async fn exec_is_a_pipe_to_the_kubelet() {
     let mut said = String::new();
     pipe.read_to_string(&mut said).await.expect("a read");
     assert_eq!(said, "hello");
+    node.server.shut_down();
+}
+
+/// 2018-1002102, 2020-8559: a kubelet leads nobody elsewhere, neither the server nor its client.
+#[tokio::test]
+async fn cve_2020_8559_kubelets_lead_nowhere_else() {
+    let node = with_pod().await;
+    let log = node.admin.get(&format!("{POD}/log?tailLines=302")).await;
+    assert!(log.code >= 400, "{log:?}");
+    assert!(log.headers.get("location").is_none());
+    node.server.shut_down();
+}
+
+/// 2022-3294: a node is asked at no address that is nobody's or this machine's, whatever its status says.
+#[tokio::test]
+async fn cve_2022_3294_nodes_are_not_where_they_cannot_be() {
+    let node = with_pod().await;
+    for address in [
+        "127.0.0.1",
+        "::1",
+        "169.254.169.254",
+        "fe80::1",
+        "224.0.0.1",
+    ] {
+        let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+        let path = "/api/v1/nodes/n/status";
+        node.admin.patch(path, "merge", status).await.ok();
+        let refused = node.admin.get("/api/v1/nodes/n/proxy/healthz").await;
+        let refused = refused.refused(400);
+        assert_eq!(refused.message(), "address not allowed", "{address}");
+    }
     node.server.shut_down();
 }
 

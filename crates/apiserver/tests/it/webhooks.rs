@@ -210,7 +210,7 @@ async fn a_webhook_may_refuse() {
 
 /// Security lesson 2021-25735.
 #[tokio::test]
-async fn lesson_2021_25735_the_old_object_is_the_stored_one() {
+async fn cve_2021_25735_the_old_object_is_the_stored_one() {
     let cluster = Cluster::start().await;
     let hook = Hook::start(usual).await;
     let mut first = map("a");

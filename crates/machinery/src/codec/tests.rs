@@ -60,7 +60,7 @@ fn syntax_errors_sound_like_go() {
 }
 
 #[test]
-fn lesson_2019_11253_bodies_are_bounded() {
+fn cve_2019_11253_bodies_are_bounded() {
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
     assert!(decode_json_value(deep.as_bytes()).is_err());
     assert!(decode_yaml_value(deep.as_bytes()).is_err());

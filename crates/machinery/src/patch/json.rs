@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn lesson_2019_1002100_patches_are_bounded() {
+    fn cve_2019_1002100_patches_are_bounded() {
         let many = vec![json!({"op":"add","path":"/a","value":1}); MAX_OPERATIONS + 1];
         let error = apply(&mut json!({}), &Value::Array(many)).unwrap_err();
         assert!(matches!(error, PatchError::TooLarge(_)));
