@@ -1,6 +1,8 @@
 //! Admission: the plug-ins of `access` before a write is prepared, and again before it is stored; and the rule that
 //! nobody grants what he does not hold.
 
+mod gates;
+
 use std::time::{Duration, Instant};
 
 use access::admission::{self, Notes, Request};
@@ -15,6 +17,8 @@ use crate::policies::{self, Mutations};
 use crate::resource::Resource;
 use crate::webhooks::{self, Rounds};
 use crate::write::create::name_suffix;
+
+pub(crate) use gates::Gates;
 
 /// How long a write waits for what a controller is about to make.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -217,22 +221,32 @@ impl Drop for Stopwatch<'_> {
     }
 }
 
-/// Waits a moment for objects that controllers are about to make and without which the write would be refused.
-pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) {
+/// Makes the namespace of something new where the operator wants that; then waits a moment for objects that controllers are
+/// about to make and without which the write would be refused.
+///
+/// # Errors
+/// The namespace cannot be made.
+pub(crate) async fn patience(operation: &Operation<'_>, object: &Object) -> Result<(), ApiError> {
     let server = &operation.call.server;
+    if !operation.call.own {
+        server.gates().provide(operation, object).await?;
+    }
     let awaited = |object: &Object| {
         operation.with(object, None, |request| {
             admission::awaits(request, object, &**server)
         })
     };
-    let Some(first) = awaited(object) else { return };
+    let Some(first) = awaited(object) else {
+        return Ok(());
+    };
     let Some(storage) = server.resources().storage("", first.resource) else {
-        return;
+        return Ok(());
     };
     let mut changed = storage.cache.subscribe();
     let wait = async { while awaited(object).is_some() && changed.changed().await.is_ok() {} };
     // What has not come by then is missing in earnest, and admission says so.
     let _ = tokio::time::timeout(PATIENCE, wait).await;
+    Ok(())
 }
 
 /// Lets the plug-ins, then the policies and then the webhooks change the object; whether any did. When policies or webhooks
@@ -351,8 +365,9 @@ async fn refuse(
             if writes {
                 access::admission::policies::rights::check_write(request, object, server)?;
             }
-            Ok(())
+            Ok::<(), ApiError>(())
         })
     })
-    .await
+    .await?;
+    server.gates().validate(operation, object, old).await
 }

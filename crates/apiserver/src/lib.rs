@@ -32,6 +32,7 @@ mod kept;
 mod kubernetes_service;
 mod limits;
 mod listen;
+mod manifests;
 mod measures;
 mod metrics;
 mod negotiate;

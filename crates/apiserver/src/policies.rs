@@ -25,7 +25,7 @@ use store::EventKind;
 use crate::admit::Operation;
 use crate::authorize::decide;
 use crate::cache::{Change, Follower};
-use crate::webhooks::write::{Write, is_subject};
+use crate::webhooks::write::{Audience, Write};
 use checks::Checks;
 pub(crate) use mutate::Mutations;
 
@@ -54,6 +54,23 @@ impl Table {
         self.current.store(Arc::new(next));
     }
 
+    /// Puts policies and bindings of files in the place of those that were there before.
+    pub(crate) fn replace_static(&self, mutating: bool, before: &[Object], now: &[Object]) {
+        let part = |object: &Object| match object.kind().ends_with("Binding") {
+            true => Part::Binding,
+            false => Part::Policy,
+        };
+        let _changing = self.changing.lock();
+        let mut next = Policies::clone(&self.current.load());
+        for gone in before {
+            next.apply(mutating, part(gone), gone.name(), None);
+        }
+        for new in now {
+            next.apply(mutating, part(new), new.name(), Some(new));
+        }
+        self.current.store(Arc::new(next));
+    }
+
     /// Follows a resource, if it holds policies or bindings.
     pub(crate) fn follows(self: &Arc<Self>, group: &str, resource: &str) -> Option<Follower> {
         let (mutating, part) = part_of(group, resource)?;
@@ -67,10 +84,13 @@ impl Table {
     }
 }
 
-/// Whether a plug-in of this name is asked about such a write.
-fn is_asked(operation: &Operation<'_>, plug_in: &str) -> bool {
+/// Who is asked about such a write by a plug-in of this name.
+fn audience(operation: &Operation<'_>, plug_in: &str) -> Audience {
     let settings = &operation.call().server.policy().admission;
-    settings.has(plug_in) && is_subject(operation)
+    match settings.has(plug_in) {
+        true => Audience::of_policies(operation),
+        false => Audience::Nobody,
+    }
 }
 
 /// A write in the form of one of its resource's names.
@@ -145,11 +165,12 @@ struct Invocation {
 fn invocations(
     write: &Write<'_>,
     hooks: &[Arc<Hook>],
+    audience: Audience,
     mut trouble: impl FnMut(&Hook, Option<&Binding>, &str),
 ) -> Vec<Invocation> {
     let server = &*write.operation.call().server;
     let mut all = Vec::new();
-    for hook in hooks {
+    for hook in hooks.iter().filter(|hook| audience.holds(hook.is_static())) {
         let place = match write.with_subject(|subject| hook.concerns(subject, write.name())) {
             Ok(None) => continue,
             Ok(Some(place)) => place,
@@ -195,14 +216,23 @@ pub(crate) async fn validate(
     let call = operation.call();
     let table = call.server.admission_policies();
     let policies = table.load();
-    if policies.validating().is_empty() || !is_asked(operation, "ValidatingAdmissionPolicy") {
+    if policies.validating().is_empty() {
+        return Ok(());
+    }
+    let audience = audience(operation, "ValidatingAdmissionPolicy");
+    if audience == Audience::Nobody {
         return Ok(());
     }
     let write = Write::new(operation, object, old);
     let mut outcome = Outcome::default();
-    let all = invocations(&write, policies.validating(), |hook, binding, why| {
-        outcome.misconfigured(hook, binding, why);
-    });
+    let all = invocations(
+        &write,
+        policies.validating(),
+        audience,
+        |hook, binding, why| {
+            outcome.misconfigured(hook, binding, why);
+        },
+    );
     let mut forms: Vec<(usize, Form)> = Vec::new();
     for invocation in &all {
         let known = forms.iter().position(|(own, _)| *own == invocation.place);

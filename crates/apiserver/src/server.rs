@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::admit::Gates;
 use crate::aggregation::{self, Aggregation};
 use crate::allocate::{Books, repair};
 use crate::audit::{Audit, AuditOptions};
@@ -110,6 +111,9 @@ pub enum StartError {
     /// The store shows no server, though this one has just said that it is there.
     #[error("no API server is listed in the store, not even this one")]
     NoServers,
+    /// An admission plug-in cannot be used as it is set.
+    #[error("{0}")]
+    Admission(String),
     /// Who knows users elsewhere cannot be asked as it is described.
     #[error("authentication is not usable: {0}")]
     Authentication(String),
@@ -144,6 +148,7 @@ pub struct Server {
     policy: Policy,
     components: Vec<Component>,
     audit: Option<Arc<Audit>>,
+    gates: Gates,
     admission_policies: Arc<policies::Table>,
     openapi: Documents,
     outbound: Outbound,
@@ -208,8 +213,10 @@ impl Server {
         let token_webhook = token_webhook
             .transpose()
             .map_err(StartError::Authentication)?;
+        let gates = Gates::new(&config.policy.admission).map_err(StartError::Admission)?;
         let server = Arc::new(Self {
             store: config.store,
+            gates,
             resources,
             views,
             authorizers: ArcSwap::from_pointee(chain),
@@ -242,6 +249,7 @@ impl Server {
                 service_range,
             },
         });
+        crate::manifests::start(&server).map_err(StartError::Admission)?;
         server.load().await?;
         server.flow.configure(&server);
         repair::adopt(&server).await?;
@@ -395,6 +403,11 @@ impl Server {
     /// How kubelets are spoken to, if they are.
     pub(crate) fn kubelets(&self) -> Option<&KubeletTls> {
         self.kubelets.as_ref()
+    }
+
+    /// The admission plug-ins that remember or ask.
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.gates
     }
 
     /// The admission policies of the moment.

@@ -42,6 +42,37 @@ pub fn short(duration: SignedDuration) -> String {
     }
 }
 
+/// Nanoseconds as Go prints a duration: `1h30m0s`, `1.5s`, `500ms`, `0s`.
+pub fn go(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let all = nanoseconds.unsigned_abs();
+    let decimal = |all: u64, unit: u64, name: &str| {
+        let (whole, part) = (all / unit, all % unit);
+        let digits = unit.ilog10() as usize;
+        let part = format!("{part:0digits$}");
+        match part.trim_end_matches('0') {
+            "" => format!("{whole}{name}"),
+            part => format!("{whole}.{part}{name}"),
+        }
+    };
+    let text = match all {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{all}ns"),
+        1_000..1_000_000 => decimal(all, 1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(all, 1_000_000, "ms"),
+        1_000_000_000..60_000_000_000 => decimal(all, 1_000_000_000, "s"),
+        _ => {
+            let minutes = all / 60_000_000_000;
+            let rest = decimal(all % 60_000_000_000, 1_000_000_000, "s");
+            match minutes / 60 {
+                0 => format!("{minutes}m{rest}"),
+                hours => format!("{hours}h{}m{rest}", minutes % 60),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 /// A duration as Go writes and reads it: `1h30m`, `-1.5s`, `100ms`.
 pub fn parse(text: &str) -> Option<SignedDuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
@@ -126,5 +157,15 @@ mod tests {
             assert_eq!(human(SignedDuration::from_secs(seconds)), expected);
         }
         assert_eq!(short(SignedDuration::from_secs(3700)), "1h");
+        for (nanoseconds, expected) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (-500_000_000, "-500ms"),
+            (1_800_000_000_000, "30m0s"),
+            (3_661_050_000_000, "1h1m1.05s"),
+        ] {
+            assert_eq!(go(nanoseconds), expected);
+        }
     }
 }

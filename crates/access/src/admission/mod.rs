@@ -8,13 +8,20 @@ mod certificates;
 mod default_ingress_class;
 mod default_toleration_seconds;
 mod deny_service_external_ips;
+pub mod event_rate_limit;
 pub mod expression;
+pub mod image_policy;
 mod limit_ranger;
+pub mod manifests;
 mod namespace_lifecycle;
+mod node_declared_features;
 mod node_restriction;
 mod owner_references;
+pub mod pod_node_selector;
+mod pod_resize;
 mod pod_rules;
 pub mod pod_security;
+pub mod pod_toleration_restriction;
 mod pod_topology_labels;
 pub mod policies;
 mod priority;
@@ -95,6 +102,11 @@ pub static PLUGINS: &[Plugin] = &[
         validate: Some(pod_security::validate),
     },
     Plugin {
+        name: "PodNodeSelector",
+        admit: Some(pod_node_selector::admit),
+        validate: Some(pod_node_selector::validate),
+    },
+    Plugin {
         name: "Priority",
         admit: Some(priority::admit),
         validate: Some(priority::validate),
@@ -103,6 +115,11 @@ pub static PLUGINS: &[Plugin] = &[
         name: "DefaultTolerationSeconds",
         admit: Some(default_toleration_seconds::admit),
         validate: None,
+    },
+    Plugin {
+        name: "PodTolerationRestriction",
+        admit: Some(pod_toleration_restriction::admit),
+        validate: Some(pod_toleration_restriction::validate),
     },
     Plugin {
         name: "ExtendedResourceToleration",
@@ -169,28 +186,67 @@ pub static PLUGINS: &[Plugin] = &[
         admit: Some(pod_topology_labels::admit),
         validate: None,
     },
+    Plugin {
+        name: "NodeDeclaredFeatureValidator",
+        admit: None,
+        validate: Some(node_declared_features::validate),
+    },
+    Plugin {
+        name: "PodResizeValidator",
+        admit: None,
+        validate: Some(pod_resize::validate),
+    },
+    Plugin {
+        name: "AlwaysDeny",
+        admit: Some(|request, object, _| Err(deny(request, object))),
+        validate: Some(|request, object, _| Err(deny(request, object))),
+    },
 ];
+
+fn deny(request: &Request, object: &Object) -> ApiError {
+    request.forbidden(object, "admission control is denying all modifications")
+}
 
 /// Plug-ins that are used only when the operator names them.
 pub static OFF_BY_DEFAULT: &[&str] = &[
+    "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
     "NodeRestriction",
     "AlwaysPullImages",
+    "ImagePolicyWebhook",
+    "PodNodeSelector",
+    "PodTolerationRestriction",
+    "EventRateLimit",
     "ExtendedResourceToleration",
     "OwnerReferencesPermissionEnforcement",
     "DenyServiceExternalIPs",
+    "AlwaysDeny",
 ];
 
-/// Parts of the server that an operator may leave out by the same names as the plug-ins above.
+/// Further names that an operator may use: parts of the server that are no functions over one request, `AlwaysAdmit`, which
+/// does nothing, and `PodGroupProtection`, which does nothing either as long as its kind is not on by default.
 pub static ELSEWHERE: &[&str] = &[
     "AlwaysAdmit",
+    "EventRateLimit",
+    "ImagePolicyWebhook",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
+    "NamespaceAutoProvision",
+    "PodGroupProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
     "ResourceQuota",
 ];
+
+/// Whether an operator's document is the settings that it should be.
+fn settings_of(file: &serde_json::Value, api_version: &str, kind: &str) -> Result<(), String> {
+    let (found, of) = (&file["kind"], &file["apiVersion"]);
+    match found == kind && of == api_version {
+        true => Ok(()),
+        false => Err(format!("no kind {found} is registered for version {of}")),
+    }
+}
 
 fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {
     let without = &request.settings.without;

@@ -23,6 +23,7 @@ use machinery::{ApiError, Object};
 use serde_json::Value;
 
 use super::expression::{Asker, Facts};
+use super::manifests::STATIC;
 use super::rules::Subject;
 use crate::{Authorizer, Lookup, User};
 pub use compiled::Decision;
@@ -93,7 +94,14 @@ impl Policies {
         }
     }
 
+    /// Those of files come first.
     fn hooks(&self, mutating: bool) -> Vec<Arc<Hook>> {
+        let mut hooks = self.hooks_by_name(mutating);
+        hooks.sort_by_key(|hook| !hook.is_static());
+        hooks
+    }
+
+    fn hooks_by_name(&self, mutating: bool) -> Vec<Arc<Hook>> {
         let own = self.policies.iter().filter(|(key, _)| key.0 == mutating);
         own.filter_map(|((_, name), policy)| {
             let all = self.bindings.iter().filter(|(key, _)| key.0 == mutating);
@@ -208,6 +216,11 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Whether it stands in a file.
+    pub fn is_static(&self) -> bool {
+        self.name.ends_with(STATIC)
+    }
+
     /// The place in the names of a write's resource of the one that the policy is about, if it is; `name` is that of the object.
     ///
     /// # Errors

@@ -2,10 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use machinery::{ApiError, Object};
 
-use super::{OFF_BY_DEFAULT, pod_security};
+use super::{
+    OFF_BY_DEFAULT, event_rate_limit, image_policy, manifests, pod_node_selector, pod_security,
+    pod_toleration_restriction,
+};
 use crate::{Authorizer, User};
 
 /// What plug-ins have to say beside yes and no.
@@ -39,6 +43,16 @@ pub struct Settings {
     pub pod_security: pod_security::Configuration,
     /// How long pods stay on a node that is not ready, and on one that is not reachable: seconds.
     pub toleration_seconds: TolerationSeconds,
+    /// Where policies and webhooks stand in files.
+    pub manifests: BTreeMap<manifests::Source, PathBuf>,
+    /// Of the plug-in `EventRateLimit`.
+    pub event_limits: Vec<event_rate_limit::Limit>,
+    /// Of the plug-in `ImagePolicyWebhook`.
+    pub image_policy: Option<image_policy::Configuration>,
+    /// Of the plug-in `PodNodeSelector`.
+    pub node_selectors: pod_node_selector::Configuration,
+    /// Of the plug-in `PodTolerationRestriction`.
+    pub tolerations: pod_toleration_restriction::Configuration,
 }
 
 impl Default for Settings {
@@ -50,6 +64,11 @@ impl Default for Settings {
             without: off.map(|name| (*name).to_owned()).collect(),
             pod_security: pod_security::Configuration::default(),
             toleration_seconds: TolerationSeconds::default(),
+            manifests: BTreeMap::new(),
+            event_limits: Vec::new(),
+            image_policy: None,
+            node_selectors: pod_node_selector::Configuration::default(),
+            tolerations: pod_toleration_restriction::Configuration::default(),
         }
     }
 }

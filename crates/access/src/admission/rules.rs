@@ -162,15 +162,25 @@ pub fn matches(rule: &RuleWithOperations, subject: &Subject<'_>, name: &Name<'_>
         && resource()
 }
 
-/// Whether a kind says who is asked about writes; nobody is ever asked about those, so that a bad one can be taken away.
+/// Whether a kind says who is asked about writes; no webhook of the API is ever asked about those, so that a bad one can be
+/// taken away.
 pub fn is_exempt(group: &str, kind: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ];
+    group == GROUP && KINDS.contains(&kind) || is_policy(group, kind)
+}
+
+/// Whether a kind is a policy or puts one in force; no policy of the API is ever asked about those.
+pub fn is_policy(group: &str, kind: &str) -> bool {
     const KINDS: &[&str] = &[
         "MutatingAdmissionPolicy",
         "MutatingAdmissionPolicyBinding",
-        "MutatingWebhookConfiguration",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionPolicyBinding",
-        "ValidatingWebhookConfiguration",
     ];
-    group == "admissionregistration.k8s.io" && KINDS.contains(&kind)
+    group == GROUP && KINDS.contains(&kind)
 }
+
+const GROUP: &str = "admissionregistration.k8s.io";

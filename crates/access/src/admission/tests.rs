@@ -11,6 +11,8 @@ use super::{Awaited, Notes, Operation, Request, Settings, admit, awaits, validat
 use crate::{Lookup, Union, User};
 
 mod limits;
+mod manifests;
+mod nodes;
 mod optional;
 mod review;
 mod rules;
@@ -167,6 +169,10 @@ fn by_node<'a>(operation: Operation, what: &'a str, namespace: &'a str, name: &'
 
 impl Case<'_> {
     fn with<T>(&self, run: impl FnOnce(&Request) -> T) -> T {
+        self.under(&Settings::default(), run)
+    }
+
+    fn under<T>(&self, settings: &Settings, run: impl FnOnce(&Request) -> T) -> T {
         let (what, subresource) = self.what.split_once('/').unwrap_or((self.what, ""));
         let (resource, group) = what.split_once('.').unwrap_or((what, ""));
         run(&Request {
@@ -175,12 +181,12 @@ impl Case<'_> {
             group,
             resource,
             subresource,
-            kind: "",
+            kind: if resource == "events" { "Event" } else { "" },
             namespace: self.namespace,
             name: self.name,
             old: self.old.as_ref(),
             name_suffix: "abcde",
-            settings: &Settings::default(),
+            settings,
             notes: &Notes::default(),
             authorizer: &Union(Vec::new()),
         })

@@ -13,6 +13,7 @@ use machinery::Object;
 
 use super::expression::conditions::Condition;
 use super::expression::{Environment, Options, Type};
+use super::manifests::STATIC;
 use super::rules::Criteria;
 
 /// A webhook.
@@ -52,6 +53,11 @@ impl Webhook {
             spec,
             criteria,
         })
+    }
+
+    /// Whether its configuration stands in a file.
+    pub fn is_static(&self) -> bool {
+        self.configuration.ends_with(STATIC)
     }
 
     /// A webhook that cannot be asked is as good as one that agrees.
@@ -105,7 +111,11 @@ impl Webhooks {
                 .by_configuration
                 .iter()
                 .filter(|(key, _)| key.0 == mutating);
-            own.flat_map(|(_, hooks)| hooks.iter().cloned()).collect()
+            let mut all: Vec<Arc<Webhook>> =
+                own.flat_map(|(_, hooks)| hooks.iter().cloned()).collect();
+            // Those of files come first.
+            all.sort_by_key(|hook| !hook.is_static());
+            all
         };
         (self.mutating, self.validating) = (all(true), all(false));
     }

@@ -22,7 +22,7 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-pub use pods::{limits_of_pod, requests_of_pod};
+pub use pods::{limits_of_pod, requests_of_pod, whole_requests_of_pod};
 
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;

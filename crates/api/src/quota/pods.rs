@@ -61,7 +61,7 @@ fn is_alive(pod: &Pod, now: Timestamp) -> bool {
 
 pub(super) fn usage(pod: &Pod, now: Timestamp) -> Amounts {
     match &pod.spec {
-        Some(spec) if is_alive(pod, now) => compute(&requests(spec), &limits(spec)),
+        Some(spec) if is_alive(pod, now) => compute(&whole_requests_of_pod(spec), &limits(spec)),
         _ => Amounts::new(),
     }
 }
@@ -109,7 +109,8 @@ pub fn limits_of_pod(spec: &PodSpec) -> Amounts {
     total(spec, |c| c.resources.as_ref()?.limits.as_ref(), own)
 }
 
-fn requests(spec: &PodSpec) -> Amounts {
+/// What a pod requests, with its overhead.
+pub fn whole_requests_of_pod(spec: &PodSpec) -> Amounts {
     let mut all = requests_of_pod(spec);
     super::add(&mut all, &amounts(spec.overhead.as_ref()));
     all

@@ -181,6 +181,7 @@ impl Webhook {
                 destination,
                 path,
                 timeout: PATIENCE,
+                first_pause: Callee::USUAL_PAUSE,
             },
             answers: Mutex::new(Kept::new(MOST_ANSWERS)),
         })

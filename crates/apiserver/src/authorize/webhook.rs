@@ -43,6 +43,7 @@ impl Webhook {
                 destination,
                 path,
                 timeout: settings.timeout,
+                first_pause: Callee::USUAL_PAUSE,
             },
             answers: Mutex::new(Kept::new(MOST_ANSWERS)),
         })

@@ -10,7 +10,6 @@ use rand::RngExt;
 use super::{Cause, Destination, Message};
 use crate::server::Server;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const FACTOR: f64 = 1.5;
 const JITTER: f64 = 0.2;
 const TRIES: usize = 5;
@@ -24,6 +23,8 @@ pub(crate) struct Callee {
     pub(crate) path: String,
     /// How long an answer may take.
     pub(crate) timeout: Duration,
+    /// How long to wait before it is asked a second time.
+    pub(crate) first_pause: Duration,
 }
 
 /// What went wrong, and whether it may be otherwise next time.
@@ -33,12 +34,15 @@ struct Failure {
 }
 
 impl Callee {
+    /// The pause of those who say nothing about it.
+    pub(crate) const USUAL_PAUSE: Duration = Duration::from_millis(500);
+
     /// Posts a question and gives the body of the answer.
     ///
     /// # Errors
     /// What the last try said.
     pub(crate) async fn ask(&self, server: &Server, question: &Bytes) -> Result<Bytes, String> {
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.first_pause;
         let mut tried = 1;
         loop {
             let failure = match self.ask_once(server, question).await {

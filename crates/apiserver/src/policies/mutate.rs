@@ -10,14 +10,15 @@ use machinery::schema::Schema;
 use machinery::{ApiError, Object};
 use serde_json::Value;
 
-use super::{Form, Invocation, invocations, is_asked};
+use super::{Form, Invocation, audience, invocations};
 use crate::admit::Operation;
 use crate::decode;
 use crate::schemas;
-use crate::webhooks::write::Write;
+use crate::webhooks::write::{Audience, Write};
 
 /// The policies that may change one write, and which of them want to look again.
 pub(crate) struct Mutations {
+    audience: Audience,
     policies: Arc<Policies>,
     rounds: Rounds,
     /// What they made of the object.
@@ -28,10 +29,12 @@ impl Mutations {
     /// For one write; `None` when no policy is to be asked about it.
     pub(crate) fn of(operation: &Operation<'_>) -> Option<Self> {
         let policies = operation.call().server.admission_policies().load();
-        let some = !policies.mutating().is_empty()
-            && !operation.is_delete()
-            && is_asked(operation, "MutatingAdmissionPolicy");
-        some.then(|| Self {
+        if policies.mutating().is_empty() || operation.is_delete() {
+            return None;
+        }
+        let audience = audience(operation, "MutatingAdmissionPolicy");
+        (audience != Audience::Nobody).then(|| Self {
+            audience,
             policies,
             rounds: Rounds::default(),
             last: None,
@@ -54,9 +57,14 @@ impl Mutations {
         let mut troubles = Troubles::default();
         let all = {
             let write = Write::new(operation, object, old);
-            invocations(&write, self.policies.mutating(), |hook, binding, why| {
-                troubles.add(hook, binding.map(|b| &*b.name), why, true);
-            })
+            invocations(
+                &write,
+                self.policies.mutating(),
+                self.audience,
+                |hook, binding, why| {
+                    troubles.add(hook, binding.map(|b| &*b.name), why, true);
+                },
+            )
         };
         let mut changed = false;
         for invocation in &all {

@@ -25,7 +25,7 @@ use store::EventKind;
 use crate::admit::Operation;
 use crate::cache::Change;
 use ask::{Asked, Failure, ask};
-use write::Write;
+use write::{Audience, Write};
 
 /// The webhooks of the moment.
 #[derive(Default)]
@@ -38,6 +38,19 @@ impl Table {
     /// All of them, as they are now.
     pub(crate) fn load(&self) -> Arc<Webhooks> {
         self.current.load_full()
+    }
+
+    /// Puts configurations of files in the place of those that were there before.
+    pub(crate) fn replace_static(&self, mutating: bool, before: &[Object], now: &[Object]) {
+        let _changing = self.changing.lock();
+        let mut next = Webhooks::clone(&self.current.load());
+        for gone in before {
+            next.apply(mutating, gone.name(), None);
+        }
+        for new in now {
+            next.apply(mutating, new.name(), Some(new));
+        }
+        self.current.store(Arc::new(next));
     }
 
     /// Follows the configurations of one of the two kinds.
@@ -55,6 +68,7 @@ impl Table {
 
 /// The webhooks that may change one write, and which of them want to look again.
 pub(crate) struct Rounds {
+    audience: Audience,
     webhooks: Arc<Webhooks>,
     asked_again: BTreeSet<usize>,
     /// Asked already, and wanting to look at what others do after them.
@@ -66,8 +80,10 @@ impl Rounds {
     /// For one write; `None` when no webhook is to be asked about it.
     pub(crate) fn of(operation: &Operation<'_>) -> Option<Self> {
         let webhooks = operation.call().server.webhooks().load();
-        let some = !webhooks.mutating().is_empty() && write::is_subject(operation);
+        let audience = Audience::of_webhooks(operation);
+        let some = !webhooks.mutating().is_empty() && audience != Audience::Nobody;
         some.then(|| Self {
+            audience,
             webhooks,
             asked_again: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -88,6 +104,9 @@ impl Rounds {
         let webhooks = self.webhooks.clone();
         let mut changed_any = false;
         for (index, webhook) in webhooks.mutating().iter().enumerate() {
+            if !self.audience.holds(webhook.is_static()) {
+                continue;
+            }
             let write = Write::new(operation, object, old);
             let Some(name) = write.concerns(webhook, true).await? else {
                 continue;
@@ -144,12 +163,14 @@ pub(crate) async fn validate(
     old: Option<&Object>,
 ) -> Result<(), ApiError> {
     let webhooks = operation.call().server.webhooks().load();
-    if webhooks.validating().is_empty() || !write::is_subject(operation) {
+    let audience = Audience::of_webhooks(operation);
+    if webhooks.validating().is_empty() || audience == Audience::Nobody {
         return Ok(());
     }
     let write = Write::new(operation, object, old);
     let mut asking = Vec::new();
-    for webhook in webhooks.validating() {
+    let all = webhooks.validating().iter();
+    for webhook in all.filter(|webhook| audience.holds(webhook.is_static())) {
         if let Some(name) = write.concerns(webhook, false).await? {
             let write = &write;
             let mark = Mark {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use access::Lookup as _;
 use access::admission::expression::conditions::{self, Matched};
 use access::admission::expression::{self, Asker, Facts};
-use access::admission::rules::{Name, Subject, is_exempt};
+use access::admission::rules::{Name, Subject, is_exempt, is_policy};
 use access::admission::webhook::Webhook;
 use api::admissionregistration::webhook::EXCLUDED;
 use machinery::{ApiError, Object};
@@ -19,14 +19,47 @@ use crate::authorize::decide;
 use crate::metrics::webhooks::Asked;
 use crate::resource::Resource;
 
-/// Whether webhooks and policies are asked about such a write at all.
-pub(crate) fn is_subject(operation: &Operation<'_>) -> bool {
-    let names = operation.resource().names();
-    // An eviction has been asked about as such; the pod goes without further questions, as upstream.
-    let within = operation.is_delete() && !operation.call().info.subresource.is_empty();
-    !within
-        && !is_exempt(names.group, names.kind)
-        && !EXCLUDED.contains(&(names.group, names.plural))
+/// Who of the webhooks, or of the policies, is asked about a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    Nobody,
+    /// Those that stand in files: what is written may say who else is asked.
+    Static,
+    Everybody,
+}
+
+impl Audience {
+    /// Which of the policies.
+    pub(crate) fn of_policies(operation: &Operation<'_>) -> Self {
+        Self::of(operation, is_policy)
+    }
+
+    /// Which of the webhooks.
+    pub(crate) fn of_webhooks(operation: &Operation<'_>) -> Self {
+        Self::of(operation, is_exempt)
+    }
+
+    fn of(operation: &Operation<'_>, is_exempt: fn(&str, &str) -> bool) -> Self {
+        let names = operation.resource().names();
+        // An eviction has been asked about as such; the pod goes without further questions, as upstream.
+        let within = operation.is_delete() && !operation.call().info.subresource.is_empty();
+        if within || EXCLUDED.contains(&(names.group, names.plural)) {
+            return Self::Nobody;
+        }
+        match is_exempt(names.group, names.kind) {
+            true => Self::Static,
+            false => Self::Everybody,
+        }
+    }
+
+    /// Whether one belongs to it.
+    pub(crate) fn holds(self, is_static: bool) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Static => is_static,
+            Self::Everybody => true,
+        }
+    }
 }
 
 /// A write on its way.

@@ -59,7 +59,7 @@ pub(crate) async fn store_new(
     }
     let told = options.told(call, "CreateOptions");
     let operation = Operation::create(call, resource).with_options(options.dry_run, told);
-    admit::patience(&operation, &object).await;
+    admit::patience(&operation, &object).await?;
     if admit::mutate(&operation, &mut object, None).await? {
         decode::default(resource, &mut object)?;
     }

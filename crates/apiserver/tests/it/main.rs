@@ -22,6 +22,7 @@ mod lists;
 mod live;
 mod node_ports;
 mod objects;
+mod plugins;
 mod pod_security;
 mod security;
 mod services;

@@ -24,7 +24,7 @@ use crate::columns;
 use crate::view::{Items, fill_with};
 
 /// Names that end so belong to files that other servers read.
-const STATIC: &str = ".static.k8s.io";
+pub const STATIC: &str = ".static.k8s.io";
 const TIMEOUT_SECONDS: i32 = 10;
 const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 const NO_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];

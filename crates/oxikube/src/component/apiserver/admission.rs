@@ -1,16 +1,12 @@
 //! `--*admission*`: which plug-ins there are, and their settings.
 
+mod file;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use access::admission::pod_security::Configuration as PodSecurity;
 use access::admission::{ELSEWHERE, OFF_BY_DEFAULT, PLUGINS, Settings, TolerationSeconds};
-use anyhow::{Context, anyhow, bail};
-use machinery::codec;
-use serde::Deserialize;
-use serde_json::Value;
-
-use crate::component::flags::read;
+use anyhow::bail;
 
 /// The flags.
 #[derive(clap::Args)]
@@ -31,26 +27,6 @@ pub(super) struct Flags {
     /// Seconds that pods stay on a node that is not reachable when they do not say it themselves.
     #[arg(long, default_value_t = 300)]
     default_unreachable_toleration_seconds: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(rename = "apiVersion")]
-    api_version: String,
-    kind: String,
-    #[serde(default)]
-    plugins: Vec<Plugin>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plugin {
-    name: String,
-    #[serde(default)]
-    path: String,
-    #[serde(default)]
-    configuration: Option<Value>,
 }
 
 fn is_known(name: &str) -> bool {
@@ -81,58 +57,18 @@ impl Flags {
             OFF_BY_DEFAULT.iter().map(|n| (*n).to_owned()).collect();
         without.retain(|name| !on.contains(name));
         without.extend(off.iter().cloned());
-        Ok(Settings {
+        let mut settings = Settings {
             without,
-            pod_security: match &self.admission_control_config_file {
-                Some(path) => {
-                    configured(path).with_context(|| format!("cannot use {}", path.display()))?
-                }
-                None => PodSecurity::default(),
-            },
             toleration_seconds: TolerationSeconds {
                 not_ready: self.default_not_ready_toleration_seconds,
                 unreachable: self.default_unreachable_toleration_seconds,
             },
-        })
+            ..Settings::default()
+        };
+        let path = self.admission_control_config_file.as_deref();
+        file::apply(path, &mut settings)?;
+        Ok(settings)
     }
-}
-
-/// What a file says of the plug-in that has settings.
-fn configured(path: &Path) -> anyhow::Result<PodSecurity> {
-    let (value, duplicates) = codec::decode_yaml_value(read(path)?.as_bytes())?;
-    if let Some(duplicate) = duplicates.first() {
-        bail!("strict decoding error: {duplicate}");
-    }
-    let file: File = serde_json::from_value(value).context("strict decoding error")?;
-    let versions = ["v1", "v1beta1", "v1alpha1"].map(|v| format!("apiserver.config.k8s.io/{v}"));
-    if file.kind != "AdmissionConfiguration" || !versions.contains(&file.api_version) {
-        let (kind, version) = (&file.kind, &file.api_version);
-        bail!("no kind {kind:?} is registered for version {version:?}");
-    }
-    let mut found = PodSecurity::default();
-    for plugin in file.plugins {
-        match plugin.name.as_str() {
-            "PodSecurity" => {
-                found = pod_security(path, plugin)
-                    .map_err(|why| anyhow!("PodSecurity configuration error: {why}"))?;
-            }
-            name if is_known(name) => bail!("the plug-in {name} has no settings here"),
-            name => bail!("the plug-in {name:?} is unknown"),
-        }
-    }
-    Ok(found)
-}
-
-fn pod_security(file: &Path, plugin: Plugin) -> Result<PodSecurity, String> {
-    if let Some(value) = plugin.configuration {
-        return PodSecurity::read(value);
-    }
-    if plugin.path.is_empty() {
-        return Ok(PodSecurity::default());
-    }
-    // A relative path is relative to the file that names it.
-    let path = file.parent().unwrap_or(Path::new(".")).join(plugin.path);
-    PodSecurity::parse(&read(&path).map_err(|e| format!("{e:#}"))?)
 }
 
 #[cfg(test)]
@@ -180,31 +116,87 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_sets_what_pods_must_comply_with() {
+    fn with_file(arguments: &[&str], text: &str) -> Result<Settings, String> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("admission.yaml");
-        let flag = format!("--admission-control-config-file={}", path.display());
+        std::fs::write(&path, text).expect("written");
         let inner = "apiVersion: pod-security.admission.config.k8s.io/v1\nkind: PodSecurityConfiguration\n\
                      defaults: {enforce: baseline}\nexemptions: {namespaces: [kube-system]}\n";
         std::fs::write(dir.path().join("inner.yaml"), inner).expect("written");
-        let outer = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n\
-                     plugins: [{name: PodSecurity, path: inner.yaml}]\n";
-        std::fs::write(&path, outer).expect("written");
-        let found = format!("{:?}", settings(&[&flag]).expect("good").pod_security);
+        std::fs::write(
+            dir.path().join("wrong.yaml"),
+            inner.replace("baseline", "some"),
+        )
+        .expect("written");
+        let flag = format!("--admission-control-config-file={}", path.display());
+        settings(&[arguments, &[&flag]].concat())
+    }
+
+    const OUTER: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n";
+
+    #[test]
+    fn a_file_sets_what_pods_must_comply_with() {
+        let text = format!("{OUTER}plugins: [{{name: PodSecurity, path: inner.yaml}}]\n");
+        let found = format!("{:?}", with_file(&[], &text).expect("good").pod_security);
         assert!(
             found.contains("Baseline") && found.contains("kube-system"),
             "{found}"
         );
-        std::fs::write(
-            dir.path().join("inner.yaml"),
-            inner.replace("baseline", "some"),
-        )
-        .expect("written");
-        let why = settings(&[&flag]).expect_err("refused");
+        let text = format!("{OUTER}plugins: [{{name: PodSecurity, path: wrong.yaml}}]\n");
+        let why = with_file(&[], &text).expect_err("refused");
         assert!(
             why.contains("must be one of privileged, baseline, restricted"),
             "{why}"
         );
+        // Settings of a plug-in that is not used are not read, as upstream.
+        with_file(&["--disable-admission-plugins=PodSecurity"], &text).expect("good");
+    }
+
+    #[test]
+    fn plug_ins_take_the_settings_of_their_files() {
+        let text = format!(
+            "{OUTER}plugins:\n\
+             - name: EventRateLimit\n  configuration: {{apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration,\n    \
+               limits: [{{type: Namespace, qps: 50, burst: 100, cacheSize: 2000}}]}}\n\
+             - name: PodNodeSelector\n  configuration: {{podNodeSelectorPluginConfig: {{clusterDefaultNodeSelector: a=b}}}}\n\
+             - name: PodTolerationRestriction\n  configuration: {{apiVersion: podtolerationrestriction.admission.k8s.io/v1alpha1,\n    \
+               kind: Configuration, whitelist: [{{key: x, operator: Exists}}]}}\n\
+             - name: ImagePolicyWebhook\n  configuration: {{imagePolicy: {{kubeConfigFile: /k, allowTTL: 60}}}}\n"
+        );
+        let on = "--enable-admission-plugins=EventRateLimit,PodNodeSelector,PodTolerationRestriction,ImagePolicyWebhook";
+        let found = with_file(&[on], &text).expect("good");
+        assert_eq!(found.event_limits.len(), 1);
+        assert_eq!(found.node_selectors["clusterDefaultNodeSelector"], "a=b");
+        assert_eq!(found.tolerations.allowed.len(), 1);
+        let images = found.image_policy.expect("settings");
+        assert_eq!(
+            (images.allow_ttl.as_secs(), images.deny_ttl.as_secs()),
+            (60, 30)
+        );
+        let old = "imagePolicy: {kubeConfigFile: /k, denyTTL: -1}\n";
+        let found = with_file(&["--enable-admission-plugins=ImagePolicyWebhook"], old);
+        assert!(found.expect("good").image_policy.is_some());
+        for (plugin, text, why) in [
+            (
+                "ImagePolicyWebhook",
+                OUTER.to_owned(),
+                "couldn't init admission plugin \"ImagePolicyWebhook\": no config specified",
+            ),
+            (
+                "ImagePolicyWebhook",
+                "imagePolicy: {allowTTL: 9999}".to_owned(),
+                "couldn't init admission plugin \"ImagePolicyWebhook\": valid value is between 1s and 30m0s, got 2h46m39s",
+            ),
+            (
+                "EventRateLimit",
+                format!(
+                    "{OUTER}plugins: [{{name: EventRateLimit, configuration: {{apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limits: [{{type: Server, burst: 0, qps: 1}}]}}}}]"
+                ),
+                "couldn't init admission plugin \"EventRateLimit\": limits[0].burst: Invalid value: 0: must be positive",
+            ),
+        ] {
+            let on = format!("--enable-admission-plugins={plugin}");
+            assert_eq!(with_file(&[&on], &text).err().as_deref(), Some(why));
+        }
     }
 }
