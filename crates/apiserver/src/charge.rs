@@ -19,8 +19,9 @@ const TRIES: usize = 64;
 /// Whether there are quotas that might have to pay for a write.
 pub(crate) fn concerns(operation: &Operation<'_>, object: &Object) -> bool {
     let counted = operation.with(object, None, resource_quota::counted);
+    let limits = || operation.with(object, None, resource_quota::limits_by_default);
     let call = operation.call();
-    counted.is_some() && !accounts(call, &call.info.namespace).is_empty()
+    counted.is_some() && (!accounts(call, &call.info.namespace).is_empty() || limits())
 }
 
 /// Lets the quotas of the namespace pay for a write, or refuses it.
@@ -39,7 +40,8 @@ pub(crate) async fn charge(
     };
     let namespace = call.info.namespace.as_str();
     let mut accounts = accounts(call, namespace);
-    if accounts.is_empty() {
+    let limits = operation.with(object, old, resource_quota::limits_by_default);
+    if accounts.is_empty() && !limits {
         return Ok(());
     }
     let names = QuotaKind::NAMES;

@@ -12,6 +12,7 @@ pub mod event_rate_limit;
 pub mod expression;
 pub mod image_policy;
 mod limit_ranger;
+pub mod limited_resources;
 pub mod manifests;
 mod namespace_lifecycle;
 mod node_declared_features;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use machinery::{ApiError, Object};
 
 use super::{
-    OFF_BY_DEFAULT, event_rate_limit, image_policy, manifests, pod_node_selector, pod_security,
-    pod_toleration_restriction,
+    OFF_BY_DEFAULT, event_rate_limit, image_policy, limited_resources, manifests,
+    pod_node_selector, pod_security, pod_toleration_restriction,
 };
 use crate::{Authorizer, User};
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub toleration_seconds: TolerationSeconds,
     /// Where policies and webhooks stand in files.
     pub manifests: BTreeMap<manifests::Source, PathBuf>,
+    /// Of the plug-in `ResourceQuota`.
+    pub limited_resources: Vec<limited_resources::Limited>,
     /// Of the plug-in `EventRateLimit`.
     pub event_limits: Vec<event_rate_limit::Limit>,
     /// Of the plug-in `ImagePolicyWebhook`.
@@ -65,6 +67,7 @@ impl Default for Settings {
             pod_security: pod_security::Configuration::default(),
             toleration_seconds: TolerationSeconds::default(),
             manifests: BTreeMap::new(),
+            limited_resources: Vec::new(),
             event_limits: Vec::new(),
             image_policy: None,
             node_selectors: pod_node_selector::Configuration::default(),

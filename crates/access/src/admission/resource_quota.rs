@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use machinery::quantity::Quantity;
 use machinery::{ApiError, Object};
 
+use super::limited_resources::{self, Use};
 use super::{Operation, Request};
 
 /// The resource that quotas count when this request is carried out.
@@ -18,6 +19,11 @@ pub fn counted(request: &Request) -> Option<Counted> {
     let inside = !request.namespace.is_empty() && request.resource != "namespaces";
     let chosen = !request.settings.without.contains("ResourceQuota");
     Counted::new(request.group, request.resource).filter(|_| writes && inside && chosen)
+}
+
+/// Whether what the request asks for may be used only where a quota says how much.
+pub fn limits_by_default(request: &Request) -> bool {
+    !limited_resources::about(request).is_empty()
 }
 
 /// A quota, and what is used of it.
@@ -66,8 +72,25 @@ pub fn charge(
     if !counted.is_touched(request.subresource, &new, old.as_ref()) {
         return Ok(Vec::new());
     }
+    let quotas: Vec<ResourceQuota> = accounts.iter().map(|a| a.quota.clone()).collect();
     let covering = covering(request, counted, object, &new, accounts)?;
     let usage = counted.usage(&new, now);
+    if limits_by_default(request) {
+        let mut more = usage.clone();
+        let before = old.as_ref().map(|old| counted.usage(old, now));
+        for (name, amount) in before.iter().flatten() {
+            more.entry(name.clone()).or_default().sub(amount);
+        }
+        let limited = covering.iter().flat_map(|account| account.limited(counted));
+        let limited = limited.map(str::to_owned).collect();
+        let new = Use {
+            counted,
+            object,
+            item: &new,
+            more: &more,
+        };
+        new.check(request, &quotas, &limited)?;
+    }
     let negative: Vec<&str> = usage
         .iter()
         .filter(|(_, amount)| amount.signum() < 0)

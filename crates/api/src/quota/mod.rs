@@ -178,6 +178,11 @@ impl Counted {
             && scopes(quota).iter().all(|scope| in_scope(item, scope))
     }
 
+    /// Whether an object is in a scope.
+    pub fn is_in_scope(&self, item: &Item, scope: &ScopedResourceSelectorRequirement) -> bool {
+        in_scope(item, scope)
+    }
+
     /// Why an object cannot be counted: it says nothing about a resource that the quota wants to know of.
     pub fn shortfall(&self, item: &Item, required: &[&str]) -> Option<String> {
         match item {
@@ -188,7 +193,7 @@ impl Counted {
 }
 
 /// The scopes of a quota in one form.
-fn scopes(quota: &ResourceQuota) -> Vec<ScopedResourceSelectorRequirement> {
+pub fn scopes(quota: &ResourceQuota) -> Vec<ScopedResourceSelectorRequirement> {
     let spec = quota.spec.clone().unwrap_or_default();
     let plain = spec.scopes.items().iter().map(|scope| {
         let operator = "Exists".to_owned();

@@ -83,12 +83,23 @@ impl Converter {
             return Ok(objects);
         }
         let mut objects: Vec<Option<Object>> = objects.into_iter().map(Some).collect();
+        // As upstream, where what is stored is converted before anybody says its version.
+        let mut versions = Vec::new();
         let moved = foreign.iter().filter_map(|place| objects[*place].take());
+        let moved = moved.map(|mut object| {
+            versions.push(object.resource_version().to_owned());
+            object.metadata_mut().remove("resourceVersion");
+            object
+        });
         let questions = batches(moved.collect()).into_iter();
         let answers = questions.map(|batch| self.ask(server, batch, &wanted));
         let answers = futures::stream::iter(answers).buffered(UNDER_WAY);
         let answers: Vec<Vec<Object>> = answers.try_collect().await?;
-        for (place, mut object) in foreign.into_iter().zip(answers.into_iter().flatten()) {
+        let converted = answers.into_iter().flatten().zip(versions);
+        for (place, (mut object, version)) in foreign.into_iter().zip(converted) {
+            if !version.is_empty() {
+                object.set_meta_str("resourceVersion", &version);
+            }
             // A webhook may give fields that the version does not have.
             let _ = to.check_fields(&mut object, &[]);
             objects[place] = Some(object);

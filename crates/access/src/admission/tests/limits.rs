@@ -4,7 +4,8 @@ use api::quota::Counted;
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::{Operation, create, object};
+use super::{Operation, Settings, create, object};
+use crate::admission::limited_resources;
 use crate::admission::resource_quota::{Account, charge, counted};
 
 fn spec_of(case: &super::Case<'_>, value: Value, pick: fn(&Value) -> Value, expected: Expect) {
@@ -167,4 +168,47 @@ fn a_change_costs_what_it_adds() {
         service("NodePort"),
     ));
     expect![""].assert_eq(&charged(&case, limits, service("ExternalName")));
+}
+
+#[test]
+fn what_is_limited_by_default_needs_a_quota() {
+    let settings = Settings {
+        limited_resources: limited_resources::read(&json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration", "limitedResources": [
+                {"resource": "pods", "matchContains": ["requests.cpu"],
+                 "matchScopes": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]}]}))
+        .expect("good"),
+        ..Settings::default()
+    };
+    let check = |quotas: Vec<Value>, priority: &str, expected: Expect| {
+        let mut pod = pod(json!([{"name": "c", "resources": {"requests": {"cpu": "1"}}}]));
+        pod["spec"]["priorityClassName"] = priority.into();
+        let pod = object(pod);
+        let said = create("pods", "ns").under(&settings, |request| {
+            let counted = counted(request).expect("it is counted");
+            let accounts = quotas
+                .into_iter()
+                .map(|quota| Account::of(serde_json::from_value(quota).expect("a quota")));
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            charge(request, &counted, &pod, accounts.collect(), now)
+        });
+        let said = said.map_or_else(|e| format!("{} {}", e.code, e.message), |_| "ok".to_owned());
+        expected.assert_eq(&said);
+    };
+    let cpu = || quota(json!({"requests.cpu": "9"}), json!({"requests.cpu": "0"}));
+    let mut high = quota(json!({"pods": "9"}), json!({"pods": "0"}));
+    high["spec"]["scopeSelector"] = json!({"matchExpressions": [
+        {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]});
+    check(
+        Vec::new(),
+        "",
+        expect![[r#"403 pods "p" is forbidden: insufficient quota to consume: requests.cpu"#]],
+    );
+    check(vec![cpu()], "", expect!["ok"]);
+    check(
+        vec![cpu()],
+        "high",
+        expect!["500 insufficient quota to match these scopes: [{PriorityClass In [high]}]"],
+    );
+    check(vec![cpu(), high], "high", expect!["ok"]);
 }

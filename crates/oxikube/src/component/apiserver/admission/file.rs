@@ -8,7 +8,9 @@ use std::path::Path;
 use access::admission::manifests::Source;
 use access::admission::pod_security::Configuration as PodSecurity;
 use access::admission::pod_toleration_restriction::Configuration as Tolerations;
-use access::admission::{Settings, event_rate_limit, image_policy, pod_node_selector};
+use access::admission::{
+    Settings, event_rate_limit, image_policy, limited_resources, pod_node_selector,
+};
 use anyhow::{Context, anyhow, bail};
 use machinery::codec;
 use serde::Deserialize;
@@ -40,7 +42,7 @@ struct Plugin {
 type Take = fn(&mut Settings, &Value) -> Result<(), String>;
 
 /// Null stands for no settings at all.
-const CONFIGURED: [(&str, Take); 9] = [
+const CONFIGURED: [(&str, Take); 10] = [
     ("EventRateLimit", |settings, file| {
         settings.event_limits = event_rate_limit::read(file)?;
         Ok(())
@@ -55,6 +57,10 @@ const CONFIGURED: [(&str, Take); 9] = [
     }),
     ("MutatingAdmissionWebhook", |settings, file| {
         manifests(settings, Source::MutatingWebhooks, WEBHOOKS, file)
+    }),
+    ("ResourceQuota", |settings, file| {
+        settings.limited_resources = limited_resources::read(file)?;
+        Ok(())
     }),
     ("ValidatingAdmissionPolicy", |settings, file| {
         let kind = "ValidatingAdmissionPolicyConfiguration";
