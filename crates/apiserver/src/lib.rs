@@ -7,6 +7,10 @@
 //! Start with [`Server`], then `road` (the stages in order), `write::update` (the loop of a changing write), `cache`
 //! (the contract of reads) and `read::watch`.
 
+/// Bodies are read by functions that call themselves, to a bounded depth: whoever serves requests needs threads with stacks of
+/// this size (CVE-2019-11254).
+pub const THREAD_STACK_BYTES: usize = 8 << 20;
+
 mod admit;
 mod aggregation;
 mod allocate;

@@ -45,6 +45,7 @@ pub(crate) fn run(descriptors: Descriptors) -> anyhow::Result<ExitCode> {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .thread_stack_size(apiserver::THREAD_STACK_BYTES)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;

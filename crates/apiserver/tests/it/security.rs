@@ -89,8 +89,20 @@ async fn cve_2019_11253_billion_laughs() {
 }
 
 /// 2019-11254: nor does a body that is all depth keep anybody busy.
-#[tokio::test]
-async fn cve_2019_11254_depth_is_bounded() {
+#[test]
+fn cve_2019_11254_depth_is_bounded() {
+    // On a thread like those of a server.
+    let thread = std::thread::Builder::new().stack_size(apiserver::THREAD_STACK_BYTES);
+    let thread = thread.spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().expect("a runtime");
+        runtime.block_on(refuse_depth());
+    });
+    let refused = thread.expect("a thread").join();
+    refused.expect("every body is refused");
+}
+
+async fn refuse_depth() {
     let cluster = Cluster::start().await;
     let path = "/api/v1/namespaces/default/configmaps";
     for (media, body) in [

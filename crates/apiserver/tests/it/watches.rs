@@ -264,7 +264,7 @@ async fn socket(
 
 #[tokio::test]
 async fn events_come_over_a_websocket() {
-    use futures::{SinkExt, StreamExt};
+    use futures::StreamExt;
     use tokio_tungstenite::tungstenite::Message;
     let cluster = Cluster::start().await;
     cluster.admin.post(MAPS, map("a", "red")).await.ok();

@@ -52,9 +52,33 @@ fn objects_are_written_anew_and_the_migration_says_so() {
         let yaml = format!("{CONFIG_MAPS}{}", migration("m", status));
         check(&StorageVersionMigrator, &yaml, "m", expected);
     };
-    check("{}", &expect![[""]]);
-    check(&running(""), &expect![[""]]);
-    check(&running(", resourceVersion: '102'"), &expect![[""]]);
+    check(
+        "{}",
+        &expect![[r#"
+        because it begins
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
+    check(
+        &running(""),
+        &expect![[r#"
+        because asking for the version of the store
+        confirm version of configmaps
+        because the store is at this version
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
+    check(
+        &running(", resourceVersion: '102'"),
+        &expect![[r#"
+        because asking for all objects
+        confirm all configmaps
+        because 2 objects are written anew
+        touch configmaps d/a at 101
+        touch configmaps e/b at 102
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
 }
 
 #[test]
@@ -65,13 +89,27 @@ fn one_migration_of_a_resource_at_a_time() {
         migration("b", "{}"),
         migration("r", &running(""))
     );
-    check(&StorageVersionMigrator, &yaml, "a", &expect![[""]]);
+    check(
+        &StorageVersionMigrator,
+        &yaml,
+        "a",
+        &expect![[r#"
+        because another migration of the resource is running
+    "#]],
+    );
     let yaml = format!(
         "{CONFIG_MAPS}{}---{}",
         migration("a", "{}"),
         migration("b", "{}")
     );
-    check(&StorageVersionMigrator, &yaml, "b", &expect![[""]]);
+    check(
+        &StorageVersionMigrator,
+        &yaml,
+        "b",
+        &expect![[r#"
+        because another migration of the resource comes first
+    "#]],
+    );
 }
 
 #[test]
@@ -80,7 +118,10 @@ fn what_cannot_be_migrated_fails() {
         &StorageVersionMigrator,
         &migration("m", &running("")),
         "m",
-        &expect![[""]],
+        &expect![[r#"
+            because it fails: resource does not exist in discovery
+            update/status storageversionmigrations.storagemigration.k8s.io m
+        "#]],
     );
     let yaml = format!(
         "{CONFIG_MAPS}{}",
@@ -101,13 +142,19 @@ fn what_cannot_be_migrated_fails() {
         &StorageVersionMigrator,
         &refused(429, "TooManyRequests"),
         "m",
-        &expect![[""]],
+        &expect![[r#"
+            because an object could not be written
+            update/status storageversionmigrations.storagemigration.k8s.io m
+        "#]],
     );
     check_world(
         &StorageVersionMigrator,
         &refused(422, "Invalid"),
         "m",
-        &expect![[""]],
+        &expect![[r#"
+            because an object cannot be written
+            update/status storageversionmigrations.storagemigration.k8s.io m
+        "#]],
     );
 }
 
@@ -138,7 +185,18 @@ fn a_definition_names_what_is_stored() {
         )
     };
     let begins = format!("{}---{}", custom(""), of("{}"));
-    check(&StorageVersionMigrator, &begins, "m", &expect![[""]]);
+    check(
+        &StorageVersionMigrator,
+        &begins,
+        "m",
+        &expect![[r#"
+        because asking for the definition of its resource
+        confirm customresourcedefinitions.apiextensions.k8s.io things.example.org
+        because it begins
+        patch/status customresourcedefinitions.apiextensions.k8s.io things.example.org: {"metadata":{"resourceVersion":"101"},"status":{"conditions":[{"status":"True","type":"Established"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"Migration m is running","observedGeneration":3,"reason":"MigrationRunning","status":"True","type":"StorageMigrating"}]}}
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
     let done = "{resourceVersion: '1', conditions: [
         {type: Running, status: 'True', reason: MigrationRunning, message: x, lastTransitionTime: '2025-12-31T00:00:00Z'},
         {type: Succeeded, status: 'True', reason: x, message: x, lastTransitionTime: '2025-12-31T00:00:00Z'}]}";
@@ -148,8 +206,30 @@ fn a_definition_names_what_is_stored() {
         );
         format!("{}---{}", custom(&migrating), of(done))
     };
-    check(&StorageVersionMigrator, &ends(3), "m", &expect![[""]]);
-    check(&StorageVersionMigrator, &ends(2), "m", &expect![[""]]);
+    check(
+        &StorageVersionMigrator,
+        &ends(3),
+        "m",
+        &expect![[r#"
+        because asking for the definition of its resource
+        confirm customresourcedefinitions.apiextensions.k8s.io things.example.org
+        because it has ended
+        patch/status customresourcedefinitions.apiextensions.k8s.io things.example.org: {"metadata":{"resourceVersion":"101"},"status":{"conditions":[{"status":"True","type":"Established"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"The migration has succeeded and the stored versions have been updated","observedGeneration":3,"reason":"MigrationSucceeded","status":"False","type":"StorageMigrating"}],"storedVersions":["v2"]}}
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
+    check(
+        &StorageVersionMigrator,
+        &ends(2),
+        "m",
+        &expect![[r#"
+        because asking for the definition of its resource
+        confirm customresourcedefinitions.apiextensions.k8s.io things.example.org
+        because it has ended
+        patch/status customresourcedefinitions.apiextensions.k8s.io things.example.org: {"metadata":{"resourceVersion":"101"},"status":{"conditions":[{"status":"True","type":"Established"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"The migration has succeeded but the stored versions have not been updated due to a generation mismatch","observedGeneration":3,"reason":"MigrationSucceeded","status":"False","type":"StorageMigrating"}]}}
+        update/status storageversionmigrations.storagemigration.k8s.io m
+    "#]],
+    );
 }
 
 #[test]
@@ -160,5 +240,26 @@ fn laws() {
     testkit::laws::hold(&StorageVersionMigrator, &world, &root.key, &root);
     let rest = testkit::laws::settle(&StorageVersionMigrator, world, &root.key, &root);
     let status = &rest.objects[&root]["status"];
-    expect![[""]].assert_eq(&serde_json::to_string_pretty(status).expect("encodes"));
+    expect![[r#"
+        {
+          "conditions": [
+            {
+              "lastTransitionTime": "2026-01-01T00:00:00Z",
+              "message": "Migration completed",
+              "observedGeneration": 1,
+              "reason": "MigrationCompleted",
+              "status": "False",
+              "type": "Running"
+            },
+            {
+              "lastTransitionTime": "2026-01-01T00:00:00Z",
+              "message": "Migration completed",
+              "reason": "StorageVersionMigrationSucceeded",
+              "status": "True",
+              "type": "Succeeded"
+            }
+          ],
+          "resourceVersion": "104"
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(status).expect("encodes"));
 }

@@ -99,6 +99,7 @@ pub(crate) fn event_loop<W: Future<Output = anyhow::Result<()>>>(
 ) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .thread_stack_size(::apiserver::THREAD_STACK_BYTES)
         .enable_all()
         .build()
         .context("cannot start the event loop")?;

@@ -76,7 +76,12 @@ fn policies_come_with_their_bindings() {
             r#"error loading 0.yaml: ValidatingAdmissionPolicy "p.static.k8s.io": spec.paramKind is not supported for static manifests"#
         ]],
     );
-    policies(&[&POLICY.replace("'true'", "'1'")], expect![[""]]);
+    policies(
+        &[&POLICY.replace("'true'", "'1'")],
+        expect![[
+            r#"error loading 0.yaml: spec.validations[0].expression: Invalid value: "1": must evaluate to bool but got int"#
+        ]],
+    );
     policies(
         &[&POLICY.replace("spec:", "spec:\n  more: 1")],
         expect![[r#"error loading 0.yaml: strict decoding error: unknown field "spec.more""#]],
@@ -95,7 +100,7 @@ fn webhooks_are_reached_by_url() {
     webhooks(WEBHOOK, expect!["w.static.k8s.io"]);
     let service = WEBHOOK.replace(
         "url: 'https://example.com'",
-        "service: {namespace: n, name: s}",
+        "service: {namespace: here, name: hook}",
     );
     webhooks(
         &service,
