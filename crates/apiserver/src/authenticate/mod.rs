@@ -33,8 +33,7 @@ pub(crate) struct InProcessUser(pub(crate) Arc<User>);
 #[derive(Clone)]
 pub(crate) struct PeerUser(pub(crate) Arc<User>);
 
-/// What a sub-protocol of a WebSocket begins with that is a token.
-pub(crate) const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
+const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Finds out who asks, and takes the credentials off the request.
 ///

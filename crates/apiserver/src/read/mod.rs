@@ -7,4 +7,3 @@ pub(crate) mod options;
 mod page;
 mod stream;
 pub(crate) mod watch;
-mod websocket;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
@@ -23,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::converted::Converting;
 use super::options::ListOptions;
-use super::websocket;
 use crate::body::{Body, BoxError};
 use crate::cache::{
     Cache, Change, Cursor, Entry, Selection, Step, Subscription, Told, Wire, write_event,
@@ -58,7 +56,7 @@ pub(crate) async fn watch(
     if let Place::Initial(_, cursor, _) | Place::Following(cursor) = &mut start.place {
         cursor.listen(&subscription);
     }
-    let (media, content_type) = (shaper.form.media, shaper.form.media.as_stream());
+    let content_type = shaper.form.media.as_stream();
     let watcher = Watcher {
         deadline: Instant::now() + lifetime,
         bookmarks: options.bookmarks,
@@ -78,12 +76,8 @@ pub(crate) async fn watch(
     };
     let frames = futures::stream::unfold(watcher, |mut watcher| async move {
         let next = watcher.next().await?;
-        Some((next, watcher))
+        Some((Ok::<Bytes, BoxError>(next), watcher))
     });
-    if websocket::is_asked(&call.headers) {
-        return websocket::answer(call, media, content_type, frames);
-    }
-    let frames = frames.map(Ok::<Bytes, BoxError>);
     let mut response = Response::new(Body::stream(frames));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
