@@ -277,6 +277,18 @@ impl Namespace {
             panic!("{}{}\n{state}", output.stdout, output.stderr);
         }
     }
+
+    /// Waits until a definition, `crd/<plural>.<group>`, is served.
+    ///
+    /// Its names are awaited first: like upstream's, a new definition has null for conditions, over which `kubectl wait`
+    /// stumbles.
+    pub fn wait_established(&self, definition: &str) {
+        let name = definition.trim_start_matches("crd/");
+        let plural = name.split('.').next().unwrap_or(name);
+        let named = format!("jsonpath={{.status.acceptedNames.plural}}={plural}");
+        self.wait(&[definition], &named);
+        self.wait(&[definition], "condition=established");
+    }
 }
 
 impl Drop for Namespace {

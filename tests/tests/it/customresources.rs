@@ -62,7 +62,7 @@ fn object(group: &str, name: &str, spec: &str) -> String {
 
 fn define(space: &Namespace, group: &str) {
     space.input(&["apply", "-f", "-"], &definition(group)).ok();
-    space.wait(&[&format!("crd/crontabs.{group}")], "condition=established");
+    space.wait_established(&format!("crd/crontabs.{group}"));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn objects_are_written_anew() {
     let group = "migrations.example.com";
     let crd = format!("crd/things.{group}");
     apply(&definition(group, "v1"));
-    space.wait(&[&crd], "condition=established");
+    space.wait_established(&crd);
     for name in ["a", "b"] {
         apply(&format!(
             "apiVersion: {group}/v1\nkind: Thing\nmetadata: {{name: {name}}}\nspec: {{size: 1}}\n"

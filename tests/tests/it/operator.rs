@@ -104,7 +104,7 @@ fn an_operator_with_webhooks_in_two_versions_hands_its_work_over() {
     space.input(&["apply", "-f", "-"], &manifest).ok();
     space.wait(&["deployment/operator"], "condition=Available");
     space.wait(&["validatingwebhookconfiguration/operator-demo"], "create");
-    space.wait(&["crd/shouts.demo.oxikube.io"], "condition=established");
+    space.wait_established("crd/shouts.demo.oxikube.io");
     // Written in the first version; the webhooks hear of it in the second, in which it is stored.
     space
         .input(&["apply", "-f", "-"], &first("a", "hello big world"))

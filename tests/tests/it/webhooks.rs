@@ -268,7 +268,7 @@ fn connections_and_custom_objects_may_be_refused() {
     );
     hooks.space.input(&["apply", "-f", "-"], &definition).ok();
     let kind = format!("crd/things.{group}");
-    hooks.space.wait(&[&kind], "condition=established");
+    hooks.space.wait_established(&kind);
     let things = format!(
         "rules: [{{apiGroups: [{group}], apiVersions: [v1], operations: [CREATE], resources: [things]}}]"
     );
