@@ -11,11 +11,13 @@ mod cost;
 pub mod environment;
 mod eval;
 mod functions;
+mod lex;
 mod methods;
 mod named_format;
 mod parse;
 mod price;
 mod semver;
+mod tree;
 mod value;
 
 pub use check::Type;
@@ -51,7 +53,7 @@ pub struct Extensions {
 /// An expression that can be run.
 #[derive(Clone, Debug)]
 pub struct Program {
-    root: parse::Node,
+    root: tree::Node,
     /// The operators whose operands may be of any type: what they cost cannot be told by it.
     open: BTreeSet<usize>,
 }
@@ -101,7 +103,7 @@ impl Program {
         variables: &[Variable<'_, 'a>],
         extensions: Extensions,
     ) -> Result<(Self, Type<'a>, check::Types<'a>), String> {
-        let failed = |issue: parse::Issue| issue.show(text);
+        let failed = |issue: tree::Issue| issue.show(text);
         let root = parse::parse(text).map_err(failed)?;
         let (found, types) = check::check(&root, variables, extensions).map_err(failed)?;
         let mut open = BTreeSet::new();

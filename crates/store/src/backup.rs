@@ -134,17 +134,20 @@ pub fn restore(backup: &mut dyn Read, dir: &Path, replace: bool) -> Result<Resto
         let _ = fs::remove_dir_all(&new);
     }
     let (summary, revision) = built?;
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs());
-    let replaced = in_the_way.then(|| beside(format!(".replaced-{seconds}")));
+    let replaced = in_the_way.then(|| unused(beside));
     let swap = || {
         match &replaced {
             Some(aside) => fs::rename(dir, aside)?,
             None if dir.exists() => fs::remove_dir_all(dir)?,
             None => {}
         }
-        fs::rename(&new, dir)?;
+        if let Err(error) = fs::rename(&new, dir) {
+            // The old data keep their name when the new ones cannot have it.
+            if let Some(aside) = &replaced {
+                fs::rename(aside, dir)?;
+            }
+            return Err(error);
+        }
         let parent = dir.parent().filter(|parent| *parent != Path::new(""));
         fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     };
@@ -154,6 +157,19 @@ pub fn restore(backup: &mut dyn Read, dir: &Path, replace: bool) -> Result<Resto
         revision,
         replaced,
     })
+}
+
+/// The name under which data are put aside: the time, and a number where another restore in the
+/// same second has taken that.
+fn unused(beside: impl Fn(String) -> PathBuf) -> PathBuf {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs());
+    let first = beside(format!(".replaced-{seconds}"));
+    std::iter::once(first)
+        .chain((2u64..).map(|n| beside(format!(".replaced-{seconds}-{n}"))))
+        .find(|name| !name.exists())
+        .expect("numbers do not end")
 }
 
 /// Whether there is nothing in the directory that a store put there.

@@ -10,7 +10,7 @@ mod sizes;
 use std::borrow::Cow;
 
 use super::check::{Type, Types};
-use super::parse::{Comprehension, Expr, Literal, Node};
+use super::tree::{Comprehension, Expr, Literal, Node};
 use super::value;
 use crate::structural::{Additional, Structural};
 pub use sizes::cardinality;

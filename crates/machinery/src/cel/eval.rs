@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::functions;
 use super::methods;
-use super::parse::{Comprehension, Expr, Literal, Node};
 use super::price;
+use super::tree::{Comprehension, Expr, Literal, Node};
 use super::value::{Made, Val};
 
 /// Work that costs nothing in the reference's count and yet takes time: so much of it ends an evaluation as well.

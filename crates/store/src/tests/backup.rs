@@ -91,6 +91,18 @@ async fn restoring_never_mixes() {
     let old = Engine::open(&aside, Options::default()).unwrap();
     let new = Engine::open(&dir, Options::default()).unwrap();
     assert_eq!((old.revision(), new.revision()), (2, 2 + LEAP));
+    for engine in [old, new] {
+        engine.close();
+    }
+    // However quickly one restore follows the other, each keeps what it found.
+    let mut asides = vec![aside];
+    for _ in 0..3 {
+        let restored = backup::restore(&mut &file[..], &dir, true).unwrap();
+        asides.push(restored.replaced.expect("put aside"));
+    }
+    asides.sort();
+    asides.dedup();
+    assert_eq!(asides.iter().filter(|aside| aside.exists()).count(), 4);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What functions and operators cost, and how large what they make may be.
 
 use super::super::functions;
-use super::super::parse::{Expr, Node};
+use super::super::tree::{Expr, Node};
 use super::{Entry, Estimator, LIST, Part, Place, REGEX, Range, STRUCT, TEXT, Type};
 
 /// The kinds of operands that an operator has different costs for.
