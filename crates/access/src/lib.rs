@@ -17,6 +17,7 @@ pub mod node;
 pub mod pod_references;
 pub mod quote;
 pub mod rbac;
+mod settings_file;
 pub mod tokens;
 pub mod user;
 

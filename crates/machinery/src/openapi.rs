@@ -5,6 +5,7 @@
 //! hold nothing afterwards; the server keeps their bytes or their hash as it likes.
 //! Behaviour and wording: `k8s.io/apiserver/pkg/endpoints/installer.go` and `k8s.io/kube-openapi`.
 
+mod answers;
 mod model;
 mod operations;
 mod params;

@@ -24,6 +24,7 @@ use crate::cli::Descriptors;
 use crate::member::NodeConfig;
 use crate::progress::{Message, Progress};
 use crate::root::STATE;
+use crate::worker::Tasks;
 use crate::{datastore, encryption};
 use components::Components;
 pub(crate) use components::ended;
@@ -83,26 +84,33 @@ async fn serve(
     components.serve_api(listener, tls).await?;
     progress.step("the API is up");
     components.start(&pki, host_network).await?;
-    let mut end = signal(SignalKind::terminate())?;
     let parts = vec![components.proxy_ready.clone(), components.dns_ready.clone()];
     let ready = ready::wait(components.admin(), components.config.name(), parts);
-    tokio::pin!(ready);
-    let mut is_ready = false;
-    let result = loop {
-        tokio::select! {
-            what = &mut ready, if !is_ready => {
-                is_ready = true;
-                match what {
-                    Ok(()) => progress.tell(&Message::Ready),
-                    Err(error) => break Err(error),
-                }
-            }
-            ended = components.tasks.join_next() => break components::ended(ended),
-            _ = end.recv() => break Ok(()),
-        }
-    };
+    let result = attend(ready, &mut components.tasks, progress).await;
     shutdown.cancel();
     server.shut_down();
     store.close();
     result
+}
+
+/// Tells when the node is ready, and goes on until the process is told to end or a component ends.
+async fn attend(
+    ready: impl Future<Output = anyhow::Result<()>>,
+    tasks: &mut Tasks,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    let mut end = signal(SignalKind::terminate())?;
+    tokio::pin!(ready);
+    let mut is_ready = false;
+    loop {
+        tokio::select! {
+            what = &mut ready, if !is_ready => {
+                what?;
+                is_ready = true;
+                progress.tell(&Message::Ready);
+            }
+            ended = tasks.join_next() => return components::ended(ended),
+            _ = end.recv() => return Ok(()),
+        }
+    }
 }

@@ -42,11 +42,24 @@ fn mentions(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
 }
 
 /// Whether the request asks for a WebSocket.
-pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
+fn wants_websocket(headers: &HeaderMap) -> bool {
     mentions(headers, CONNECTION, "upgrade")
         && headers
             .get(UPGRADE)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Agrees on a WebSocket or on SPDY, whatever the request asks for, and says whether it is the former.
+pub(crate) fn agree(
+    headers: &HeaderMap,
+    over_websocket: &[&'static str],
+    over_spdy: &[&'static str],
+) -> Result<(Agreed, bool), Box<Response<Body>>> {
+    if wants_websocket(headers) {
+        Ok((websocket(headers, over_websocket)?, true))
+    } else {
+        Ok((spdy(headers, over_spdy)?, false))
+    }
 }
 
 /// All values of a header whose values are lists.
@@ -83,10 +96,7 @@ fn switching(upgrade: &'static str) -> Response<Body> {
 }
 
 /// Agrees on SPDY (k8s.io/streaming, `httpstream.Handshake` and `spdy.UpgradeResponse`).
-pub(crate) fn spdy(
-    headers: &HeaderMap,
-    server: &[&'static str],
-) -> Result<Agreed, Box<Response<Body>>> {
+fn spdy(headers: &HeaderMap, server: &[&'static str]) -> Result<Agreed, Box<Response<Body>>> {
     let refuse = |message: String| Err(Box::new(text(StatusCode::BAD_REQUEST, message)));
     if !headers.contains_key(&PROTOCOL_VERSION) {
         let count = headers.keys_len();
@@ -128,10 +138,7 @@ pub(crate) fn spdy(
 }
 
 /// Agrees on a WebSocket. A client that names no protocol gets none.
-pub(crate) fn websocket(
-    headers: &HeaderMap,
-    server: &[&'static str],
-) -> Result<Agreed, Box<Response<Body>>> {
+fn websocket(headers: &HeaderMap, server: &[&'static str]) -> Result<Agreed, Box<Response<Body>>> {
     let refuse = |status, message: &str| Err(Box::new(text(status, message)));
     if headers
         .get(WEBSOCKET_VERSION)

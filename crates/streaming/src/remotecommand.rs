@@ -96,13 +96,8 @@ pub(crate) fn prepare<B>(
     executor: Box<dyn Executor>,
     doing: &'static str,
 ) -> Prepared {
-    let over_websocket = http_upgrade::wants_websocket(request.headers());
-    let agreed = if over_websocket {
-        http_upgrade::websocket(request.headers(), &OVER_WEBSOCKET)
-    } else {
-        http_upgrade::spdy(request.headers(), &OVER_SPDY)
-    };
-    let agreed = match agreed {
+    let agreed = http_upgrade::agree(request.headers(), &OVER_WEBSOCKET, &OVER_SPDY);
+    let (agreed, over_websocket) = match agreed {
         Ok(agreed) => agreed,
         Err(response) => return Prepared::refused(*response),
     };

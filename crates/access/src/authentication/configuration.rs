@@ -4,12 +4,12 @@
 
 use machinery::cel::Type;
 use machinery::cel::environment::{Compiled, Environment};
-use machinery::{ErrorList, Path, codec, names};
+use machinery::{ErrorList, Path, names};
 use serde::Deserialize;
 
 use super::mapping::{ALGORITHMS, over_claims, over_user};
 use super::{Issuer, Mapping, Rule};
-use crate::authorization::configuration::{check_type, strict};
+use crate::settings_file;
 
 const MOST_ISSUERS: usize = 64;
 
@@ -41,18 +41,6 @@ impl Anonymous {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "a file says what it is; the reader has looked at it"
-    )]
-    api_version: String,
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "a file says what it is; the reader has looked at it"
-    )]
-    kind: String,
     #[serde(default)]
     jwt: Vec<JwtAuthenticator>,
     anonymous: Option<AnonymousFile>,
@@ -145,13 +133,7 @@ impl Configuration {
     /// # Errors
     /// What is wrong with it, all of it.
     pub fn parse(text: &str, own: &[String]) -> Result<Self, String> {
-        let decoded = codec::decode_yaml_value(text.as_bytes());
-        let (value, duplicates) = decoded.map_err(|e| e.to_string())?;
-        if let Some(duplicate) = duplicates.first() {
-            return Err(strict(duplicate));
-        }
-        check_type(&value, "AuthenticationConfiguration")?;
-        let file: File = serde_json::from_value(value).map_err(strict)?;
+        let file: File = settings_file::read(text, "AuthenticationConfiguration")?;
         let mut errors = ErrorList::new();
         let root = Path::new("jwt");
         if file.jwt.len() > MOST_ISSUERS {

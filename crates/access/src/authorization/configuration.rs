@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use machinery::{ErrorList, Path, codec, duration, names};
+use machinery::{ErrorList, Path, duration, names};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Conditions;
-use crate::Decision;
+use crate::{Decision, settings_file};
 
 /// What is asked, in order, after `system:masters` has been let in.
 #[derive(Clone, Debug)]
@@ -79,8 +78,6 @@ const MOST_CONDITIONS: usize = 64;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    api_version: String,
-    kind: String,
     #[serde(default)]
     authorizers: Vec<Authorizer>,
 }
@@ -141,13 +138,7 @@ impl Configuration {
     /// # Errors
     /// What is wrong with it, all of it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (value, duplicates) =
-            codec::decode_yaml_value(text.as_bytes()).map_err(|e| e.to_string())?;
-        if let Some(duplicate) = duplicates.first() {
-            return Err(format!("strict decoding error: {duplicate}"));
-        }
-        check_type(&value, "AuthorizationConfiguration")?;
-        let file: File = serde_json::from_value(value).map_err(strict)?;
+        let file: File = settings_file::read(text, "AuthorizationConfiguration")?;
         let mut errors = ErrorList::new();
         let links = file.links(&mut errors);
         match errors.is_empty() {
@@ -157,27 +148,8 @@ impl Configuration {
     }
 }
 
-/// What a strict reader of a configuration file says.
-pub(crate) fn strict(error: impl std::fmt::Display) -> String {
-    format!("strict decoding error: {error}")
-}
-
-/// A configuration file must say what it is.
-pub(crate) fn check_type(value: &Value, kind: &str) -> Result<(), String> {
-    let text = |key: &str| value[key].as_str().unwrap_or_default();
-    let (version, found) = (text("apiVersion"), text("kind"));
-    let known = ["v1", "v1beta1", "v1alpha1"].map(|v| format!("apiserver.config.k8s.io/{v}"));
-    match found == kind && known.iter().any(|k| k == version) {
-        true => Ok(()),
-        false => Err(format!(
-            "expected {kind} of apiserver.config.k8s.io/v1, found {found} of {version}"
-        )),
-    }
-}
-
 impl File {
     fn links(self, errors: &mut ErrorList) -> Vec<Link> {
-        let _ = (self.api_version, self.kind);
         let root = Path::new("authorizers");
         if self.authorizers.is_empty() {
             errors.required(&root, "at least one authorization mode must be defined");

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::model::{Content, Operation, Operations, Parameter, split_parameters};
+use super::answers::finish;
+use super::model::{Operation, Operations, Parameter, split_parameters};
 use super::operations::of_group_version;
 use super::schemas::{Dialect, collect};
-use super::v3::reason;
 use super::{ServedResource, Source, proto};
 use crate::hash;
 
@@ -127,23 +127,11 @@ fn render(operation: &Operation, own: &[&Parameter], shared: &mut Shared) -> Val
     if !parameters.is_empty() {
         out["parameters"] = parameters.into();
     }
-    let mut responses = Map::new();
-    for (code, content) in &operation.answers {
-        let schema = match content {
-            Content::Object(name) => Dialect::V2.reference(name),
-            Content::Text | Content::Stream => json!({"type": "string"}),
-        };
-        let answer = json!({"description": reason(*code), "schema": schema});
-        responses.insert(code.to_string(), answer);
-    }
-    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-    out["responses"] = Value::Object(responses);
-    if !operation.action.is_empty() {
-        out["x-kubernetes-action"] = operation.action.into();
-    }
-    if let Some([group, version, kind]) = &operation.gvk {
-        let gvk = json!({"group": group, "version": version, "kind": kind});
-        out["x-kubernetes-group-version-kind"] = gvk;
-    }
+    finish(
+        operation,
+        Dialect::V2,
+        |schema| ("schema", schema),
+        &mut out,
+    );
     out
 }

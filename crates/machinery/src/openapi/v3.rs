@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answers::finish;
 use super::model::{Content, Media, Operation, Operations, Parameter, split_parameters};
 use super::operations::{base_path, group_tag, of_group_version, upper_first};
 use super::schemas::{Definitions, Dialect, collect};
@@ -153,35 +154,12 @@ fn render(operation: &Operation, own: &[&Parameter]) -> Value {
             out["requestBody"]["required"] = true.into();
         }
     }
-    let mut responses = Map::new();
-    for (code, content) in &operation.answers {
-        let schema = match content {
-            Content::Object(name) => Dialect::V3.reference(name),
-            Content::Text | Content::Stream => json!({"type": "string"}),
-        };
+    let place = |schema: Value| {
         let schema = json!({"schema": schema});
         let types = operation.media.types().iter();
         let content: Map<_, _> = types.map(|t| ((*t).to_owned(), schema.clone())).collect();
-        let answer = json!({"description": reason(*code), "content": content});
-        responses.insert(code.to_string(), answer);
-    }
-    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-    out["responses"] = Value::Object(responses);
-    if !operation.action.is_empty() {
-        out["x-kubernetes-action"] = operation.action.into();
-    }
-    if let Some([group, version, kind]) = &operation.gvk {
-        let gvk = json!({"group": group, "version": version, "kind": kind});
-        out["x-kubernetes-group-version-kind"] = gvk;
-    }
+        ("content", Value::Object(content))
+    };
+    finish(operation, Dialect::V3, place, &mut out);
     out
-}
-
-/// The words of a status code.
-pub(super) fn reason(code: u16) -> &'static str {
-    match code {
-        201 => "Created",
-        202 => "Accepted",
-        _ => "OK",
-    }
 }

@@ -6,14 +6,13 @@ use anyhow::Context;
 use client::connect::{self, Identity};
 use kube::Client;
 use linux::namespace::Namespace;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Pki;
-use super::{components, ready};
+use super::{attend, components, ready};
 use crate::cluster::API_PORT;
 use crate::member::NodeConfig;
-use crate::progress::{Message, Progress};
+use crate::progress::Progress;
 use crate::root::STATE;
 use crate::worker::{Clients, Tasks};
 
@@ -37,23 +36,8 @@ pub(super) async fn serve(
         .await?;
     worker.start_network(&clients, &mut tasks);
     let proxy = worker.start_proxy(&clients, &mut tasks);
-    let mut end = signal(SignalKind::terminate())?;
     let ready = ready::wait(clients.kubelet, config.name(), vec![proxy]);
-    tokio::pin!(ready);
-    let mut is_ready = false;
-    let result = loop {
-        tokio::select! {
-            what = &mut ready, if !is_ready => {
-                is_ready = true;
-                match what {
-                    Ok(()) => progress.tell(&Message::Ready),
-                    Err(error) => break Err(error),
-                }
-            }
-            ended = tasks.join_next() => break components::ended(ended),
-            _ = end.recv() => break Ok(()),
-        }
-    };
+    let result = attend(ready, &mut tasks, progress).await;
     shutdown.cancel();
     result
 }

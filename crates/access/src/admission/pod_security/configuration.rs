@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::policy::{Level, LevelVersion, Policy, Version};
+use crate::settings_file;
 
 /// The plug-in's settings.
 #[derive(Clone, Debug, Default)]
@@ -39,18 +40,6 @@ impl Exemptions {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "a file says what it is; the reader has looked at it"
-    )]
-    api_version: String,
-    #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "a file says what it is; the reader has looked at it"
-    )]
-    kind: String,
     #[serde(default)]
     defaults: Defaults,
     #[serde(default)]
@@ -94,8 +83,7 @@ impl Configuration {
                 "no kind {kind} is registered for version {version}"
             ));
         }
-        let file: File = serde_json::from_value(value)
-            .map_err(|error| format!("strict decoding error: {error}"))?;
+        let file: File = settings_file::body(value)?;
         let mut errors = ErrorList::new();
         let defaults = &file.defaults;
         let mut mode = |name: &str, level: &str, version: &str| {
