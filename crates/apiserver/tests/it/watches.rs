@@ -220,9 +220,9 @@ async fn a_watcher_of_one_field_value_has_changes_of_its_own() {
     });
     assert_eq!(heard.recv().await.as_deref(), Some("ADDED mine"));
     // More than the cache keeps for those who come back.
-    for i in 0..100 {
+    for i in 0..80 {
         let mut other = map(&format!("other-{i}"), "red");
-        other["data"] = json!({"k": "v".repeat(100_000)});
+        other["data"] = json!({"k": "v".repeat(60_000)});
         admin.post(MAPS, other).await.ok();
     }
     let path = format!("{MAPS}/mine");
