@@ -39,6 +39,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     rest.and(service_cidr)?;
     let published = Object::from_value(server.policy().published());
     own.ensure(&published.unwrap_or_default()).await?;
+    own.keep(&legacy_tracking()).await?;
     crate::kubernetes_service::say_here(server).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
@@ -47,6 +48,19 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     tokio::spawn(crate::standing::keep(Arc::downgrade(server)));
     tokio::spawn(crate::aggregation::available::keep(Arc::downgrade(server)));
     Ok(())
+}
+
+/// Since when the use of tokens that do not end is written down on their secrets: cleaners must know.
+fn legacy_tracking() -> Object {
+    let today = crate::call::now().strftime("%Y-%m-%d").to_string();
+    let value = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system",
+        },
+        "data": {"since": today},
+    });
+    Object::from_value(value).unwrap_or_default()
 }
 
 /// Servers that start together meet at most so often in one object.
@@ -69,6 +83,28 @@ impl Own {
     async fn settle_all(&self, wanted: &[Object]) -> Result<(), StartError> {
         let settling = wanted.iter().map(|object| self.settle(object));
         futures::future::try_join_all(settling).await.map(drop)
+    }
+
+    /// Makes an object that is not there; one that is stays what it is.
+    async fn keep(&self, wanted: &Object) -> Result<(), StartError> {
+        let Some(path) = Paths::of(wanted) else {
+            return Ok(());
+        };
+        let kept = async {
+            if self.get(&path.object).await?.is_some() {
+                return Ok(());
+            }
+            let made = self.send(Method::POST, &path.collection, Some(wanted));
+            made.await.map(drop)
+        };
+        match kept.await {
+            done if done.is_ok() || was_slower(&done) => Ok(()),
+            Err(source) => Err(StartError::Bootstrap {
+                what: path.object,
+                source,
+            }),
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn settle(&self, wanted: &Object) -> Result<(), StartError> {

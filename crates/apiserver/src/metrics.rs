@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::kind::Named;
+pub(crate) use machinery::metrics::{Histogram, head, line};
 use parking_lot::Mutex;
 
 use crate::call::Call;
@@ -27,60 +28,6 @@ const BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 /// What requests are counted by: group, version, resource, sub-resource, scope, verb.
 type Labels = [Box<str>; 6];
-
-/// How often a figure fell where.
-pub(crate) struct Histogram {
-    ends: &'static [f64],
-    buckets: Vec<u64>,
-    count: u64,
-    sum: f64,
-}
-
-impl Histogram {
-    pub(crate) fn new(ends: &'static [f64]) -> Self {
-        Self {
-            ends,
-            buckets: vec![0; ends.len()],
-            count: 0,
-            sum: 0.0,
-        }
-    }
-
-    pub(crate) fn note(&mut self, value: f64) {
-        if let Some(at) = self.ends.iter().position(|end| value <= *end) {
-            self.buckets[at] += 1;
-        }
-        self.count += 1;
-        self.sum += value;
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub(crate) fn render(&self, out: &mut String, name: &str, labels: &str) {
-        let mut below = 0;
-        for (count, end) in self.buckets.iter().zip(self.ends) {
-            below += count;
-            let end = match *end {
-                // As Go writes them.
-                large if large >= 1e6 => {
-                    let power = large.log10().floor();
-                    format!(
-                        "{}e+{power:02}",
-                        (large / 10_f64.powf(power) * 1e6).round() / 1e6
-                    )
-                }
-                other => other.to_string(),
-            };
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
-        }
-        let count = self.count;
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
-        line(out, &format!("{name}_sum"), labels, self.sum);
-        line(out, &format!("{name}_count"), labels, count);
-    }
-}
 
 /// What is known of the answers to requests of one kind.
 struct Answers {
@@ -186,6 +133,8 @@ pub(crate) struct Metrics {
     reading: AtomicI64,
     writing: AtomicI64,
     pub(crate) webhooks: webhooks::Webhooks,
+    /// What came of the checks of health.
+    pub(crate) health: Mutex<machinery::health::Records>,
 }
 
 /// A request that is counted as being in flight until it ends.
@@ -318,7 +267,7 @@ impl Metrics {
              subresource, scope and component.",
         );
         for (labels, answers) in &answers {
-            if answers.bytes.count > 0 {
+            if answers.bytes.count() > 0 {
                 let own = format!("component=\"apiserver\",{}", names(labels));
                 answers.bytes.render(&mut out, name, &own);
             }
@@ -470,13 +419,4 @@ fn names([group, version, resource, subresource, scope, verb]: &Labels) -> Strin
         "group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\",\
          verb=\"{verb}\",version=\"{version}\""
     )
-}
-
-// Writing into a String has no way to fail.
-pub(crate) fn head(out: &mut String, name: &str, kind: &str, level: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} [{level}] {help}\n# TYPE {name} {kind}");
-}
-
-pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(out, "{name}{{{labels}}} {value}");
 }

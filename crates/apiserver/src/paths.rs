@@ -1,20 +1,25 @@
-//! Paths that are no resources: discovery, OpenAPI, version, health, metrics, keys of service accounts.
+//! Paths that are no resources: discovery, OpenAPI, version, metrics, keys of service accounts, and what the server
+//! says of itself; the checks of its health stand in `health`.
 
 use std::net::SocketAddr;
 
-use http::header::CACHE_CONTROL;
+use http::header::{ACCEPT, CACHE_CONTROL, WARNING};
 use http::{HeaderValue, Method, Response};
+use jiff::Timestamp;
 use machinery::ApiError;
+use machinery::about::{self, About};
 use serde_json::{Value, json};
-use store::{Condition, Range};
 
 use crate::body::Body;
 use crate::call::Call;
 use crate::metrics::{holdings, process};
-use crate::{custom, discovery, openapi, respond};
+use crate::{custom, discovery, health, openapi, respond};
 
 /// Answers a path.
 pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
+    if let Some(found) = own_page(call).await {
+        return Ok(found);
+    }
     if !matches!(call.method, Method::GET | Method::HEAD) {
         let why = "the server does not allow this method on the requested resource";
         return Err(ApiError::new(405, "MethodNotAllowed", why));
@@ -30,9 +35,6 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     Ok(match segments.as_slice() {
         [""] => respond::indented(&call.form, &json!({"paths": root_paths(call)})),
         ["version"] => respond::indented(&call.form, &version()),
-        ["healthz" | "livez" | "readyz"] => health(call, segments[0]).await,
-        ["healthz" | "livez" | "readyz", name] => one_check(call, name).await,
-        ["metrics"] => metrics(call),
         ["debug", "api_priority_and_fairness", name] => {
             let dumped = call.server.flow().fairness().and_then(|f| f.dump(name));
             match dumped {
@@ -110,18 +112,22 @@ fn root_paths(call: &Call) -> Vec<String> {
         "/api/v1",
         "/apis",
         "/apis/",
+        "/flagz",
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
         "/openid/v1/jwks",
         "/readyz",
+        "/statusz",
         "/version",
     ]
     .map(str::to_owned)
     .to_vec();
+    paths.extend(health::paths());
     for remote in call.server.aggregation().remotes().iter() {
         paths.push(format!("/apis/{}", remote.group));
         paths.push(format!("/apis/{}/{}", remote.group, remote.version));
@@ -139,83 +145,60 @@ fn root_paths(call: &Call) -> Vec<String> {
     paths
 }
 
-const CHECKS: &[&str] = &["ping", "etcd", "informer-sync"];
-
-async fn check(call: &Call, name: &str) -> Result<(), String> {
-    match name {
-        "etcd" => {
-            let range = Range {
-                count_only: true,
-                ..Range::key(b"/registry/health".to_vec())
-            };
-            call.server
-                .store()
-                .range(range)
-                .await
-                .map(drop)
-                .map_err(|e| e.to_string())
-        }
-        _ => Ok(()),
+/// The pages about the server, which ask for no method.
+async fn own_page(call: &Call) -> Option<Response<Body>> {
+    let path = call.info.path.as_str();
+    if let Some(page) = about::Page::at(path) {
+        return Some(about_server(call, page));
     }
+    let (kind, name) = match path.strip_prefix('/')?.split_once('/') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (&path[1..], None),
+    };
+    Some(match (kind, name) {
+        ("healthz" | "livez" | "readyz", None) => health::all(call, kind).await,
+        ("healthz" | "livez" | "readyz", Some(name)) => health::one(call, kind, name).await,
+        ("metrics", None) => metrics(call),
+        ("metrics", Some("slis")) => {
+            let text = call.server.metrics().health.lock().render();
+            figures(call, text)
+        }
+        _ => return None,
+    })
 }
 
-async fn health(call: &Call, path: &str) -> Response<Body> {
-    let mut lines = String::new();
-    let mut failed = false;
-    let excluded: Vec<&str> = call.query.all("exclude").collect();
-    for name in CHECKS {
-        if excluded.contains(name) {
-            lines.push_str(&format!("[+]{name} excluded: ok\n"));
-            continue;
-        }
-        match check(call, name).await {
-            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
-            Err(why) => {
-                tracing::warn!(check = name, why, "a health check failed");
-                failed = true;
-                lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
-            }
-        }
+/// `/statusz` and `/flagz`.
+fn about_server(call: &Call, page: about::Page) -> Response<Body> {
+    let accept = call.headers.get(ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let started = linux::own::Process::read().map_or(0.0, |process| process.started_seconds);
+    let about = About {
+        component: "apiserver",
+        started: Timestamp::from_second(started as i64).unwrap_or(call.now),
+        now: call.now,
+        paths: &root_paths(call),
+        flags: &call.server.settings.flags,
+    };
+    let answer = page.answer(&about, accept, call.form.pretty);
+    let body = answer.body.into();
+    let mut response = respond::whole(answer.code, &call.form, &answer.media_type, body);
+    if let Some(warning) = answer.warning.and_then(|text| text.parse().ok()) {
+        response.headers_mut().insert(WARNING, warning);
     }
-    if path == "readyz" {
-        // A store that takes no writes is no reason to restart the server, so this is no liveness.
-        let condition = call.server.store().condition();
-        match condition {
-            Condition::Serving => lines.push_str("[+]store-writable ok\n"),
-            _ => {
-                failed = true;
-                lines.push_str(&format!("[-]store-writable failed: {condition}\n"));
-            }
-        }
-    }
-    if path == "readyz" && call.server.is_ending() {
-        failed = true;
-        lines.push_str("[-]shutdown failed: reason withheld\n");
-    } else if path == "readyz" {
-        lines.push_str("[+]shutdown ok\n");
-    }
-    if failed {
-        return respond::text(500, format!("{lines}{path} check failed\n"));
-    }
-    let verbose = call.query.get("verbose").is_some();
-    respond::text(
-        200,
-        if verbose {
-            format!("{lines}{path} check passed\n")
-        } else {
-            "ok".to_owned()
-        },
-    )
+    response
 }
 
-async fn one_check(call: &Call, name: &str) -> Response<Body> {
-    if !CHECKS.contains(&name) {
-        return respond::text(404, "404 page not found\n");
+/// A page for Prometheus.
+fn figures(call: &Call, text: String) -> Response<Body> {
+    let media = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    let mut response = respond::whole(200, &call.form, media, text.into());
+    if let Some(process) = linux::own::Process::read() {
+        let started = HeaderValue::from(process.started_seconds as u64);
+        response
+            .headers_mut()
+            .insert("process-start-time-unix", started);
     }
-    match check(call, name).await {
-        Ok(()) => respond::text(200, "ok"),
-        Err(_) => respond::text(500, format!("internal server error: {name} failed\n")),
-    }
+    response
 }
 
 fn metrics(call: &Call) -> Response<Body> {
@@ -232,10 +215,6 @@ fn metrics(call: &Call) -> Response<Body> {
     holdings::render_feeds(&call.server, &mut text);
     holdings::render_given(&call.server, &mut text);
     process::render_process(&mut text);
-    respond::whole(
-        200,
-        &call.form,
-        "text/plain; version=0.0.4; charset=utf-8",
-        text.into(),
-    )
+    text += &machinery::metrics::registered(&text);
+    figures(call, text)
 }

@@ -13,6 +13,7 @@ use api::core::service::allocation::Family;
 use api::networking::servicecidr::Range;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use machinery::about::Flags;
 use machinery::{ApiError, Object};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::{EventKind, Store, StoreError};
@@ -85,6 +86,8 @@ pub struct Config {
     pub proxy_client: Option<Identity>,
     /// How much the server takes on.
     pub limits: Limits,
+    /// The command line, as `/flagz` tells it.
+    pub flags: Flags,
 }
 
 /// Why a server does not start.
@@ -169,6 +172,8 @@ pub(crate) struct Settings {
     pub(crate) advertise_port: u16,
     /// The network of the ServiceCIDR `kubernetes`.
     pub(crate) service_range: Range,
+    /// The command line.
+    pub(crate) flags: Flags,
 }
 
 impl Server {
@@ -247,6 +252,7 @@ impl Server {
                 advertise_address: config.advertise_address,
                 advertise_port: config.advertise_port,
                 service_range,
+                flags: config.flags,
             },
         });
         crate::manifests::start(&server).map_err(StartError::Admission)?;

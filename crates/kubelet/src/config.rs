@@ -68,4 +68,6 @@ pub struct ServerConfig {
     pub certificate: Arc<serving::Certificate>,
     /// Who signs the certificates of clients, PEM.
     pub client_ca: String,
+    /// The command line, as `/flagz` tells it.
+    pub flags: serving::about::Flags,
 }

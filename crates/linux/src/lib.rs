@@ -5,7 +5,7 @@
 //! [`path`] (names resolved inside a directory and nowhere else), [`namespace`], [`process`] (fork,
 //! exec, process file descriptors), [`credentials`], [`cgroup`] (versions 1 and 2 behind one type),
 //! [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
-//! [`seccomp`], [`interface`], [`tun`], [`memory`].
+//! [`seccomp`], [`interface`], [`tun`], [`memory`], [`own`] (what the kernel says of this process).
 //!
 //! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by
 //! callers.
@@ -27,6 +27,7 @@ pub mod interface;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod own;
 pub mod path;
 pub mod process;
 pub mod seccomp;

@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no randomness. Nothing here knows a Pod from a Service; kinds live in `api`.
 //! Start with [`object::Object`], then [`status::ApiError`] and [`field`].
 
+pub mod about;
 pub mod apply;
 pub mod cel;
 pub mod certificate;
@@ -13,9 +14,11 @@ pub mod duration;
 pub mod field;
 pub mod fields;
 pub mod hash;
+pub mod health;
 pub mod int_or_string;
 pub mod jsonpath;
 pub mod labels;
+pub mod metrics;
 pub mod names;
 pub mod object;
 pub mod openapi;

@@ -1,4 +1,4 @@
-//! Health and metrics of a component, over HTTPS or plain HTTP.
+//! Health, metrics, `/statusz` and `/flagz` of a component, over HTTPS or plain HTTP.
 //!
 //! Paths of health are open to everybody, as upstream's `--authorization-always-allow-paths`; the others need a right on
 //! the path.
@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use machinery::about::{self, About, Flags};
+use machinery::health::{self, Asked, Records};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -46,12 +50,22 @@ pub struct Page {
     pub text: Box<dyn Fn() -> (u16, String) + Send + Sync>,
 }
 
+/// What a component says of itself at `/statusz` and `/flagz`.
+pub struct Told {
+    /// Its name.
+    pub component: &'static str,
+    /// Its command line.
+    pub flags: Flags,
+}
+
 /// What is served.
 pub struct Endpoints {
     /// Health, by `healthz`, `livez` and `readyz`.
     pub checks: Vec<Check>,
     /// Everything else; a page at `/healthz` takes the place of the checks.
     pub pages: Vec<Page>,
+    /// With it there are `/statusz`, `/flagz` and `/metrics/slis`.
+    pub told: Option<Told>,
     /// Who may read what is not open; `None`: anybody.
     pub access: Option<Access>,
 }
@@ -70,7 +84,7 @@ impl Endpoints {
         let tls = crate::tls(certificate, client_authority)?;
         let listener = listen(address).await?;
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        Ok(Arc::new(self).accept(listener, Some(acceptor)))
+        Ok(Arc::new(self.served()).accept(listener, Some(acceptor)))
     }
 
     /// Listens without TLS, and gives the task that serves; for loopback addresses and pages that are open.
@@ -82,9 +96,40 @@ impl Endpoints {
         address: SocketAddr,
     ) -> Result<impl Future<Output = Infallible> + Send + use<>, Error> {
         let listener = listen(address).await?;
-        Ok(Arc::new(self).accept(listener, None))
+        Ok(Arc::new(self.served()).accept(listener, None))
     }
 
+    fn served(self) -> Served {
+        Served {
+            paths: self.paths(),
+            endpoints: self,
+            records: Mutex::default(),
+        }
+    }
+
+    /// Every path that is served.
+    fn paths(&self) -> Vec<String> {
+        let checks = self.checks.iter().flat_map(|check| {
+            let path = |kind: &&str| format!("/{kind}/{}", check.name);
+            check.paths.iter().map(path)
+        });
+        let pages = self.pages.iter().map(|page| page.path.to_owned());
+        let mut paths: Vec<String> = checks.chain(pages).collect();
+        if self.told.is_some() {
+            paths.extend(["/flagz", "/metrics/slis"].map(str::to_owned));
+        }
+        paths
+    }
+}
+
+/// What is served, and what has come of it.
+struct Served {
+    endpoints: Endpoints,
+    paths: Vec<String>,
+    records: Mutex<Records>,
+}
+
+impl Served {
     async fn accept(
         self: Arc<Self>,
         listener: TcpListener,
@@ -138,13 +183,12 @@ impl Endpoints {
         request: &Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n");
-        }
-        if let Some(page) = self.pages.iter().find(|page| page.path == path) {
+        if let Some(page) = self.endpoints.pages.iter().find(|page| page.path == path) {
+            if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                return plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n");
+            }
             if !page.open
-                && let Some(access) = &self.access
-                && let Err(refusal) = admit(access, caller, request).await
+                && let Err(refusal) = self.admit(caller, request).await
             {
                 return refusal;
             }
@@ -152,52 +196,122 @@ impl Endpoints {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             return typed(status, page.media_type, text);
         }
-        let mut parts = path.trim_matches('/').split('/');
-        match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
-            (kind @ ("healthz" | "livez" | "readyz"), name, None) => {
+        if let Some(told) = &self.endpoints.told {
+            let page = about::Page::at(path);
+            if page.is_some() || path == "/metrics/slis" {
+                if let Err(refusal) = self.admit(caller, request).await {
+                    return refusal;
+                }
+                return match page {
+                    Some(page) => told.answer(page, &self.paths, request.headers()),
+                    None => figures(self.records.lock().render()),
+                };
+            }
+        }
+        let (kind, name) = match path[1..].split_once('/') {
+            Some((kind, name)) => (kind, Some(name)),
+            None => (&path[1..], None),
+        };
+        match kind {
+            "healthz" | "livez" | "readyz" => {
                 self.health(kind, name, request.uri().query().unwrap_or_default())
             }
             _ => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
 
-    fn health(&self, kind: &str, name: Option<&str>, query: &str) -> Response<Full<Bytes>> {
-        let mut checks: Vec<&Check> = self
-            .checks
-            .iter()
-            .filter(|c| c.paths.contains(&kind))
-            .collect();
-        if let Some(name) = name {
-            checks.retain(|check| check.name == name);
-            if checks.is_empty() && name != "ping" {
-                return plain(StatusCode::NOT_FOUND, "404 page not found\n");
-            }
-        }
-        let mut lines = String::from("[+]ping ok\n");
-        let mut fine = true;
-        for check in &checks {
-            match (check.holds)() {
-                true => lines.push_str(&format!("[+]{} ok\n", check.name)),
-                false => {
-                    fine = false;
-                    lines.push_str(&format!("[-]{} failed: reason withheld\n", check.name));
-                }
-            }
-        }
-        match (
-            fine,
-            query
-                .split('&')
-                .any(|q| q.split('=').next() == Some("verbose")),
-        ) {
-            (true, false) => plain(StatusCode::OK, "ok"),
-            (true, true) => plain(StatusCode::OK, format!("{lines}{kind} check passed\n")),
-            (false, _) => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("{lines}{kind} check failed\n"),
-            ),
+    async fn admit(
+        &self,
+        caller: Option<Caller>,
+        request: &Request<Incoming>,
+    ) -> Result<(), Response<Full<Bytes>>> {
+        match &self.endpoints.access {
+            Some(access) => admit(access, caller, request).await,
+            None => Ok(()),
         }
     }
+
+    fn health(&self, kind: &str, name: Option<&str>, query: &str) -> Response<Full<Bytes>> {
+        let mut checks = self.endpoints.checks.iter();
+        if let Some(name) = name {
+            let check = checks.find(|check| check.name == name && check.paths.contains(&kind));
+            return match check.map(|check| (check.holds)()) {
+                Some(true) => plain(StatusCode::OK, "ok"),
+                Some(false) => {
+                    let why = format!("internal server error: {name} does not hold\n");
+                    plain(StatusCode::INTERNAL_SERVER_ERROR, why)
+                }
+                None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+            };
+        }
+        let mut asked = Asked::default();
+        for part in query.split('&') {
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("verbose", _) => asked.verbose = true,
+                ("exclude", name) => asked.exclude.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        let outcome = |check: &Check| match (asked.excludes(check.name), check) {
+            (true, _) => None,
+            (false, check) if (check.holds)() => Some(Ok(())),
+            (false, check) => Some(Err(format!("{} does not hold", check.name))),
+        };
+        let outcomes: Vec<_> = checks
+            .filter(|check| check.paths.contains(&kind))
+            .map(|check| (check.name, outcome(check)))
+            .collect();
+        if outcomes.is_empty() {
+            return plain(StatusCode::NOT_FOUND, "404 page not found\n");
+        }
+        self.records.lock().note(kind, &outcomes);
+        match health::page(kind, &asked, &outcomes) {
+            (true, text) => plain(StatusCode::OK, text),
+            (false, text) => plain(StatusCode::INTERNAL_SERVER_ERROR, text),
+        }
+    }
+}
+
+impl Told {
+    /// One of the two pages, for who serves them on a road of its own.
+    pub fn answer(
+        &self,
+        page: about::Page,
+        paths: &[String],
+        headers: &HeaderMap,
+    ) -> Response<Full<Bytes>> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let started = linux::own::Process::read().map_or(0.0, |process| process.started_seconds);
+        let now = Timestamp::now();
+        let about = About {
+            component: self.component,
+            started: Timestamp::from_second(started as i64).unwrap_or(now),
+            now,
+            paths,
+            flags: &self.flags,
+        };
+        let by_hand = text(header::USER_AGENT).is_some_and(|agent| agent.starts_with("curl"));
+        let accept = text(header::ACCEPT).unwrap_or_default();
+        let answer = page.answer(&about, accept, by_hand);
+        let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+        *response.status_mut() = StatusCode::from_u16(answer.code).unwrap_or_default();
+        let own = [
+            (header::CONTENT_TYPE, Some(answer.media_type)),
+            (header::WARNING, answer.warning),
+        ];
+        for (name, value) in own {
+            if let Some(value) = value.and_then(|text| text.parse().ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// A page for Prometheus.
+fn figures(text: String) -> Response<Full<Bytes>> {
+    let media_type = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    typed(StatusCode::OK, media_type, text)
 }
 
 async fn admit(
@@ -228,7 +342,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 fn plain(status: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
-    typed(status, "text/plain; charset=utf-8", text.into())
+    let mut response = typed(status, "text/plain; charset=utf-8", text.into());
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
 }
 
 fn typed(status: StatusCode, media_type: &'static str, text: String) -> Response<Full<Bytes>> {

@@ -2,7 +2,7 @@
 //! server decides about, and the usual paths for health and metrics.
 //!
 //! The kubelet's API stands on [`tls`], [`Certificate`] and [`Access`]; the other components have nothing to serve but
-//! health and metrics, which is [`Endpoints`]. Not here: the API server's own road. Start with [`Access`].
+//! health, metrics and what they say of themselves, which is [`Endpoints`]. Not here: the API server's own road. Start with [`Access`].
 
 mod access;
 mod certificate;
@@ -10,7 +10,8 @@ mod endpoints;
 
 pub use access::{Access, Caller, Refusal, Right, caller_of};
 pub use certificate::Certificate;
-pub use endpoints::{Check, Endpoints, Page};
+pub use endpoints::{Check, Endpoints, Page, Told};
+pub use machinery::about;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -72,6 +72,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
         audit: AuditOptions::default(),
         proxy_client: None,
         limits: apiserver::Limits::default(),
+        flags: apiserver::Flags::new(),
     }
 }
 

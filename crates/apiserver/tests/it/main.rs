@@ -1,5 +1,6 @@
 //! The API server over the real store: the road seen from outside, in process and over TLS.
 
+mod about;
 mod aggregation;
 mod audit;
 mod authentication;

@@ -103,6 +103,7 @@ impl Cluster {
             audit: apiserver::AuditOptions::default(),
             proxy_client: None,
             limits: apiserver::Limits::default(),
+            flags: apiserver::Flags::new(),
         };
         let server = Server::new(config).await.expect("a server");
         let transport = Arc::clone(&server);

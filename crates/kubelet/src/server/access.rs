@@ -60,6 +60,8 @@ fn resources_of(path: &str) -> &'static [&'static str] {
         "pods" | "runningpods" => &["pods", "proxy"],
         "healthz" | "livez" | "readyz" => &["healthz", "proxy"],
         "configz" => &["configz", "proxy"],
+        "statusz" => &["statusz"],
+        "flagz" => &["configz"],
         _ => &["proxy"],
     }
 }

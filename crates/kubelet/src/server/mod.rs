@@ -1,4 +1,4 @@
-//! The kubelet's HTTPS API: logs, exec, attach, port-forward, pods, health, usage.
+//! The kubelet's HTTPS API: logs, exec, attach, port-forward, pods, health, usage, and what it says of itself.
 //!
 //! Nobody gets in without a certificate or a token, and nobody does anything that the API server does not allow
 //! (`nodes/proxy` and its finer parts).
@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::ServerConfig;
 use crate::context::Context;
-use serving::{Access, Caller};
+use serving::{Access, Caller, Told, about};
 
 /// The body of every answer.
 pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
@@ -49,13 +49,17 @@ pub(crate) async fn serve(
     )?));
     let listener = listen(config.address).await?;
     let access = Arc::new(Access::new(Some(context.client.clone())));
+    let told = Arc::new(Told {
+        component: "kubelet",
+        flags: config.flags.clone(),
+    });
     Ok(Box::pin(async move {
         loop {
             let Some(stream) = accept(&listener).await else {
                 continue;
             };
-            let (acceptor, context, access) =
-                (acceptor.clone(), Arc::clone(&context), Arc::clone(&access));
+            let (acceptor, context) = (acceptor.clone(), Arc::clone(&context));
+            let (access, told) = (Arc::clone(&access), Arc::clone(&told));
             tokio::spawn(async move {
                 let accepted = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream));
                 let Ok(Ok(stream)) = accepted.await else {
@@ -66,6 +70,7 @@ pub(crate) async fn serve(
                     answer(
                         Arc::clone(&context),
                         Arc::clone(&access),
+                        Arc::clone(&told),
                         certificate.clone(),
                         request,
                     )
@@ -133,6 +138,7 @@ async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
 async fn answer(
     context: Arc<Context>,
     access: Arc<Access>,
+    told: Arc<Told>,
     certificate: Option<Caller>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -144,8 +150,31 @@ async fn answer(
     if let Err(refusal) = access::authorize(&access, node, &caller, method, path).await {
         return Ok(refusal);
     }
+    if let Some(page) = about::Page::at(path) {
+        let paths = PATHS.map(str::to_owned);
+        let page = told.answer(page, &paths, request.headers());
+        return Ok(page.map(|body| body.map_err(|never| match never {}).boxed()));
+    }
     Ok(route(context, request).await)
 }
+
+/// What is served, as `/statusz` lists it.
+const PATHS: [&str; 14] = [
+    "/attach",
+    "/containerLogs",
+    "/exec",
+    "/flagz",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/metrics/resource",
+    "/pods",
+    "/portForward",
+    "/readyz",
+    "/runningpods",
+    "/stats",
+    "/statusz",
+];
 
 async fn route(context: Arc<Context>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();

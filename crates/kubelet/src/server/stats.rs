@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use cri::v1::{ContainerStats, ListPodSandboxStatsRequest, PodSandboxStats};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
+use linux::own::Process;
 use pod_lifecycle::config::label;
 use pod_lifecycle::view::State;
 use serde_json::{Value, json};
@@ -32,11 +33,16 @@ pub(super) fn metrics(context: &Context) -> Response<Body> {
         "Number of containers currently running",
     );
     containers.sample("{container_state=\"running\"}", running.count());
-    with_type(
-        StatusCode::OK,
-        FORMAT,
-        (pods.text + &containers.text).into_bytes(),
-    )
+    let mut text = pods.text + &containers.text;
+    for (name, kind, help, value) in Process::read().iter().flat_map(Process::figures) {
+        // Writing to a string does not fail.
+        writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        )
+        .ok();
+    }
+    with_type(StatusCode::OK, FORMAT, text.into_bytes())
 }
 
 /// One metric with its samples.

@@ -100,6 +100,7 @@ async fn node(last: u8) -> (Node, Caller) {
         address,
         certificate: serving::Certificate::from_pem(&certificate, &key).unwrap(),
         client_ca: pki.pem.clone(),
+        flags: [("v".to_owned(), "2".to_owned())].into(),
     });
     node.start().await;
     (node, Caller { pki, address })

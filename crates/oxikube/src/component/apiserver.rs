@@ -159,6 +159,10 @@ impl super::Flags for Flags {
     fn common(&self) -> &Common {
         &self.common
     }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -341,6 +345,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         audit: flags.audit.options()?,
         proxy_client: flags.front_proxy.client()?,
         limits: flags.limits.limits()?,
+        flags: flags.common.told.clone(),
     })
     .await
     .context("the API server cannot start")?;

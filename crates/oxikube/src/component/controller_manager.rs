@@ -245,6 +245,10 @@ impl super::Flags for Flags {
         &self.common
     }
 
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[
         (
             "kube-api-qps",
@@ -322,8 +326,10 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         port: flags.secure_port,
         leading: Some(leading.clone()),
         metrics: Box::new(String::new),
+        checks: vec![health::election(&["healthz"])],
+        flags: flags.common.told.clone(),
     };
-    health::serve(&flags.secure, shown, &shutdown).await?;
+    health::serve(&flags.secure, shown).await?;
     let names = ("kube-controller-manager", "kube-controller-manager");
     elect::work(
         client,

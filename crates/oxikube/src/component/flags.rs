@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
 use clap::builder::ArgAction;
+use clap::{ArgMatches, Args, Command};
+use serving::about;
 
 /// Flags of every component.
 #[derive(Args, Clone)]
@@ -21,6 +22,30 @@ pub(super) struct Common {
     /// Switches of features; what is generally available is always on here, and nothing else is there.
     #[arg(long, value_delimiter = ',', value_name = "NAME=BOOL")]
     feature_gates: Vec<String>,
+    /// All of them, as they came to be.
+    #[arg(skip)]
+    pub(super) told: about::Flags,
+}
+
+/// Every flag and its value, as `/flagz` tells them: those of several values in brackets, what is not set empty.
+pub(super) fn told(command: &Command, matches: &ArgMatches) -> about::Flags {
+    let flags = command.get_arguments().filter_map(|argument| {
+        let name = argument.get_long()?;
+        let values = matches.try_get_raw(argument.get_id().as_str());
+        let values = values.ok().flatten().into_iter().flatten();
+        let values: Vec<String> = values
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect();
+        let several = matches!(argument.get_action(), ArgAction::Append)
+            || argument.get_value_delimiter().is_some();
+        let value = match argument.get_action() {
+            ArgAction::Help | ArgAction::Version => "false".to_owned(),
+            _ if several => format!("[{}]", values.join(",")),
+            _ => values.last().cloned().unwrap_or_default(),
+        };
+        Some((name.to_owned(), value))
+    });
+    flags.collect()
 }
 
 impl Common {
@@ -192,7 +217,43 @@ pub(crate) fn pairs(words: &[String]) -> anyhow::Result<BTreeMap<String, String>
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Some {
+        #[command(flatten)]
+        common: Common,
+        /// One.
+        #[arg(long)]
+        one: Option<String>,
+        /// A pause.
+        #[arg(long, default_value = "15s", value_parser = duration)]
+        pause: Duration,
+        /// Words.
+        #[arg(long)]
+        word: Vec<String>,
+        /// A switch.
+        #[arg(long)]
+        switch: bool,
+    }
+
+    #[test]
+    fn flags_are_told_as_they_came_to_be() {
+        let mut command = Some::command();
+        command.build();
+        let words = ["some", "-v", "4", "--word=a", "--word=b", "--switch"];
+        let matches = command.clone().get_matches_from(words);
+        let told: Vec<String> = told(&command, &matches)
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            told.join(" "),
+            "feature-gates=[] help=false logging-format=text one= pause=15s switch=true v=4 word=[a,b]"
+        );
+    }
 
     #[test]
     fn durations_are_those_of_go() {

@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
-use serving::{Access, Check, Endpoints, Page};
+use linux::own::Process;
+use serving::{Access, Check, Endpoints, Page, Told, about};
 use tokio_util::sync::CancellationToken;
 
 use super::credentials;
@@ -24,14 +24,14 @@ pub(super) struct Shown {
     pub(super) leading: Option<Leading>,
     /// Numbers beyond those of the process.
     pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// What must be true of it, beside what is of every component.
+    pub(super) checks: Vec<Check>,
+    /// Its command line.
+    pub(super) flags: about::Flags,
 }
 
 /// Serves health and metrics in the background.
-pub(super) async fn serve(
-    secure: &Secure,
-    shown: Shown,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+pub(super) async fn serve(secure: &Secure, mut shown: Shown) -> anyhow::Result<()> {
     let Some(address) = secure.address(shown.port) else {
         return Ok(());
     };
@@ -45,7 +45,11 @@ pub(super) async fn serve(
     };
     let authority = authority(secure, asks.as_ref()).await?;
     let endpoints = Endpoints {
-        checks: checks(shown.leading.clone(), shutdown.clone()),
+        checks: std::mem::take(&mut shown.checks),
+        told: Some(Told {
+            component: shown.component,
+            flags: std::mem::take(&mut shown.flags),
+        }),
         pages: vec![metrics(shown)],
         access: Some(Access::new(decides)),
     };
@@ -78,30 +82,43 @@ async fn authority(secure: &Secure, client: Option<&Client>) -> anyhow::Result<S
     }
 }
 
-fn checks(leading: Option<Leading>, shutdown: CancellationToken) -> Vec<Check> {
-    let mut checks = vec![Check {
-        name: "shutdown",
-        paths: &["readyz"],
-        holds: Box::new(move || !shutdown.is_cancelled()),
-    }];
-    // As upstream: healthy is also who waits for its turn.
-    checks.extend(leading.map(|_| Check {
-        name: "leaderElection",
-        paths: &["healthz", "livez", "readyz"],
-        holds: Box::new(|| true),
-    }));
-    checks
+/// That nothing stands in the way of an answer.
+pub(super) fn ping(paths: &'static [&'static str]) -> Check {
+    check("ping", paths, || true)
+}
+
+/// That the component is the leader or waits for its turn, which is as well.
+pub(super) fn election(paths: &'static [&'static str]) -> Check {
+    check("leaderElection", paths, || true)
+}
+
+/// That nobody has told the component to end.
+pub(super) fn stays(shutdown: &CancellationToken) -> Check {
+    let shutdown = shutdown.clone();
+    check("shutdown", &["readyz"], move || !shutdown.is_cancelled())
+}
+
+/// A check of this name.
+pub(super) fn check(
+    name: &'static str,
+    paths: &'static [&'static str],
+    holds: impl Fn() -> bool + Send + Sync + 'static,
+) -> Check {
+    Check {
+        name,
+        paths,
+        holds: Box::new(holds),
+    }
 }
 
 fn metrics(shown: Shown) -> Page {
-    let started = Instant::now();
     let shown = Arc::new(shown);
     Page {
         path: "/metrics",
-        media_type: "text/plain; version=0.0.4; charset=utf-8",
+        media_type: "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
         open: false,
         text: Box::new(move || {
-            let mut out = process(started);
+            let mut out = process();
             if let Some(leading) = &shown.leading {
                 let (name, leads) = (shown.component, u8::from(leading.now()));
                 let _ = writeln!(
@@ -116,15 +133,14 @@ fn metrics(shown: Shown) -> Page {
 }
 
 /// What every process says of itself.
-pub(super) fn process(started: Instant) -> String {
+pub(super) fn process() -> String {
     let mut out = String::new();
-    let resident = std::fs::read_to_string("/proc/self/statm").ok();
-    let resident = resident.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    let bytes = resident.unwrap_or(0) * rustix::param::page_size() as u64;
-    let seconds = started.elapsed().as_secs();
-    let _ = write!(
-        out,
-        "# HELP process_resident_memory_bytes Resident memory size in bytes.\n# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {bytes}\n# HELP process_uptime_seconds Seconds since the process started.\n# TYPE process_uptime_seconds gauge\nprocess_uptime_seconds {seconds}\n"
-    );
+    for (name, kind, help, value) in Process::read().iter().flat_map(Process::figures) {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
+    }
     out
 }

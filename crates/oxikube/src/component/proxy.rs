@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
@@ -12,7 +11,7 @@ use jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use service_proxy::{Cidr, Config, Settings};
-use serving::{Endpoints, Page};
+use serving::{Endpoints, Page, Told};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +63,10 @@ pub(super) struct Flags {
 impl super::Flags for Flags {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
     }
 }
 
@@ -210,25 +213,26 @@ async fn show(flags: &Flags, ready: watch::Receiver<bool>) -> anyhow::Result<()>
         let endpoints = Endpoints {
             checks: Vec::new(),
             pages: vec![health("/healthz"), health("/livez")],
+            told: None,
             access: None,
         };
         tokio::spawn(endpoints.serve_plain(address).await?);
     }
     if let Some(address) = address(&flags.metrics_bind_address, 10249)? {
-        let (text, started) = ("text/plain; charset=utf-8", Instant::now());
+        let text = "text/plain; charset=utf-8";
         let endpoints = Endpoints {
-            checks: Vec::new(),
+            checks: vec![health::ping(&["healthz"])],
+            told: Some(Told {
+                component: "kube-proxy",
+                flags: flags.common.told.clone(),
+            }),
             pages: vec![
                 page(
                     "/proxyMode",
                     text,
                     Box::new(|| (200, "nftables".to_owned())),
                 ),
-                page(
-                    "/metrics",
-                    text,
-                    Box::new(move || (200, health::process(started))),
-                ),
+                page("/metrics", text, Box::new(|| (200, health::process()))),
             ],
             access: None,
         };

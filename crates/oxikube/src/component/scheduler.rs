@@ -51,6 +51,10 @@ impl super::Flags for Flags {
         &self.common
     }
 
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[
         (
             "kube-api-qps",
@@ -171,8 +175,14 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
         port: flags.secure_port,
         leading: Some(leading.clone()),
         metrics: Box::new(String::new),
+        checks: vec![
+            health::election(&["healthz", "readyz"]),
+            health::ping(&["livez"]),
+            health::stays(&shutdown),
+        ],
+        flags: flags.common.told.clone(),
     };
-    health::serve(&flags.secure, shown, &shutdown).await?;
+    health::serve(&flags.secure, shown).await?;
     let works = client.clone();
     let name = name.unwrap_or_else(|| "default-scheduler".to_owned());
     let names = ("kube-scheduler", name.as_str());

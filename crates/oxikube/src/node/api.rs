@@ -137,6 +137,15 @@ pub(crate) async fn serve_at(
         identity: pki.identity("apiserver-kubelet-client")?,
         authorities: pki.authorities()?,
     };
+    // The server has no command line here; this is what it is made of.
+    let flags = [
+        ("advertise-address", address.to_string()),
+        ("authorization-mode", "[Node,RBAC]".to_owned()),
+        ("secure-port", port.to_string()),
+        ("service-cluster-ip-range", services.to_string()),
+        ("service-node-port-range", "30000-32767".to_owned()),
+    ];
+    let flags = flags.map(|(name, value)| (name.to_owned(), value)).into();
     let config = apiserver::Config {
         store,
         tokens: pki.tokens()?,
@@ -157,6 +166,7 @@ pub(crate) async fn serve_at(
         audit,
         proxy_client: Some(pki.identity("front-proxy-client")?),
         limits: apiserver::Limits::default(),
+        flags,
     };
     Server::new(config)
         .await

@@ -75,6 +75,13 @@ pub(super) fn config(node: &Worker, client: Client, runtime: Arc<Runtime>) -> ::
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
             certificate: node.serving.certificate.clone(),
             client_ca: node.serving.client_ca.clone(),
+            // No command line of its own; this is what it is made of.
+            flags: [
+                ("address", "0.0.0.0".to_owned()),
+                ("port", PORT.to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
         }),
         healthz: None,
         registers: true,
