@@ -181,6 +181,20 @@ impl<'a> Operation<'a> {
         for (key, value) in notes.annotations.into_inner() {
             call.annotate(&key, &value);
         }
+        let seen = notes.pod_security.into_inner();
+        if !seen.is_empty() {
+            let about = match (&*info.group, &*info.resource) {
+                ("", "pods") => "pod",
+                ("", "namespaces") => "namespace",
+                _ => "controller",
+            };
+            let of = (
+                &*self.word().to_ascii_lowercase(),
+                about,
+                &*info.subresource,
+            );
+            (call.server.metrics().measures.pod_security).note(&seen, of);
+        }
         result
     }
 }

@@ -1,8 +1,12 @@
 //! What is measured on the way of a request.
 //!
-//! Names, labels and words: what a stock server of v1.36 shows.
+//! Names, labels and words: what a stock server of v1.37 shows.
 
 mod by_resource;
+mod callers;
+mod pod_security;
+mod stages;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,6 +16,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use by_resource::ByResource;
+use timing::Timing;
+
+pub(crate) use callers::TokenUse;
+pub(crate) use stages::Stage;
 
 use crate::metrics::{Histogram, SECONDS, head, line};
 
@@ -35,6 +43,25 @@ static BODIES: [f64; 31] = {
     }
     ends
 };
+
+/// Upper ends of what clients wait for the state in a watch.
+const WATCH_LISTS: [f64; 25] = [
+    0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0,
+    30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0,
+];
+/// Upper ends of what caches take to read everything.
+const INITIALIZATIONS: [f64; 12] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0,
+];
+/// Upper ends where nobody chose any.
+static USUAL: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Whether somebody asked for this one.
+fn scope(asked_for: bool) -> &'static str {
+    if asked_for { "static" } else { "dynamic" }
+}
 
 fn note(histogram: &Mutex<Option<Histogram>>, took: Duration) {
     let mut histogram = histogram.lock();
@@ -71,6 +98,19 @@ pub(crate) struct Measures {
     users: Mutex<BTreeMap<&'static str, u64>>,
     authorizations: [AtomicU64; 2],
     tls_errors: AtomicU64,
+    pub(crate) stages: stages::Stages,
+    pub(crate) callers: callers::Callers,
+    pub(crate) pod_security: pod_security::PodSecurity,
+    /// How long it took until clients that wanted the state in their watch had it; by group, version, resource and scope.
+    watch_lists: Mutex<BTreeMap<([String; 3], &'static str), Histogram>>,
+    /// How long caches took to read everything.
+    initializations: Mutex<ByResource<(), Histogram>>,
+    /// Addresses that were given: by network and whether they were asked for; how often, and how often in vain.
+    addresses: Mutex<BTreeMap<(String, &'static str), [u64; 2]>>,
+    /// How long that took, by network.
+    giving: Mutex<BTreeMap<String, Timing>>,
+    /// Node ports that were given, by whether they were asked for; how often, and how often in vain.
+    ports: Mutex<BTreeMap<&'static str, [u64; 2]>>,
 }
 
 impl Measures {
@@ -181,8 +221,48 @@ impl Measures {
         self.tls_errors.fetch_add(1, Relaxed);
     }
 
+    /// Somebody who wanted it has the state in his watch.
+    pub(crate) fn watch_listed(&self, of: [&str; 3], scope: &'static str, took: Duration) {
+        let mut all = self.watch_lists.lock();
+        let histogram = all.entry((of.map(str::to_owned), scope));
+        let histogram = histogram.or_insert_with(|| Histogram::new(&WATCH_LISTS));
+        histogram.note(took.as_secs_f64());
+    }
+
+    /// A cache has read everything.
+    pub(crate) fn initialized(&self, of: (&str, &str), took: Duration) {
+        let mut all = self.initializations.lock();
+        let histogram = all.entry(of, (), || Histogram::new(&INITIALIZATIONS));
+        histogram.note(took.as_secs_f64());
+    }
+
+    /// An address of this network was wanted.
+    pub(crate) fn gave_address(&self, network: &str, asked_for: bool, given: bool, took: Duration) {
+        let mut all = self.addresses.lock();
+        let counts = all
+            .entry((network.to_owned(), scope(asked_for)))
+            .or_default();
+        counts[usize::from(!given)] += 1;
+        if given {
+            let mut giving = self.giving.lock();
+            let timing = giving.entry(network.to_owned());
+            timing.or_insert_with(|| Timing::new(&USUAL)).note(took);
+        }
+    }
+
+    /// A node port was wanted.
+    pub(crate) fn gave_port(&self, asked_for: bool, given: bool) {
+        let mut all = self.ports.lock();
+        all.entry(scope(asked_for)).or_default()[usize::from(!given)] += 1;
+    }
+
     /// Adds to the page.
     pub(crate) fn render(&self, out: &mut String) {
+        self.stages.render(out);
+        self.callers.render(out);
+        self.pod_security.render(out);
+        self.render_watch_lists(out);
+        self.render_given(out);
         self.render_storage(out);
         let name = "apiserver_admission_step_admission_duration_seconds";
         let help = "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).";
@@ -309,21 +389,96 @@ impl Measures {
         let lists = self.lists.lock();
         let figures = [
             (
-                "apiserver_cache_list_total",
-                "Number of LIST requests served from watch cache",
+                "apiserver_storage_list_total",
+                "Number of LIST requests served from storage",
                 ",index=\"\"",
             ),
             (
-                "apiserver_cache_list_returned_objects_total",
-                "Number of objects returned for a LIST request from watch cache",
+                "apiserver_storage_list_returned_objects_total",
+                "Number of objects returned for a LIST request from storage",
                 "",
             ),
         ];
         for (i, (name, help, index)) in figures.into_iter().enumerate() {
             head(out, name, "counter", "ALPHA", help);
             for (group, resource, (), counts) in lists.iter() {
-                let labels = format!("group=\"{group}\"{index},resource=\"{resource}\"");
+                let labels = format!(
+                    "group=\"{group}\"{index},resource=\"{resource}\",storage=\"watchcache\""
+                );
                 line(out, name, &labels, counts[i]);
+            }
+        }
+    }
+
+    fn render_watch_lists(&self, out: &mut String) {
+        let name = "apiserver_watch_list_duration_seconds";
+        let help = "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.";
+        head(out, name, "histogram", "BETA", help);
+        for (([group, version, resource], scope), histogram) in self.watch_lists.lock().iter() {
+            let labels = format!(
+                "group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",version=\"{version}\""
+            );
+            histogram.render(out, name, &labels);
+        }
+        let name = "apiserver_watch_cache_initialization_duration_seconds";
+        let help =
+            "Histogram of watch cache initialization duration in seconds, broken by resource type.";
+        head(out, name, "histogram", "ALPHA", help);
+        for (group, resource, (), histogram) in self.initializations.lock().iter() {
+            let labels = format!("group=\"{group}\",resource=\"{resource}\"");
+            histogram.render(out, name, &labels);
+        }
+    }
+
+    fn render_given(&self, out: &mut String) {
+        let addresses = self.addresses.lock();
+        let name = "kube_apiserver_clusterip_allocator_allocation_duration_seconds";
+        let help = "Duration in seconds to allocate a Cluster IP by ServiceCIDR";
+        head(out, name, "histogram", "ALPHA", help);
+        for (network, timing) in self.giving.lock().iter() {
+            timing.render(out, name, &format!("cidr=\"{network}\""));
+        }
+        let of_addresses = |i: usize| -> Vec<(String, u64)> {
+            let labels = |((network, scope), counts): (&(String, &str), &[u64; 2])| {
+                (format!("cidr=\"{network}\",scope=\"{scope}\""), counts[i])
+            };
+            addresses.iter().map(labels).collect()
+        };
+        let ports = self.ports.lock();
+        let of_ports = |i: usize| -> Vec<(String, u64)> {
+            let labels =
+                |(scope, counts): (&&str, &[u64; 2])| (format!("scope=\"{scope}\""), counts[i]);
+            ports.iter().map(labels).collect()
+        };
+        let all = [
+            (
+                "kube_apiserver_clusterip_allocator_allocation_total",
+                "Number of Cluster IPs allocations",
+                of_addresses(0),
+            ),
+            (
+                "kube_apiserver_clusterip_allocator_allocation_errors_total",
+                "Number of errors trying to allocate Cluster IPs",
+                of_addresses(1),
+            ),
+            (
+                "kube_apiserver_nodeport_allocator_allocation_total",
+                "Number of NodePort allocations",
+                of_ports(0),
+            ),
+            (
+                "kube_apiserver_nodeport_allocator_allocation_errors_total",
+                "Number of errors trying to allocate NodePort",
+                of_ports(1),
+            ),
+        ];
+        for (name, help, counts) in all {
+            let counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+            if !counts.is_empty() {
+                head(out, name, "counter", "ALPHA", help);
+            }
+            for (labels, count) in counts {
+                line(out, name, &labels, count);
             }
         }
     }

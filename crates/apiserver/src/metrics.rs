@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use access::user::API_SERVER;
 use api::kind::Named;
 pub(crate) use machinery::metrics::{Histogram, head, line};
 use parking_lot::Mutex;
@@ -151,6 +152,13 @@ pub(crate) struct WatchGuard {
 }
 
 impl WatchGuard {
+    /// The client has the state that it wanted in its watch.
+    pub(crate) fn listed(&self, scope: &'static str, took: Duration) {
+        let (group, version, resource) = &self.key;
+        let measures = &self.metrics.measures;
+        measures.watch_listed([group, version, resource], scope, took);
+    }
+
     /// An event of so many bytes was told.
     pub(crate) fn tell(&self, bytes: usize) {
         self.told.note(bytes);
@@ -376,6 +384,14 @@ impl InFlight<'_> {
         }
         let [group, version, resource] = names;
         let verb = upper(info.verb);
+        if call.user.name == API_SERVER {
+            let below = match found.is_some() {
+                true => subresource.to_owned(),
+                false => info.path.split('/').take(3).collect::<Vec<_>>().join("/"),
+            };
+            let of = [group, resource, &*below, &*verb];
+            self.metrics.measures.callers.own(of);
+        }
         let dry_run = call.query.text("dryRun") == "All";
         let mut state = self.metrics.state.lock();
         let of = state.of([group, version, resource, subresource, scope, &verb]);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::body::Body;
 use crate::call::Call;
 use crate::metrics::{holdings, process};
-use crate::{custom, discovery, health, openapi, respond};
+use crate::{audit, custom, discovery, health, openapi, respond};
 
 /// Answers a path.
 pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
@@ -158,7 +158,7 @@ async fn own_page(call: &Call) -> Option<Response<Body>> {
     Some(match (kind, name) {
         ("healthz" | "livez" | "readyz", None) => health::all(call, kind).await,
         ("healthz" | "livez" | "readyz", Some(name)) => health::one(call, kind, name).await,
-        ("metrics", None) => metrics(call),
+        ("metrics", None) => metrics(call).await,
         ("metrics", Some("slis")) => {
             let text = call.server.metrics().health.lock().render();
             figures(call, text)
@@ -201,11 +201,14 @@ fn figures(call: &Call, text: String) -> Response<Body> {
     response
 }
 
-fn metrics(call: &Call) -> Response<Body> {
+async fn metrics(call: &Call) -> Response<Body> {
     let mut text = call.server.metrics().render();
+    holdings::render_store(&call.server, &mut text).await;
     text += &call.server.admission_policies().render();
-    if let Some(audit) = call.server.audit() {
-        audit.counts().render(&mut text);
+    match call.server.audit() {
+        Some(audit) => audit.counts().render(&mut text),
+        // Where nothing is written down nothing has been.
+        None => audit::Counts::default().render(&mut text),
     }
     call.server.aggregation().render(&mut text);
     if let Some(fairness) = call.server.flow().fairness() {

@@ -19,6 +19,7 @@ use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
 use crate::flow::{Refusal, Seat};
 use crate::go::duration as go_duration;
+use crate::measures::Stage;
 use crate::resource::Resource;
 use crate::server::Server;
 use crate::{aggregation, connect, custom, impersonate, paths, read, respond, virtuals, write};
@@ -74,7 +75,13 @@ pub(crate) async fn answer(
 /// The stages that know nothing of resources.
 async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refusal> {
     let began = Instant::now();
-    match authenticate(call, extensions).await {
+    let known = authenticate(call, extensions).await;
+    let passed = |call: &Call, stage, began: Instant| {
+        let stages = &call.server.metrics().measures.stages;
+        stages.passed(stage, began.elapsed());
+    };
+    passed(call, Stage::Authentication, began);
+    match known {
         Ok(user) => {
             let measures = &call.server.metrics().measures;
             measures.authenticated(Some(&user.name), began.elapsed());
@@ -91,15 +98,25 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
         call.trail.refused(call, extensions, &error).await;
         return Err(error.into());
     }
+    let began = Instant::now();
     call.trail.begin(call, extensions).await?;
+    passed(call, Stage::Audit, began);
     if call.trail.reads_answers() {
         // What only the client can read cannot be written down.
         call.headers.remove(http::header::ACCEPT_ENCODING);
         call.form.gzip = false;
     }
+    let began = Instant::now();
     impersonate::impersonate(call).await?;
+    passed(call, Stage::Impersonation, began);
     let server = call.server.clone();
-    let seat = server.flow().enter(call).await?;
+    let began = Instant::now();
+    let seat = {
+        let reads = matches!(call.info.verb, "get" | "list" | "watch");
+        let _waiting = server.metrics().measures.stages.wait(reads);
+        server.flow().enter(call).await?
+    };
+    passed(call, Stage::Fairness, began);
     let attributes = call.attributes();
     let began = Instant::now();
     let verdict = call
@@ -108,6 +125,7 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
         .decide(&call.server, &attributes)
         .await;
     (call.server.metrics().measures).authorized(verdict.is_allowed(), began.elapsed());
+    passed(call, Stage::Authorization, began);
     let decision = match verdict.is_allowed() {
         true => "allow",
         false => "forbid",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::node::Graph;
 use access::rbac::Index;
@@ -275,8 +275,12 @@ impl Server {
         let mut loads = JoinSet::new();
         for storage in self.resources.storages() {
             let storage = storage.clone();
+            let metrics = self.metrics.clone();
             loads.spawn(async move {
+                let began = Instant::now();
                 let watch = storage.cache.load().await?;
+                let of = (&*storage.group, &*storage.resource);
+                metrics.measures.initialized(of, began.elapsed());
                 storage.loaded.send_replace(true);
                 Ok::<_, StoreError>((storage.cache.clone(), watch))
             });

@@ -27,7 +27,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_api::etcdserverpb::kv_client::KvClient;
 use etcd_api::etcdserverpb::lease_client::LeaseClient;
-use etcd_api::etcdserverpb::{CompactionRequest, LeaseTimeToLiveRequest, RangeRequest};
+use etcd_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use etcd_api::etcdserverpb::{
+    CompactionRequest, LeaseTimeToLiveRequest, RangeRequest, StatusRequest,
+};
 use parking_lot::Mutex;
 use store::replica::{Bounds, Replica};
 use store::{
@@ -256,6 +259,15 @@ fn unavailable(reason: &str) -> StoreError {
 
 #[async_trait]
 impl Store for EtcdStore {
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        let status = self.shared.members.read(|channel| async move {
+            let mut client = MaintenanceClient::new(channel);
+            let status = client.status(StatusRequest {}).await?;
+            Ok(status.into_inner().db_size)
+        });
+        Ok(u64::try_from(status.await?).unwrap_or(0))
+    }
+
     async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
         let known = range
             .revision

@@ -4,10 +4,12 @@
 //! (Upstream: `pkg/kubelet/cm`.) What the numbers are is decided in `pod_lifecycle::resources`.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cri::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::Pod;
 use linux::cgroup::{Cgroup, Hierarchies, Usage};
+use parking_lot::Mutex;
 use pod_lifecycle::{pod as parts, qos, resources};
 
 /// The groups below `kubepods` whose members are pods; the first is for pods of the class Guaranteed.
@@ -17,7 +19,19 @@ const CLASSES: &[&str] = &["", "/burstable", "/besteffort"];
 pub(crate) struct Cgroups {
     /// `None`: somebody else looks after control groups.
     place: Option<(Hierarchies, String)>,
+    load: Mutex<Load>,
 }
+
+/// How much of the processors the node has used between two questions.
+struct Load {
+    since: Instant,
+    /// At that time.
+    cpu: Duration,
+    nano_cores: u64,
+}
+
+/// Questions that come sooner than that get the answer of before: too short a time says nothing.
+const LOAD_OVER: Duration = Duration::from_secs(5);
 
 impl Cgroups {
     /// `root` is the group of this node; `None`: leave control groups alone.
@@ -26,7 +40,35 @@ impl Cgroups {
             None => None,
             Some(root) => Some((linux::cgroup::detect()?, root.trim_matches('/').to_owned())),
         };
-        Ok(Cgroups { place })
+        let load = Load {
+            since: Instant::now(),
+            cpu: Duration::ZERO,
+            nano_cores: 0,
+        };
+        let own = Cgroups {
+            place,
+            load: Mutex::new(load),
+        };
+        if let Some(usage) = own.usage() {
+            own.load.lock().cpu = usage.cpu;
+        }
+        Ok(own)
+    }
+
+    /// Of the processors, so many billionths of one were in use since it was asked for last; `cpu` is what
+    /// [`Cgroups::usage`] says at the moment.
+    pub(crate) fn nano_cores(&self, cpu: Duration) -> u64 {
+        let mut load = self.load.lock();
+        let over = load.since.elapsed();
+        if over >= LOAD_OVER || load.nano_cores == 0 {
+            let used = cpu.saturating_sub(load.cpu).as_secs_f64();
+            *load = Load {
+                since: Instant::now(),
+                cpu,
+                nano_cores: (used / over.as_secs_f64() * 1e9) as u64,
+            };
+        }
+        load.nano_cores
     }
 
     fn group(&self, path: &str) -> Option<Cgroup> {

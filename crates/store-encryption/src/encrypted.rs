@@ -211,6 +211,10 @@ impl Encrypted {
 
 #[async_trait]
 impl Store for Encrypted {
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        self.inner.size_bytes().await
+    }
+
     async fn refresh(&self, key: &Bytes, at: Revision) -> Result<Option<Revision>, StoreError> {
         let own = self.configuration.load_full();
         let Some(first) = own.providers(key).and_then(|all| all.first()) else {

@@ -397,6 +397,11 @@ impl Drop for Engine {
 
 #[async_trait]
 impl Store for Engine {
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        let stats = self.stats().await?;
+        Ok(stats.log_bytes + stats.live_bytes as u64)
+    }
+
     async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
         self.published.range(&range, tokio::task::yield_now).await
     }

@@ -394,6 +394,9 @@ pub trait Store: Send + Sync + 'static {
         from: Revision,
     ) -> Result<WatchStream, StoreError>;
 
+    /// The bytes that it takes on its disk.
+    async fn size_bytes(&self) -> Result<u64, StoreError>;
+
     /// Forgets the history before a revision. The state at the revision itself stays readable,
     /// and watches may begin after it. A revision that has been compacted already is no error.
     async fn compact(&self, before: Revision) -> Result<(), StoreError>;

@@ -19,6 +19,8 @@ pub struct Notes {
     pub warnings: RefCell<Vec<String>>,
     /// For the audit log.
     pub annotations: RefCell<BTreeMap<String, String>>,
+    /// For who counts: what `PodSecurity` has looked at.
+    pub pod_security: RefCell<Vec<pod_security::Seen>>,
 }
 
 impl Notes {

@@ -99,9 +99,14 @@ pub(super) fn user(
         .is_some_and(|since| !since.is_empty())
     {
         let secret = &claims.secret;
-        return Err(invalid(format!(
+        let made_by_itself = names(&account, secret);
+        let why = format!(
             "the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
-        )));
+        );
+        return Err(TokenError::Withdrawn {
+            why,
+            made_by_itself,
+        });
     }
     Ok(Authenticated {
         user: User::service_account(namespace, name, &claims.uid),

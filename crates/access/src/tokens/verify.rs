@@ -46,6 +46,14 @@ pub enum TokenError {
     /// A token of this issuer that is no good. The text never contains the token.
     #[error("{0}")]
     Invalid(String),
+    /// One that a secret holds, and that has been marked as no good because nobody used it.
+    #[error("{why}")]
+    Withdrawn {
+        /// What its holder may do.
+        why: String,
+        /// Nobody asked for it: the account lists it.
+        made_by_itself: bool,
+    },
 }
 
 pub(super) fn invalid(why: impl Into<String>) -> TokenError {

@@ -73,6 +73,13 @@ pub(crate) fn usage(server: &Server) -> Vec<(Range, u64)> {
         .collect()
 }
 
+/// The network that an address is of; without an address the one that is asked first.
+pub(super) fn network_of(server: &Server, address: Option<IpAddr>) -> Option<String> {
+    let mut ranges = ready_ranges(server).into_iter();
+    let found = ranges.find(|range| address.is_none_or(|address| range.contains(address)))?;
+    Some(found.to_string())
+}
+
 fn is_taken(server: &Server, address: IpAddr) -> bool {
     let storage = server.resources().storage(GROUP, ADDRESSES);
     storage.is_some_and(|s| s.cache.get(&address.to_string()).is_some())

@@ -12,6 +12,7 @@ pub(crate) mod repair;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::core::service::allocation::{self, Family, Needs, NodePort};
 use machinery::{ApiError, ErrorList, Object};
@@ -131,6 +132,19 @@ impl Drop for Claim {
     }
 }
 
+/// Counts an address that was given or refused, by its network.
+fn count(call: &Call, wanted: Option<&str>, given: Option<&IpAddr>, took: Duration, dry_run: bool) {
+    if dry_run {
+        return;
+    }
+    let address = given.copied().or_else(|| wanted?.parse().ok());
+    if let Some(network) = addresses::network_of(&call.server, address) {
+        let measures = &call.server.metrics().measures;
+        let (asked_for, given) = (wanted.is_some(), given.is_some());
+        measures.gave_address(&network, asked_for, given, took);
+    }
+}
+
 fn is_service(resource: &Resource) -> bool {
     resource.names().group.is_empty() && resource.names().plural == "services"
 }
@@ -170,7 +184,10 @@ pub(crate) async fn for_write(
     let mut claim = Claim::default();
     claim.books = Some(books.clone());
     for need in &needs.cluster_ips {
+        let began = Instant::now();
         let taken = addresses::take(&call.server, &books.promises, &needs, need, dry_run).await;
+        let wanted = need.requested.as_deref();
+        count(call, wanted, taken.as_ref().ok(), began.elapsed(), dry_run);
         claim.addresses.push(taken.map_err(|r| r.told(&name))?);
     }
     let mut numbers: Vec<u16> = Vec::new();
@@ -181,7 +198,10 @@ pub(crate) async fn for_write(
         let number = match sibling {
             Some(sibling) => numbers[sibling],
             None => {
-                let number = books.take_port(&needs, need).map_err(|r| r.told(&name))?;
+                let taken = books.take_port(&needs, need);
+                let measures = &call.server.metrics().measures;
+                measures.gave_port(need.requested.is_some(), taken.is_ok());
+                let number = taken.map_err(|r| r.told(&name))?;
                 claim.ports.push(number);
                 number
             }

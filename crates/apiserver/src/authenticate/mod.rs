@@ -17,6 +17,7 @@ use machinery::ApiError;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::call::Call;
 
@@ -29,9 +30,10 @@ pub(crate) use token::by_token;
 #[derive(Clone)]
 pub(crate) struct InProcessUser(pub(crate) Arc<User>);
 
-/// Who the certificate names that a client has proved to own. Read once a connection.
+/// Who the certificate names that a client has proved to own, and until when it is good, in seconds of Unix. Read once a
+/// connection.
 #[derive(Clone)]
-pub(crate) struct PeerUser(pub(crate) Arc<User>);
+pub(crate) struct PeerUser(pub(crate) Arc<User>, i64);
 
 const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -54,7 +56,10 @@ pub(crate) async fn authenticate(
     {
         return Ok(user.authenticated());
     }
-    if let Some(PeerUser(user)) = extensions.get() {
+    if let Some(PeerUser(user, until)) = extensions.get() {
+        let rest = u64::try_from(until - call.now.as_second()).unwrap_or(0);
+        let callers = &server.metrics().measures.callers;
+        callers.certificate(Duration::from_secs(rest));
         return Ok(user.as_ref().clone());
     }
     let Some(token) = token else {
@@ -97,7 +102,8 @@ pub(crate) fn certificate_user(der: &CertificateDer<'_>) -> Option<PeerUser> {
     let credential = format!("X509SHA256={digest}");
     let groups = organizations.map(str::to_owned).collect();
     let user = User::from_certificate(name, groups, &credential)?;
-    Some(PeerUser(Arc::new(user.authenticated())))
+    let until = certificate.validity().not_after.timestamp();
+    Some(PeerUser(Arc::new(user.authenticated()), until))
 }
 
 /// The bearer token; it does not travel on.

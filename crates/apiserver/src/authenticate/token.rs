@@ -11,6 +11,7 @@ use tower::Service;
 
 use super::elsewhere::Elsewhere;
 use crate::call::Call;
+use crate::measures::TokenUse;
 
 /// Whose a token is.
 pub(crate) struct Known {
@@ -77,7 +78,20 @@ pub(crate) async fn by_token(
 
 fn service_account(call: &Call, token: &str, wanted: &[String]) -> Result<Known, TokenError> {
     let server = &*call.server;
-    let found = server.tokens().verify(token, call.now, wanted, server)?;
+    let found = server.tokens().verify(token, call.now, wanted, server);
+    let callers = &server.metrics().measures.callers;
+    if let Err(TokenError::Withdrawn { made_by_itself, .. }) = &found
+        && *made_by_itself
+    {
+        callers.token(TokenUse::Invalid);
+    }
+    let found = found?;
+    callers.token(match &found.legacy {
+        Some(legacy) if legacy.made_by_itself => TokenUse::Automatic,
+        Some(_) => TokenUse::Manual,
+        None if found.stale => TokenUse::Stale,
+        None => TokenUse::Valid,
+    });
     if let Some(legacy) = &found.legacy {
         note(call, legacy);
     }

@@ -10,6 +10,17 @@ use crate::server::Server;
 /// A sample tells how large the objects of a resource are.
 const SAMPLE: usize = 32;
 
+/// Adds what the store takes on its disk; a store that does not answer tells nothing.
+pub(crate) async fn render_store(server: &Server, out: &mut String) {
+    let Ok(bytes) = server.store().size_bytes().await else {
+        return;
+    };
+    let name = "apiserver_storage_size_bytes";
+    let help = "Size of the storage database file physically allocated in bytes.";
+    head(out, name, "gauge", "STABLE", help);
+    line(out, name, "storage_cluster_id=\"etcd-0\"", bytes);
+}
+
 /// Adds what the caches hold.
 pub(crate) fn render_caches(server: &Server, out: &mut String) {
     let measured: Vec<_> = server
@@ -30,16 +41,6 @@ pub(crate) fn render_caches(server: &Server, out: &mut String) {
     for (storage, (count, average), _) in &measured {
         let bytes = count * average;
         line(out, name, &labels(&storage.group, &storage.resource), bytes);
-    }
-    let name = "apiserver_storage_objects";
-    let help = "(Deprecated since 1.34.0) [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.";
-    head(out, name, "gauge", "STABLE", help);
-    for (storage, (count, _), _) in &measured {
-        let full = match &*storage.group {
-            "" => storage.resource.to_string(),
-            group => format!("{}.{group}", storage.resource),
-        };
-        line(out, name, &format!("resource=\"{full}\""), count);
     }
     let name = "apiserver_watch_cache_resource_version";
     let help = "Current resource version of watch cache broken by resource type. This is truncated to the 15 least significant digits.";

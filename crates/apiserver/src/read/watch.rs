@@ -51,6 +51,7 @@ pub(crate) async fn watch(
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_LIFETIME),
         _ => (call.server.limits().min_request_timeout).mul_f64(1.0 + rand::rng().random::<f64>()),
     };
+    let began = Instant::now();
     let subscription = Subscription::new(&cache, &options.selection);
     let mut start = start(&cache, &options).await?;
     if let Place::Initial(_, cursor, _) | Place::Following(cursor) = &mut start.place {
@@ -71,6 +72,7 @@ pub(crate) async fn watch(
         shutdown: call.server.shutdown_token(),
         closed: storage.closed.clone(),
         counted: call.server.metrics().watch(&resource.names()),
+        began,
         converting: Converting::of(&call.server, resource),
         place: start.place,
     };
@@ -170,6 +172,7 @@ struct Watcher {
     /// The kind has become another one.
     closed: CancellationToken,
     counted: WatchGuard,
+    began: Instant,
     /// Where objects come to this version by asking somebody.
     converting: Option<Converting>,
 }
@@ -222,6 +225,11 @@ impl Watcher {
         if entries.is_empty() {
             if ends {
                 self.write_bookmark(&mut out, true);
+                let scope = match self.selection.key_prefix.is_empty() {
+                    true => "cluster",
+                    false => "namespace",
+                };
+                self.counted.listed(scope, self.began.elapsed());
             }
             self.place = Place::Following(cursor);
         } else {

@@ -182,9 +182,25 @@ pub(super) async fn summary(context: &Context) -> Response<Body> {
     let now = Timestamp::now().to_string();
     let pods: Vec<Value> = pods.iter().map(|pod| pod_summary(pod, &now)).collect();
     let mut node = json!({"nodeName": context.node_name});
-    if let Some((cpu, memory)) = node_usage(context) {
-        node["cpu"] = json!({"time": now, "usageCoreNanoSeconds": cpu});
-        node["memory"] = json!({"time": now, "workingSetBytes": memory});
+    if let Some(usage) = context.cgroups.usage() {
+        node["cpu"] = json!({
+            "time": now,
+            "usageNanoCores": context.cgroups.nano_cores(usage.cpu),
+            "usageCoreNanoSeconds": u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX),
+        });
+        node["memory"] = json!({
+            "time": now,
+            "usageBytes": usage.memory_bytes,
+            "workingSetBytes": usage.working_set_bytes,
+            "rssBytes": usage.rss_bytes,
+            "pageFaults": usage.page_faults,
+            "majorPageFaults": usage.major_page_faults,
+        });
+        let capacity = context.node.memory_bytes;
+        if let Ok(capacity) = u64::try_from(capacity) {
+            node["memory"]["availableBytes"] =
+                capacity.saturating_sub(usage.working_set_bytes).into();
+        }
     }
     super::json(&json!({"node": node, "pods": pods}))
 }

@@ -69,6 +69,55 @@ pub(super) fn validate(
     }
 }
 
+/// Something that this plug-in did, for who counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Somebody or some place is exempt.
+    Exempt,
+    /// A namespace's labels could not be read, or it was not there; fatal: nothing was looked at.
+    Error {
+        /// Whether nothing was looked at.
+        fatal: bool,
+    },
+    /// A pod was held against a level.
+    Evaluated {
+        /// Whether it complies.
+        allowed: bool,
+        /// `enforce`, `audit` or `warn`.
+        mode: &'static str,
+        /// The level.
+        level: Level,
+        /// Its version: `latest`, `v1.` and a number, or `future`.
+        version: String,
+    },
+}
+
+/// The release that this is.
+const OWN_MINOR: u32 = 37;
+
+fn see(request: &Request, seen: Seen) {
+    request.notes.pod_security.borrow_mut().push(seen);
+}
+
+fn see_evaluated(request: &Request, mode: &'static str, policy: LevelVersion, allowed: bool) {
+    let version = match policy.version {
+        // What asks for nothing has been the same always.
+        _ if policy.level == Level::Privileged => "latest".to_owned(),
+        Version::Latest => "latest".to_owned(),
+        Version::Minor(minor) if minor > OWN_MINOR => "future".to_owned(),
+        Version::Minor(minor) => format!("v1.{minor}"),
+    };
+    see(
+        request,
+        Seen::Evaluated {
+            allowed,
+            mode,
+            level: policy.level,
+            version,
+        },
+    );
+}
+
 fn annotate(request: &Request, key: &str, value: impl Into<String>) {
     let key = format!("{ANNOTATION}{key}");
     request.notes.annotate(&key, value);
@@ -79,10 +128,12 @@ fn is_exempt(request: &Request) -> bool {
     let exempt = &request.settings.pod_security.exempt;
     if exempt.namespace(request.namespace) {
         annotate(request, "exempt", "namespace");
+        see(request, Seen::Exempt);
         return true;
     }
     if exempt.user(&request.user.name) {
         annotate(request, "exempt", "user");
+        see(request, Seen::Exempt);
         return true;
     }
     false
@@ -94,6 +145,7 @@ fn pod(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), Ap
     }
     let Some(namespace) = lookup.get("", "namespaces", "", request.namespace) else {
         let name = quote(request.namespace);
+        see(request, Seen::Error { fatal: true });
         return Err(ApiError::internal(format!(
             "failed to lookup namespace {name}"
         )));
@@ -101,6 +153,7 @@ fn pod(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), Ap
     let (policy, errors) = Policy::of(&namespace, &request.settings.pod_security.defaults);
     if errors.is_empty() && policy.is_privileged() {
         annotate(request, "enforce-policy", "privileged:latest");
+        see_evaluated(request, "enforce", policy.enforce, true);
         return Ok(());
     }
     if let (Operation::Update, Some(old)) = (request.operation, request.old)
@@ -119,6 +172,7 @@ fn pod(request: &Request, object: &Object, lookup: &dyn Lookup) -> Result<(), Ap
     note_wrong(request, &errors);
     annotate(request, "enforce-policy", policy.enforce.to_string());
     let enforced = Findings::of(policy.enforce, pod);
+    see_evaluated(request, "enforce", policy.enforce, enforced.is_empty());
     audit(request, policy, pod);
     if enforced.is_empty() {
         warn(request, policy, pod);
@@ -142,6 +196,7 @@ fn template(request: &Request, template: Option<&Value>, lookup: &dyn Lookup) {
     let Some(namespace) = lookup.get("", "namespaces", "", request.namespace) else {
         let name = quote(request.namespace);
         let why = format!("failed to lookup namespace {name}: not found");
+        see(request, Seen::Error { fatal: true });
         return annotate(request, "error", why);
     };
     let (policy, errors) = Policy::of(&namespace, &request.settings.pod_security.defaults);
@@ -169,6 +224,7 @@ fn has_exempt_class(request: &Request, pod: Pod) -> bool {
     let exempt = request.settings.pod_security.exempt.runtime_class(class);
     if exempt {
         annotate(request, "exempt", "runtimeClass");
+        see(request, Seen::Exempt);
     }
     exempt
 }
@@ -177,6 +233,7 @@ fn note_wrong(request: &Request, errors: &machinery::ErrorList) {
     if !errors.is_empty() {
         let why = format!("Failed to parse policy: {}", errors.aggregate());
         annotate(request, "error", why);
+        see(request, Seen::Error { fatal: false });
     }
 }
 
@@ -189,12 +246,14 @@ fn would_violate(policy: LevelVersion, pod: Pod) -> Option<String> {
 fn audit(request: &Request, policy: Policy, pod: Pod) {
     if let Some(found) = would_violate(policy.audit, pod) {
         annotate(request, "audit-violations", found);
+        see_evaluated(request, "audit", policy.audit, false);
     }
 }
 
 fn warn(request: &Request, policy: Policy, pod: Pod) {
     if let Some(found) = would_violate(policy.warn, pod) {
         request.notes.warn(found);
+        see_evaluated(request, "warn", policy.warn, false);
     }
 }
 
