@@ -139,11 +139,11 @@ impl Answer {
                 return Err(Unusable::Invalid(why));
             }
             check_kind(&review)?;
-            check_patch(text("patch"), patch_type, mutating).map_err(Unusable::Invalid)?;
         }
-        let patch = STANDARD.decode(text("patch"));
-        let patch =
-            patch.map_err(|e| Unusable::Undecodable(format!("illegal base64 data: {e}")))?;
+        let patch = bytes(&response["patch"]).map_err(Unusable::Undecodable)?;
+        if version == "v1" {
+            check_patch(&patch, patch_type, mutating).map_err(Unusable::Invalid)?;
+        }
         let list = response["warnings"].as_array().into_iter().flatten();
         let annotations = response["auditAnnotations"]
             .as_object()
@@ -220,7 +220,31 @@ fn check_kind(review: &Value) -> Result<(), Unusable> {
     )))
 }
 
-fn check_patch(patch: &str, kind: Option<&str>, mutating: bool) -> Result<(), String> {
+/// Bytes as Go reads them: base64, or a list of numbers, which is how others write them who know no better.
+fn bytes(value: &Value) -> Result<Vec<u8>, String> {
+    let is = |what: &str| {
+        format!(
+            "json: cannot unmarshal {what} into Go struct field AdmissionResponse.response.patch of type []uint8"
+        )
+    };
+    let byte = |value: &Value| {
+        let byte = value.as_u64().and_then(|number| u8::try_from(number).ok());
+        byte.ok_or_else(|| is("number"))
+    };
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::String(text) => {
+            let decoded = STANDARD.decode(text);
+            decoded.map_err(|error| format!("illegal base64 data: {error}"))
+        }
+        Value::Array(list) => list.iter().map(byte).collect(),
+        Value::Bool(_) => Err(is("bool")),
+        Value::Number(_) => Err(is("number")),
+        Value::Object(_) => Err(is("object")),
+    }
+}
+
+fn check_patch(patch: &[u8], kind: Option<&str>, mutating: bool) -> Result<(), String> {
     let why = match (patch.is_empty(), kind, mutating) {
         (false, _, false) => "validating webhook may not return response.patch",
         (_, Some(_), false) => "validating webhook may not return response.patchType",

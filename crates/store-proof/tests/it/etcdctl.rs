@@ -11,7 +11,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpListener;
 
 /// Runs it and returns what it says; a failure says so.
-async fn etcdctl(endpoint: &str, arguments: &str) -> String {
+pub(crate) async fn etcdctl(endpoint: &str, arguments: &str) -> String {
     let mut command = Command::new("etcdctl");
     command.env("ETCDCTL_API", "3").stdin(Stdio::null());
     command

@@ -3,4 +3,5 @@
 mod cluster;
 mod etcdctl;
 mod kills;
+mod security;
 mod suite;

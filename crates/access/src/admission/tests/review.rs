@@ -140,6 +140,23 @@ fn a_refusal_is_told_in_the_webhooks_words() {
 }
 
 #[test]
+fn a_patch_may_be_a_list_of_numbers() {
+    let with = |patch: serde_json::Value| {
+        let response =
+            json!({"uid": "u", "allowed": true, "patch": patch, "patchType": "JSONPatch"});
+        read(response, true)
+    };
+    let answer = with(json!([91, 93])).expect("an answer");
+    assert_eq!(answer.patch.as_deref(), Some(&b"[]"[..]));
+    for wrong in [json!([256]), json!(["a"]), json!({}), json!(1), json!(true)] {
+        assert!(matches!(
+            with(wrong).expect_err("no bytes"),
+            Unusable::Undecodable(_)
+        ));
+    }
+}
+
+#[test]
 fn a_patch_warnings_and_annotations_are_handed_on() {
     let response = json!({
         "uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch", "warnings": ["beware"],
