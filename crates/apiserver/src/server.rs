@@ -519,6 +519,7 @@ fn followers(
         ("", "pods" | "persistentvolumes")
             | ("storage.k8s.io", "volumeattachments")
             | ("resource.k8s.io", "resourceslices")
+            | ("certificates.k8s.io", "podcertificaterequests")
     );
     let mut followers: Vec<Follower> = Vec::new();
     if for_rbac {

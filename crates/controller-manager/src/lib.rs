@@ -13,16 +13,17 @@ use std::sync::Arc;
 use control::Reconciler;
 use controllers::certificates::approving::CsrApproving;
 use controllers::certificates::cleaning::CsrCleaner;
+use controllers::certificates::pod_cleaning::PodCertificateRequestCleaner;
 use controllers::certificates::serving::ServingApprover;
 use controllers::certificates::signing::{CsrSigning, Sign};
 use controllers::{
-    bootstraptokens, clusterroleaggregation, cronjob, daemonset, deployment, disruption, endpoint,
-    endpointslice, endpointslicemirroring, ephemeralvolume, expand, garbagecollector, job,
-    loadbalancer, localprovisioner, namespace, nodeipam, nodelifecycle, persistentvolume, podgc,
-    pvcprotection, pvprotection, replicaset, replicationcontroller, resourcequota,
-    rootcacertpublisher, serviceaccount, serviceaccounttoken, servicecidr, statefulset,
-    storageversionmigrator, tainteviction, ttl, ttlafterfinished, vacprotection,
-    validatingadmissionpolicystatus,
+    bootstraptokens, clusterroleaggregation, clustertrustbundlepublisher, cronjob, daemonset,
+    deployment, disruption, endpoint, endpointslice, endpointslicemirroring, ephemeralvolume,
+    expand, garbagecollector, job, loadbalancer, localprovisioner, namespace, nodeipam,
+    nodelifecycle, persistentvolume, podgc, pvcprotection, pvprotection, replicaset,
+    replicationcontroller, resourcequota, rootcacertpublisher, serviceaccount, serviceaccounttoken,
+    servicecidr, statefulset, storageversionmigrator, tainteviction, ttl, ttlafterfinished,
+    vacprotection, validatingadmissionpolicystatus,
 };
 use driver::Driver;
 use kube::Client;
@@ -181,6 +182,11 @@ impl Set<'_> {
     fn certificates(&mut self, signing: &Signing) {
         self.add(CsrApproving);
         self.add(CsrCleaner);
+        self.add(PodCertificateRequestCleaner);
+        let certificates = Arc::clone(&self.config.root_certificates);
+        if !certificates.is_empty() {
+            self.add(clustertrustbundlepublisher::ClusterTrustBundlePublisher { certificates });
+        }
         if !signing.signers.is_empty() {
             let signer = |(name, authority): (&&'static str, &Arc<Authority>)| {
                 (*name, Arc::clone(authority) as Arc<dyn Sign>)

@@ -92,6 +92,16 @@ const NAMES: &[(&str, &str, &str)] = &[
         "certificatesigningrequest-cleaner-controller",
         "csrcleaner",
     ),
+    (
+        "podcertificaterequestcleaner",
+        "podcertificaterequest-cleaner-controller",
+        "podcertificaterequest-cleaner-controller",
+    ),
+    (
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+    ),
     ("ttl-controller", "ttl-controller", "ttl"),
     (
         "bootstrap-signer",
@@ -173,8 +183,6 @@ const ABSENT: &[&str] = &[
     "volumeattributesclass-protection-controller",
     "selinux-warning-controller",
     "device-taint-eviction-controller",
-    "podcertificaterequest-cleaner-controller",
-    "kube-apiserver-serving-clustertrustbundle-publisher-controller",
     "node-route-controller",
     "route",
     "cloud-node-lifecycle-controller",

@@ -15,6 +15,7 @@ pub mod services;
 pub mod bootstraptokens;
 pub mod certificates;
 pub mod clusterroleaggregation;
+pub mod clustertrustbundlepublisher;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;

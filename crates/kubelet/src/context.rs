@@ -38,13 +38,14 @@ pub(crate) struct Context {
     pub(crate) puller: Puller,
     pub(crate) cgroups: crate::cgroups::Cgroups,
     pub(crate) tokens: crate::volumes::tokens::Tokens,
+    pub(crate) certificates: crate::volumes::certificates::Certificates,
     /// Where the claims' volumes of pods lie.
     pub(crate) claimed: crate::volumes::claims::Claimed,
     pub(crate) rotation: Rotation,
     /// Something that the node's status tells of has changed.
     pub(crate) node_changed: tokio::sync::Notify,
     /// The pods of this node by UID.
-    pub(crate) pods: Mutex<HashMap<String, Arc<Mailbox>>>,
+    pub(crate) pods: Arc<Mutex<HashMap<String, Arc<Mailbox>>>>,
     /// Those that files name, and their mirrors.
     pub(crate) static_pods: StaticPods,
 }

@@ -1,6 +1,9 @@
 //! ConfigMaps and Secrets that pods of this node refer to: one watch per object, for as long as a pod needs it.
 //!
-//! The Node authorizer lets a kubelet see only these, by name.
+//! The Node authorizer lets a kubelet see only these, by name. ClusterTrustBundles are for everybody: [`bundles`] has one
+//! watch for all.
+
+mod bundles;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use std::time::Duration;
 
 use client::watch::{Change, Reader, store};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ClusterTrustBundleProjection, ConfigMap, Secret};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -25,6 +28,7 @@ pub(crate) struct Objects {
     client: Client,
     config_maps: Mutex<HashMap<Key, Watched<ConfigMap>>>,
     secrets: Mutex<HashMap<Key, Watched<Secret>>>,
+    bundles: bundles::Bundles,
 }
 
 /// Namespace and name.
@@ -45,10 +49,11 @@ impl<K> Drop for Watched<K> {
 }
 
 /// The names a pod refers to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Needs {
     pub(crate) config_maps: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
+    pub(crate) bundles: Vec<ClusterTrustBundleProjection>,
 }
 
 impl Objects {
@@ -57,6 +62,7 @@ impl Objects {
             client,
             config_maps: Mutex::default(),
             secrets: Mutex::default(),
+            bundles: bundles::Bundles::default(),
         }
     }
 
@@ -74,6 +80,15 @@ impl Objects {
         );
         let secrets = || Api::namespaced(client.clone(), namespace);
         keep(&self.secrets, namespace, &needs.secrets, uid, pod, secrets);
+        self.bundles.subscribe(client, pod, uid, &needs.bundles);
+    }
+
+    /// The certificates that a projection brings now, PEM.
+    pub(crate) async fn anchors(
+        &self,
+        projection: &ClusterTrustBundleProjection,
+    ) -> Result<Vec<u8>, String> {
+        self.bundles.anchors(projection).await
     }
 
     /// The objects of those names as they are now; waits for the first sight of each.
@@ -185,6 +200,7 @@ pub(crate) fn needs_of(pod: &k8s_openapi::api::core::v1::Pod) -> Needs {
             };
             needs.config_maps.extend(own(refs.config_maps));
             needs.secrets.extend(own(refs.secrets));
+            needs.bundles.extend(refs.bundles.into_iter().cloned());
         }
     }
     let pull = spec.image_pull_secrets.iter().flatten();

@@ -342,6 +342,7 @@ async fn variables(
     let needs = Needs {
         config_maps: owned(maps),
         secrets: owned(secrets),
+        bundles: Vec::new(),
     };
     let sources = context.objects.get(namespace, &needs).await?;
     env::variables(

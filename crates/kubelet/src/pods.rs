@@ -63,7 +63,7 @@ pub(crate) struct Mail {
     pub(crate) removed: bool,
     /// Something happened to a container.
     pub(crate) containers_changed: bool,
-    /// A ConfigMap or Secret changed.
+    /// Something that volumes are made of changed.
     pub(crate) objects_changed: bool,
 }
 
@@ -251,10 +251,11 @@ fn context(
         puller: crate::images::Puller::default(),
         cgroups,
         tokens: crate::volumes::tokens::Tokens::default(),
+        certificates: crate::volumes::certificates::Certificates::default(),
         claimed: crate::volumes::claims::Claimed::default(),
         rotation: crate::logs::rotate::Rotation::new(),
         node_changed: Notify::new(),
-        pods: Mutex::default(),
+        pods: Arc::default(),
         static_pods: StaticPods::default(),
     }
 }

@@ -531,6 +531,7 @@ impl Worker {
         }
         self.context.cgroups.remove(&self.pod);
         self.context.tokens.forget(&self.uid);
+        self.context.certificates.forget(&self.uid);
         let waiting: Vec<Arc<Mailbox>> = {
             let mut pods = self.context.pods.lock();
             pods.remove(&self.uid);

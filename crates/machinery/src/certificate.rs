@@ -2,6 +2,9 @@
 //!
 //! Reading only: signing needs a key and randomness, and happens outside. Behaviour: `pkg/apis/certificates/helpers.go`.
 
+mod p521;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -10,6 +13,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
+
+use crate::pem;
 
 const REQUEST: &str = "CERTIFICATE REQUEST";
 const CERTIFICATE: &str = "CERTIFICATE";
@@ -64,7 +69,7 @@ impl Request {
             organizations: organizations(&info.subject),
             subject_der: info.subject.as_raw().to_vec(),
             key_der: info.subject_pki.raw.to_vec(),
-            is_signed: request.verify_signature().is_ok(),
+            is_signed: request.verify_signature().is_ok() || p521::is_signed(&request),
             ..Self::default()
         };
         let extensions = request.requested_extensions().into_iter().flatten();
@@ -205,21 +210,14 @@ pub fn pod_key_problem(key_der: &[u8]) -> Option<(Option<String>, String)> {
 }
 
 /// What is wrong with a bundle of trust anchors; empty when nothing is.
-pub fn trust_problems(pem: &[u8]) -> Vec<String> {
+pub fn trust_problems(text: &[u8]) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut seen: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
-    let mut rest = pem;
-    let mut entry = 0;
-    while let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) {
-        rest = left;
-        match anchor_problem(&block.label, &block.contents) {
+    let mut seen: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+    for (entry, block) in pem::blocks(text).enumerate() {
+        match anchor_problem(&block) {
             Some(why) => problems.push(format!("entry {entry} {why}")),
-            None => match seen.iter_mut().find(|(der, _)| *der == block.contents) {
-                Some((_, places)) => places.push(entry),
-                None => seen.push((block.contents, vec![entry])),
-            },
+            None => seen.entry(block.contents).or_default().push(entry),
         }
-        entry += 1;
     }
     if !problems.is_empty() {
         return problems;
@@ -227,19 +225,23 @@ pub fn trust_problems(pem: &[u8]) -> Vec<String> {
     if seen.is_empty() {
         return vec!["at least one trust anchor must be provided".to_owned()];
     }
-    let twice = seen.into_iter().filter(|(_, places)| places.len() > 1);
-    let told = twice.map(|(_, places)| {
+    let mut twice: Vec<Vec<usize>> = seen.into_values().filter(|p| p.len() > 1).collect();
+    twice.sort();
+    let told = twice.into_iter().map(|places| {
         let places: Vec<String> = places.iter().map(ToString::to_string).collect();
         format!("duplicate trust anchor (indices [{}])", places.join(" "))
     });
     told.collect()
 }
 
-fn anchor_problem(label: &str, der: &[u8]) -> Option<String> {
-    if label != CERTIFICATE {
-        return Some(format!("has bad block type: {label}"));
+fn anchor_problem(block: &pem::Block) -> Option<String> {
+    if block.label != CERTIFICATE {
+        return Some(format!("has bad block type: {}", block.label));
     }
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+    if block.has_headers {
+        return Some("has PEM block headers".to_owned());
+    }
+    let Ok((_, certificate)) = X509Certificate::from_der(&block.contents) else {
         return Some("does not parse as X.509".to_owned());
     };
     match certificate.is_ca() {

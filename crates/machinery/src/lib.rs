@@ -23,6 +23,7 @@ pub mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod pem;
 pub mod placement;
 pub mod quantity;
 pub mod re2;

@@ -3,8 +3,8 @@
 //! [`next`] looks at one pod as the API wants it and as the container runtime has it, and answers with the actions to carry
 //! out now, the status to publish and the time to look again. Around it stand the other pure parts of running a pod: the
 //! environment of a container ([`env`]), its resources and cgroups ([`resources`], [`qos`]), its security context
-//! ([`security`]), its names ([`dns`], [`hosts`]), the files of its volumes ([`payload`]), the CRI configuration made of all
-//! that ([`config`]) and whether the node takes the pod at all ([`admission`]).
+//! ([`security`]), its names ([`dns`], [`hosts`]), the files of its volumes ([`payload`], [`trust`], [`pod_certificate`]), the CRI
+//! configuration made of all that ([`config`]) and whether the node takes the pod at all ([`admission`]).
 //!
 //! Not here: no clock, no I/O, no runtime; the `kubelet` crate has them. Time comes in as [`PodView::now`].
 //!
@@ -25,6 +25,7 @@ mod next;
 pub mod payload;
 pub mod plan;
 pub mod pod;
+pub mod pod_certificate;
 pub mod probe;
 pub mod qos;
 pub mod quantity;
@@ -36,6 +37,7 @@ pub mod service_env;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 pub mod view;
 
 pub use memory::Memory;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret,
-    ServiceAccountTokenProjection, Volume,
+    ClusterTrustBundleProjection, ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod,
+    PodCertificateProjection, ProjectedVolumeSource, Secret, ServiceAccountTokenProjection, Volume,
 };
 
 use crate::env::Sources;
@@ -25,7 +25,7 @@ pub struct File {
 /// Files by their path in the volume.
 pub type Files = BTreeMap<String, File>;
 
-/// The objects a volume is made of: ConfigMap names, Secret names and token requests.
+/// What a volume is made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct References<'a> {
     /// Names of ConfigMaps.
@@ -34,6 +34,21 @@ pub struct References<'a> {
     pub secrets: Vec<&'a str>,
     /// Tokens of the pod's service account.
     pub tokens: Vec<&'a ServiceAccountTokenProjection>,
+    /// Certificates to trust.
+    pub bundles: Vec<&'a ClusterTrustBundleProjection>,
+    /// Certificates of the pod's own, with their place among the sources.
+    pub certificates: Vec<(usize, &'a PodCertificateProjection)>,
+}
+
+/// What no object has but somebody has to give, each in the order of [`References`].
+#[derive(Clone, Default)]
+pub struct Given {
+    /// Tokens of the pod's service account.
+    pub tokens: Vec<String>,
+    /// Certificates to trust, PEM.
+    pub anchors: Vec<Vec<u8>>,
+    /// Keys and chains of certificates of the pod's own, PEM.
+    pub credentials: Vec<(String, String)>,
 }
 
 /// What a volume needs; `None` for volumes that are not made of API objects.
@@ -44,7 +59,7 @@ pub fn references(volume: &Volume) -> Option<References<'_>> {
     } else if let Some(source) = &volume.secret {
         needs.secrets.extend(source.secret_name.as_deref());
     } else if let Some(source) = &volume.projected {
-        for one in source.sources.iter().flatten() {
+        for (index, one) in source.sources.iter().flatten().enumerate() {
             needs
                 .config_maps
                 .extend(one.config_map.as_ref().map(|c| c.name.as_str()));
@@ -52,6 +67,9 @@ pub fn references(volume: &Volume) -> Option<References<'_>> {
                 .secrets
                 .extend(one.secret.as_ref().map(|s| s.name.as_str()));
             needs.tokens.extend(one.service_account_token.as_ref());
+            needs.bundles.extend(one.cluster_trust_bundle.as_ref());
+            let certificate = one.pod_certificate.as_ref();
+            needs.certificates.extend(certificate.map(|c| (index, c)));
         }
     } else {
         volume.downward_api.as_ref()?;
@@ -62,13 +80,13 @@ pub fn references(volume: &Volume) -> Option<References<'_>> {
 /// The permission bits of files that say nothing else.
 const DEFAULT_MODE: i32 = 0o644;
 
-/// All files of a volume. `tokens` are the tokens in the order of [`References::tokens`].
+/// All files of a volume.
 pub fn files(
     pod: &Pod,
     volume: &Volume,
     sources: &Sources,
     facts: &Facts,
-    tokens: &[String],
+    given: Given,
 ) -> Result<Files, String> {
     let mut files = Files::new();
     if let Some(source) = &volume.config_map {
@@ -88,7 +106,7 @@ pub fn files(
         let items = source.items.as_deref().unwrap_or_default();
         add_downward(pod, items, mode, facts, &mut files)?;
     } else if let Some(source) = &volume.projected {
-        add_projected(pod, source, sources, facts, tokens, &mut files)?;
+        add_projected(pod, source, sources, facts, given, &mut files)?;
     }
     match files.keys().find(|path| !is_safe(path)) {
         Some(path) => Err(format!("invalid path: {path}")),
@@ -101,11 +119,14 @@ fn add_projected(
     source: &ProjectedVolumeSource,
     sources: &Sources,
     facts: &Facts,
-    tokens: &[String],
+    given: Given,
     files: &mut Files,
 ) -> Result<(), String> {
     let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-    let mut tokens = tokens.iter();
+    let mut tokens = given.tokens.into_iter();
+    let mut anchors = given.anchors.into_iter();
+    let mut credentials = given.credentials.into_iter();
+    let guarded = Guarded::of(pod, mode);
     for one in source.sources.iter().flatten() {
         if let Some(c) = &one.config_map {
             let items = c.items.as_deref().unwrap_or_default();
@@ -119,27 +140,50 @@ fn add_projected(
             let items = d.items.as_deref().unwrap_or_default();
             add_downward(pod, items, mode, facts, files)?;
         } else if let Some(t) = &one.service_account_token {
-            let token = tokens.next().cloned().unwrap_or_default();
-            add_token(pod, &t.path, token, mode, files);
+            let token = tokens.next().unwrap_or_default();
+            guarded.put(files, &t.path, token.into_bytes());
+        } else if let Some(b) = &one.cluster_trust_bundle {
+            guarded.put(files, &b.path, anchors.next().unwrap_or_default());
+        } else if let Some(c) = &one.pod_certificate {
+            let (key, chain) = credentials.next().unwrap_or_default();
+            let bundle = format!("{key}{chain}");
+            for (path, text) in [
+                (&c.credential_bundle_path, bundle),
+                (&c.key_path, key),
+                (&c.certificate_chain_path, chain),
+            ] {
+                if let Some(path) = path.as_deref().filter(|p| !p.is_empty()) {
+                    guarded.put(files, path, text.into_bytes());
+                }
+            }
         }
     }
     Ok(())
 }
 
-/// A token is for its owner alone, if the pod's processes have one user or its volumes one group.
-fn add_token(pod: &Pod, path: &str, token: String, mode: i32, files: &mut Files) {
-    let context = crate::pod::spec(pod).security_context.as_ref();
-    let group = context.and_then(|c| c.fs_group);
-    let owner = common_user(pod);
-    let alone = group.is_some() || owner.is_some();
-    put(
-        files,
-        path,
-        token.into_bytes(),
-        if alone { 0o600 } else { mode },
-    );
-    if let Some(file) = files.get_mut(path) {
-        file.owner = owner;
+/// Files that are for their owner alone, if the pod's processes have one user or its volumes one group.
+struct Guarded {
+    owner: Option<i64>,
+    mode: i32,
+}
+
+impl Guarded {
+    fn of(pod: &Pod, mode: i32) -> Self {
+        let context = crate::pod::spec(pod).security_context.as_ref();
+        let group = context.and_then(|c| c.fs_group);
+        let owner = common_user(pod);
+        let alone = group.is_some() || owner.is_some();
+        Self {
+            owner,
+            mode: if alone { 0o600 } else { mode },
+        }
+    }
+
+    fn put(&self, files: &mut Files, path: &str, data: Vec<u8>) {
+        put(files, path, data, self.mode);
+        if let Some(file) = files.get_mut(path.trim_start_matches("./")) {
+            file.owner = self.owner;
+        }
     }
 }
 

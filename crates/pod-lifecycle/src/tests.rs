@@ -1,5 +1,6 @@
 //! Stories of pods: YAML in, plans and statuses out, on a clock of our own.
 
+mod certificates;
 mod changes;
 mod laws;
 mod lifecycle;

@@ -4,6 +4,8 @@
 //! and owner references count as identity (CVE-2025-4563, CVE-2025-5187): a node that could have itself deleted could
 //! come back with other labels and taints.
 
+mod pod_certificate;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -61,6 +63,7 @@ pub(super) fn admit(
         ("coordination.k8s.io", "leases") => check.lease(),
         ("storage.k8s.io", "csinodes") => check.own_name("CSINode"),
         ("resource.k8s.io", "resourceslices") => check.resource_slice(),
+        ("certificates.k8s.io", "podcertificaterequests") => check.pod_certificate(),
         _ => Ok(()),
     }
 }

@@ -42,6 +42,7 @@ impl Authorizer for Graph {
             Some(("coordination.k8s.io", "leases")) => ask.lease(),
             Some(("storage.k8s.io", "csinodes")) => ask.csi_node(),
             Some(("resource.k8s.io", "resourceslices")) => ask.resource_slice(),
+            Some(("certificates.k8s.io", "podcertificaterequests")) => ask.certificate_request(),
             Some(("", "nodes")) => ask.node(),
             Some(("", "pods")) => ask.pod(),
             _ if NODE_RULES.iter().any(|rule| rule::allows(rule, attributes)) => Verdict::allow(""),
@@ -225,6 +226,23 @@ impl Ask<'_> {
             _ => Verdict::no_opinion(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
             ),
+        }
+    }
+
+    fn certificate_request(&self) -> Verdict {
+        if !self.subresource().is_empty() {
+            let why = "nodes may not access the status subresource of PodCertificateRequests";
+            return Verdict::no_opinion(why);
+        }
+        match self.verb() {
+            // Admission compares what it says about node, pod and service account.
+            "create" => Verdict::allow(""),
+            "get" => self.related(Kind::CertificateRequest),
+            "list" | "watch" if self.selects_own("spec.nodeName") => Verdict::allow(""),
+            "list" | "watch" => Verdict::no_opinion(
+                "can only list/watch podcertificaterequests with nodeName field selector",
+            ),
+            verb => Verdict::no_opinion(format!("nodes may not {verb} podcertificaterequests")),
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) enum Kind {
     ServiceAccount,
     Attachment,
     Slice,
+    CertificateRequest,
 }
 
 type Thing = (Kind, Key);
@@ -28,7 +29,7 @@ type Thing = (Kind, Key);
 /// What every node needs.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    /// Owner (a pod, an attachment, a slice) -> its node and all it gives the node access to, itself included.
+    /// Owner (a pod, an attachment, a slice, a request for a certificate) -> its node and all it gives the node access to, itself included.
     owners: HashMap<Thing, (String, Vec<Thing>)>,
     /// Thing -> node -> how many owners on the node give access to it.
     nodes: HashMap<Thing, HashMap<String, usize>>,
@@ -39,7 +40,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Takes over the newest state of a Pod, PersistentVolume, VolumeAttachment or ResourceSlice; others are left alone.
+    /// Takes over the newest state of a Pod, PersistentVolume, VolumeAttachment, ResourceSlice or PodCertificateRequest; others
+    /// are left alone.
     pub fn apply(&mut self, object: &Object) {
         let (namespace, name) = (object.namespace(), object.name());
         self.delete(object.kind(), namespace, name);
@@ -54,6 +56,10 @@ impl Graph {
             "ResourceSlice" if !node.is_empty() => {
                 self.add((Kind::Slice, key("", name)), node, Vec::new());
             }
+            "PodCertificateRequest" if !node.is_empty() => {
+                let owner = (Kind::CertificateRequest, key(namespace, name));
+                self.add(owner, node, Vec::new());
+            }
             "PersistentVolume" => self.add_volume(object),
             _ => {}
         }
@@ -65,6 +71,9 @@ impl Graph {
             "Pod" => self.remove(&(Kind::Pod, key(namespace, name))),
             "VolumeAttachment" => self.remove(&(Kind::Attachment, key("", name))),
             "ResourceSlice" => self.remove(&(Kind::Slice, key("", name))),
+            "PodCertificateRequest" => {
+                self.remove(&(Kind::CertificateRequest, key(namespace, name)));
+            }
             "PersistentVolume" => self.remove_volume(name),
             _ => {}
         }

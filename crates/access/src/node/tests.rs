@@ -200,3 +200,39 @@ fn refusals_say_why() {
         "can only list/watch pods with spec.nodeName field selector"
     );
 }
+
+#[test]
+fn a_node_asks_for_certificates_and_sees_its_own_requests() {
+    let mut graph = graph();
+    graph.apply(&object(json!({
+        "kind": "PodCertificateRequest", "metadata": {"name": "req-a", "namespace": "ns"},
+        "spec": {"nodeName": "one"},
+    })));
+    const WHAT: &str = "podcertificaterequests.certificates.k8s.io";
+    let may = |user: &str, verb: &str, name: &str| {
+        allowed(&graph, &node(user), &format!("{verb} {WHAT} ns/{name}"))
+    };
+    assert!(may("one", "get", "req-a") && !may("two", "get", "req-a"));
+    assert!(may("one", "create", "") && !may("one", "get", "req-b"));
+    for verb in ["update", "patch", "delete", "list", "watch"] {
+        assert!(!may("one", verb, "req-a"), "{verb}");
+    }
+    let status = format!("update {WHAT}/status ns/req-a");
+    assert!(!allowed(&graph, &node("one"), &status));
+    let follows = |user: &str| {
+        let mut attributes = ask(&node(user), &format!("watch {WHAT}"));
+        attributes.field_selector = vec![FieldRequirement {
+            field: "spec.nodeName".to_owned(),
+            value: "one".to_owned(),
+            equals: true,
+        }];
+        graph.authorize(&attributes).is_allowed()
+    };
+    assert!(follows("one") && !follows("two"));
+    graph.delete("PodCertificateRequest", "ns", "req-a");
+    assert!(!allowed(
+        &graph,
+        &node("one"),
+        &format!("get {WHAT} ns/req-a")
+    ));
+}

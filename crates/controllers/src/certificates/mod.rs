@@ -1,11 +1,12 @@
 //! Requests for certificates: approved when a kubelet asks for itself, signed when approved, removed when old.
 //!
-//! Four controllers over one kind. [`approving`] asks the API whether the one who asks may have it; [`serving`] looks at
+//! Four controllers over one kind, and one over the requests of pods. [`approving`] asks the API whether the one who asks may have it; [`serving`] looks at
 //! the node instead, which upstream leaves to others; [`signing`] hands to a signer what is approved; [`cleaning`]
-//! removes. Upstream: `pkg/controller/certificates`.
+//! removes, and [`pod_cleaning`] does so with PodCertificateRequests. Upstream: `pkg/controller/certificates`.
 
 pub mod approving;
 pub mod cleaning;
+pub mod pod_cleaning;
 pub mod serving;
 pub mod signing;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use testkit::World;
 
 use super::approving::CsrApproving;
 use super::cleaning::CsrCleaner;
+use super::pod_cleaning::PodCertificateRequestCleaner;
 use super::serving::ServingApprover;
 use super::signing::{CsrSigning, Order, Sign};
 use crate::harness::{check, check_world};
@@ -242,4 +243,39 @@ fn old_requests_go() {
             again after 1801s
         "#]],
     );
+}
+
+#[test]
+fn requests_of_pods_go_after_a_quarter_of_an_hour() {
+    let request = |created: &str| {
+        format!(
+            "apiVersion: certificates.k8s.io/v1
+kind: PodCertificateRequest
+metadata: {{name: req-a, namespace: team, creationTimestamp: '{created}'}}
+spec: {{signerName: a.b/c}}"
+        )
+    };
+    check(
+        &PodCertificateRequestCleaner,
+        &request("2025-12-31T23:50:00Z"),
+        "team/req-a",
+        &expect![[r#"
+            because it is not old yet
+            again after 300s
+        "#]],
+    );
+    let old = request("2025-12-31T23:45:00Z");
+    check(
+        &PodCertificateRequestCleaner,
+        &old,
+        "team/req-a",
+        &expect![[r#"
+            because it is a quarter of an hour old
+            delete podcertificaterequests.certificates.k8s.io team/req-a
+        "#]],
+    );
+    let key = control::Key::new("team", "req-a");
+    let rest =
+        testkit::laws::settle_loosely(&PodCertificateRequestCleaner, World::from_yaml(&old), &key);
+    assert_eq!(rest.of_kind("PodCertificateRequest").count(), 0);
 }

@@ -4,9 +4,11 @@
 //! name without care: sub-paths go through [`subpath`], files made of API objects through [`atomic`].
 
 mod atomic;
+pub(crate) mod certificates;
 pub(crate) mod claims;
 mod group;
 mod host_path;
+mod keys;
 pub(crate) mod local;
 mod own;
 mod remote;
@@ -22,7 +24,8 @@ use std::path::{Path, PathBuf};
 use cri::v1::{ImageSpec, KeyValue, Mount, MountPropagation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume, VolumeMount};
-use pod_lifecycle::{payload, pod as parts, quantity};
+use pod_lifecycle::payload::{self, Given};
+use pod_lifecycle::{pod as parts, quantity};
 
 use crate::context::Context;
 use crate::objects::Needs;
@@ -33,7 +36,7 @@ pub(crate) use own::own_files;
 /// All volumes are there.
 #[derive(Debug, Default)]
 pub(crate) struct Mounted {
-    /// When a token in them has to be replaced.
+    /// When a token or a certificate in them has to be replaced.
     pub(crate) refresh_at: Option<Timestamp>,
 }
 
@@ -149,17 +152,30 @@ async fn written(
     let needs = Needs {
         config_maps: owned(&references.config_maps),
         secrets: owned(&references.secrets),
+        bundles: Vec::new(),
     };
     let sources = context.objects.get(parts::namespace(pod), &needs).await?;
-    let mut tokens = Vec::new();
-    let mut refresh_at: Option<Timestamp> = None;
+    let mut given = Given::default();
+    let mut times = Vec::new();
     for projection in references.tokens {
         let token = tokens::get(context, pod, &volume.name, projection).await?;
-        refresh_at = Some(refresh_at.map_or(token.refresh_at, |r| r.min(token.refresh_at)));
-        tokens.push(token.value);
+        times.push(token.refresh_at);
+        given.tokens.push(token.value);
     }
+    for projection in references.bundles {
+        given
+            .anchors
+            .push(context.objects.anchors(projection).await?);
+    }
+    for (index, projection) in references.certificates {
+        let place = (volume.name.clone(), index);
+        let own = certificates::get(context, pod, place, projection).await?;
+        times.extend(own.wake_at);
+        given.credentials.push((own.key, own.chain));
+    }
+    let refresh_at = times.into_iter().min();
     let facts = facts(context, pod_ips);
-    let files = payload::files(pod, volume, &sources, &facts, &tokens)?;
+    let files = payload::files(pod, volume, &sources, &facts, given)?;
     prepare(dir, volume).map_err(|e| format!("{}: {e}", dir.display()))?;
     atomic::write(dir, &files, fs_group(pod)).map_err(|e| e.to_string())?;
     Ok(refresh_at)

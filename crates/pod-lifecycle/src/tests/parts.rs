@@ -6,7 +6,7 @@ use crate::payload;
 use crate::security::{self, ImageUser};
 use crate::{admission, dns, env, hosts, image, qos, quantity, resources, service_env};
 
-fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
+pub(super) fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
     serde_saphyr::from_str(text).unwrap()
 }
 
@@ -272,14 +272,21 @@ projected:
   - {serviceAccountToken: {path: token}}
   - {configMap: {name: ca, items: [{key: ca.crt, path: certs/ca.crt, mode: 0o444}]}}
   - {downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}, {path: labels, fieldRef: {fieldPath: metadata.labels}}]}}
-  - {secret: {name: nope, optional: true}}",
+  - {secret: {name: nope, optional: true}}
+  - {podCertificate: {signerName: a.b/c, keyType: ED25519, credentialBundlePath: own/all.pem, keyPath: ./key.pem, certificateChainPath: chain.pem}}
+  - {clusterTrustBundle: {name: roots, path: roots.pem}}",
     );
     let mut sources = env::Sources::default();
     let map = yaml("{data: {ca.crt: PEM}}");
     sources
         .config_maps
         .insert("ca".into(), Some(std::sync::Arc::new(map)));
-    let files = payload::files(&pod, &volume, &sources, &facts(), &["T".into()]).unwrap();
+    let given = payload::Given {
+        tokens: vec!["T".into()],
+        anchors: vec![b"ROOTS ".to_vec()],
+        credentials: vec![("KEY ".into(), "CHAIN ".into())],
+    };
+    let files = payload::files(&pod, &volume, &sources, &facts(), given).unwrap();
     let mut out = String::new();
     for (path, file) in files {
         let text = String::from_utf8_lossy(&file.data).into_owned();
@@ -287,8 +294,12 @@ projected:
     }
     expect![[r#"
         certs/ca.crt 444 None "PEM"
+        chain.pem 600 Some(7) "CHAIN "
+        key.pem 600 Some(7) "KEY "
         labels 640 None "a=\"one\"\nb=\"x\\\"y\""
         namespace 640 None "shop"
+        own/all.pem 600 Some(7) "KEY CHAIN "
+        roots.pem 600 Some(7) "ROOTS "
         token 600 Some(7) "T"
     "#]]
     .assert_eq(&out);
@@ -306,7 +317,7 @@ fn volume_paths_do_not_leave_the_volume() {
         sources
             .config_maps
             .insert("c".into(), Some(std::sync::Arc::new(map)));
-        let files = payload::files(&pod, &volume, &sources, &facts(), &[]);
+        let files = payload::files(&pod, &volume, &sources, &facts(), payload::Given::default());
         assert!(files.is_err(), "{path}: {files:?}");
     }
 }

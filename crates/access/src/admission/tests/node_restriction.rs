@@ -250,3 +250,66 @@ fn a_node_lets_go_of_local_volumes_of_its_own_and_touches_no_others() {
     freed["metadata"]["deletionTimestamp"] = Value::Null;
     assert!(change(staying, freed).is_err());
 }
+
+#[test]
+fn a_node_asks_for_certificates_of_its_pods_alone() {
+    let mut cluster = cluster();
+    let mut add = |key: &str, value: Value| {
+        cluster.0.insert(key.to_owned(), Arc::new(object(value)));
+    };
+    let projected = json!([{"name": "v", "projected": {"sources": [
+        {"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519", "keyPath": "k"}}]}}]);
+    for (name, node) in [("certified", "one"), ("elsewhere", "two")] {
+        add(
+            &format!("pods/ns/{name}"),
+            json!({"metadata": {"name": name, "uid": "pod-uid"},
+                "spec": {"nodeName": node, "serviceAccountName": "default", "volumes": projected}}),
+        );
+    }
+    add(
+        "serviceaccounts/ns/default",
+        json!({"metadata": {"name": "default", "uid": "account-uid"}}),
+    );
+    let good = json!({"metadata": {"generateName": "req-"}, "spec": {
+        "signerName": "a.b/c", "podName": "certified", "podUID": "pod-uid",
+        "serviceAccountName": "default", "serviceAccountUID": "account-uid",
+        "nodeName": "one", "nodeUID": "one-uid"}});
+    let what = "podcertificaterequests.certificates.k8s.io";
+    let run = |case: Case, value: &Value| {
+        let mut object = object(value.clone());
+        case.with(|r| admit(r, &mut object, &cluster, |_, _| {}))
+            .map_err(|e| format!("{} {}", e.code, e.message))
+    };
+    let new = || by_node(Operation::Create, what, "ns", "");
+    assert_eq!(run(new(), &good), Ok(()));
+    let mut told = String::new();
+    for (key, value) in [
+        ("nodeName", "two"),
+        ("nodeUID", "x"),
+        ("podName", "nobody"),
+        ("podUID", "x"),
+        ("podName", "elsewhere"),
+        ("serviceAccountName", "strict"),
+        ("serviceAccountUID", "x"),
+        ("signerName", "a.b/other"),
+    ] {
+        let mut wrong = good.clone();
+        wrong["spec"][key] = value.into();
+        let why = run(new(), &wrong).expect_err("refused");
+        told.push_str(&why);
+        told.push('\n');
+    }
+    expect![[r#"
+        403 podcertificaterequests.certificates.k8s.io "req-" is forbidden: PodCertificateRequest.Spec.NodeName="two", which is not the requesting node "one"
+        500 PodCertificateRequest for pod "ns/certified" names node UID "x", inconsistent with the running node ("one-uid")
+        500 while retrieving pod "ns/nobody" named in the PodCertificateRequest: pod "nobody" not found
+        500 PodCertificateRequest for pod "ns/certified" contains pod UID ("x") which differs from running pod "pod-uid"
+        403 podcertificaterequests.certificates.k8s.io "req-" is forbidden: pod "ns/elsewhere" is not running on node "one" named in the PodCertificateRequest
+        403 podcertificaterequests.certificates.k8s.io "req-" is forbidden: PodCertificateRequest for pod "ns/certified" contains serviceAccountName ("strict") that differs from running pod ("default")
+        500 PodCertificateRequest for pod "ns/certified" names service account UID "x", which differs from the running service account ("account-uid")
+        403 podcertificaterequests.certificates.k8s.io "req-" is forbidden: pod "ns/certified" does not mount a podCertificate projected volume for signer "a.b/other"
+    "#]].assert_eq(&told);
+    let mut update = by_node(Operation::Update, what, "ns", "req-a");
+    update.old = Some(object(good.clone()));
+    expect![[r#"403 podcertificaterequests.certificates.k8s.io "req-a" is forbidden: unexpected operation UPDATE"#]].assert_eq(&run(update, &good).expect_err("refused"));
+}
