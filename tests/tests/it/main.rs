@@ -19,6 +19,7 @@ mod minikube;
 mod mutatingadmissionpolicies;
 mod nodes;
 mod operator;
+mod pod_certificates;
 mod pods;
 mod policy;
 mod resources;
