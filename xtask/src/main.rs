@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo`, `test`, `bench`, `sim`, `interop`, `tidy`.
+//! The project's chores: `cargo xtask demo`, `test`, `bench`, `sim`, `interop`, `layout`, `tidy`.
 //!
 //! Each installs what it needs (Debian packages and PyPI wheels by name), builds, and says what it is doing.
 
@@ -6,6 +6,8 @@ mod build;
 mod conformance;
 mod fuzz;
 mod install;
+#[cfg(target_arch = "x86_64")]
+mod layout;
 mod test;
 mod tidy;
 
@@ -65,6 +67,9 @@ enum Chore {
     },
     /// Look for bytes that break what reads them: one target for long, guided by coverage, or all of them for a while.
     Fuzz(fuzz::Options),
+    /// Find out which functions a start runs, and have the linker put them side by side.
+    #[cfg(target_arch = "x86_64")]
+    Layout(layout::Options),
     /// Ask a stock kube-apiserver v1.37 what it answers, and write that down beside our answers.
     Differential {
         /// The directory of its program; etcd is installed.
@@ -104,6 +109,8 @@ fn main() -> ExitCode {
         Chore::Bench { arguments } => bench(&arguments),
         Chore::Sim { what } => sim(&what),
         Chore::Fuzz(options) => fuzz::run(&options),
+        #[cfg(target_arch = "x86_64")]
+        Chore::Layout(options) => layout::run(&options),
         Chore::Conformance(options) => conformance::run(&options),
         Chore::Interop { stock, only, logs } => interop(&stock, only.as_deref(), logs.as_deref()),
         Chore::Differential { stock } => differential(&stock),
