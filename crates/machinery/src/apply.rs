@@ -160,13 +160,13 @@ impl Writer<'_> {
         let changes = compare(live, new, self.schema).without(self.reset_fields);
         disown(managers, &changes, None);
         let mut set = changes.modified;
-        set.extend(&changes.added);
-        let set = set.difference(&NOBODYS);
+        set.absorb(changes.added);
+        set.subtract(&NOBODYS);
         if !set.is_empty() {
             let own = managers
                 .entry(self.id(manager, Operation::Update))
                 .or_default();
-            own.set.extend(&set);
+            own.set.absorb(set);
             own.api_version = self.api_version.to_owned();
             own.time = Some(time::rfc3339(self.now));
         }

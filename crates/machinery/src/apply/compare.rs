@@ -129,11 +129,13 @@ impl Walk {
     }
 
     fn maps(&mut self, old: Option<&Value>, new: Option<&Value>, schema: &Schema) {
-        let mut all = keys(old).chain(keys(new)).collect::<BTreeSet<&str>>();
+        let mut all = keys(old).chain(keys(new)).collect::<Vec<&str>>();
         // With both there, fields set in neither are the same in both.
         if old.is_none() || new.is_none() {
             all.extend(schema.fields_when_unset());
         }
+        all.sort_unstable();
+        all.dedup();
         for key in all {
             self.path.push(PathElement::field(key));
             let (old, new) = (field(old, key, schema), field(new, key, schema));

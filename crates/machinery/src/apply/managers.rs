@@ -172,6 +172,9 @@ const MAX_UPDATERS: usize = 10;
 
 /// Rolls the oldest updaters of each version up into one, called `ancient-changes`.
 pub(super) fn cap(managers: &mut Managers) {
+    if managers.len() <= MAX_UPDATERS {
+        return;
+    }
     let mut updaters: Vec<ManagerId> = managers
         .keys()
         .filter(|id| id.operation == Operation::Update)

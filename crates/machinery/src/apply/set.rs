@@ -47,7 +47,10 @@ impl FieldSet {
         let Some((first, rest)) = path.split_first() else {
             return;
         };
-        let node = self.nodes.entry(first.clone()).or_default();
+        let node = match self.nodes.get_mut(first) {
+            Some(node) => node,
+            None => self.nodes.entry(first.clone()).or_default(),
+        };
         if rest.is_empty() {
             node.member = true;
         } else {
@@ -107,6 +110,37 @@ impl FieldSet {
                 }
             }
         }
+    }
+
+    /// Takes over all paths of another set that nobody needs any more.
+    pub fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, node) in other.nodes {
+            match self.nodes.entry(element) {
+                Entry::Vacant(slot) => {
+                    slot.insert(node);
+                }
+                Entry::Occupied(mut slot) => {
+                    let own = slot.get_mut();
+                    own.member |= node.member;
+                    own.below.absorb(node.below);
+                }
+            }
+        }
+    }
+
+    /// Takes these paths out: what is left is the [`FieldSet::difference`].
+    pub fn subtract(&mut self, other: &Self) {
+        self.nodes.retain(|element, own| {
+            if let Some(their) = other.nodes.get(element) {
+                own.member &= !their.member;
+                own.below.subtract(&their.below);
+            }
+            own.member || !own.below.is_empty()
+        });
     }
 
     /// The paths in either.
