@@ -19,6 +19,7 @@ mod context;
 mod erased;
 mod names;
 mod rules;
+mod says;
 mod verbs;
 
 pub use context::{Ask, Context, NoServer, Requester, Surroundings};

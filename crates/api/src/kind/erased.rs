@@ -8,6 +8,7 @@ use machinery::table::{ColumnOf, Row};
 use machinery::{ErrorList, Object};
 use serde_json::{Map, Value};
 
+use super::says::says;
 use super::{
     AnyKind, Context, Dependents, Kind, Named, Part, ScalePaths, Scope, Subresource, Verb, Words,
     name_and_age,
@@ -92,8 +93,16 @@ impl<K: Kind> AnyKind for Erased<K> {
         crate::nulls::settle(object, &K::NAMES);
         crate::nulls::settle_conditions(object, &K::NAMES);
         let mut view: K::Object = object.view()?;
-        let before = view.clone();
         K::default(&mut view);
+        let tree = Value::Object(std::mem::take(&mut object.0));
+        let is_done = says(&view, &tree);
+        if let Value::Object(fields) = tree {
+            object.0 = fields;
+        }
+        if is_done {
+            return Ok(());
+        }
+        let before: K::Object = object.view()?;
         let after = serde_json::to_value(&view)?;
         if view == before {
             if let Value::Object(after) = after {
