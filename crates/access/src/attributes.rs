@@ -1,5 +1,7 @@
 //! What a request wants, as authorization sees it.
 
+use std::sync::Arc;
+
 use machinery::ApiError;
 use machinery::labels::Selector;
 
@@ -20,8 +22,8 @@ pub struct FieldRequirement {
 /// What a request wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// Who asks.
-    pub user: User,
+    /// Who asks; shared by all that is asked about one request.
+    pub user: Arc<User>,
     /// API verb (`get`, `list`, `deletecollection`...) or the lower-cased HTTP method.
     pub verb: String,
     /// API group, empty for core.
@@ -50,7 +52,7 @@ impl Attributes {
     /// A request for a resource.
     pub fn resource(user: &User, verb: &str, group: &str, resource: &str) -> Self {
         Self {
-            user: user.clone(),
+            user: Arc::new(user.clone()),
             verb: verb.to_owned(),
             api_group: group.to_owned(),
             resource: resource.to_owned(),
@@ -61,7 +63,7 @@ impl Attributes {
 
     /// A request for a path that is no resource.
     pub fn path(user: &User, verb: &str, path: &str) -> Self {
-        let (user, verb, path) = (user.clone(), verb.to_owned(), path.to_owned());
+        let (user, verb, path) = (Arc::new(user.clone()), verb.to_owned(), path.to_owned());
         Self {
             user,
             verb,

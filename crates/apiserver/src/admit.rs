@@ -6,7 +6,7 @@ mod gates;
 use std::time::{Duration, Instant};
 
 use access::admission::{self, Notes, Request};
-use access::{Authorizer, Privileged};
+use access::{Attributes, Authorizer, Privileged};
 use machinery::{ApiError, Object};
 use serde_json::Value;
 
@@ -32,8 +32,8 @@ pub(crate) struct Operation<'a> {
     kind: &'a str,
     suffix: String,
     dry_run: bool,
-    /// The options of the write, as webhooks are told them.
-    options: Value,
+    /// The options of the write, as webhooks are told them: made when one is.
+    options: Box<dyn Fn() -> Value + Send + Sync + 'a>,
 }
 
 impl<'a> Operation<'a> {
@@ -45,7 +45,7 @@ impl<'a> Operation<'a> {
             kind: resource.names().kind,
             suffix: name_suffix(),
             dry_run: false,
-            options: Value::Null,
+            options: Box::new(|| Value::Null),
         }
     }
 
@@ -77,10 +77,14 @@ impl<'a> Operation<'a> {
 
     /// With these options.
     #[must_use]
-    pub(crate) fn with_options(self, dry_run: bool, options: Value) -> Self {
+    pub(crate) fn with_options(
+        self,
+        dry_run: bool,
+        options: impl Fn() -> Value + Send + Sync + 'a,
+    ) -> Self {
         Self {
             dry_run,
-            options,
+            options: Box::new(options),
             ..self
         }
     }
@@ -126,8 +130,8 @@ impl<'a> Operation<'a> {
     }
 
     /// The options of the write.
-    pub(crate) fn options(&self) -> &Value {
-        &self.options
+    pub(crate) fn options(&self) -> Value {
+        (self.options)()
     }
 
     /// The request.
@@ -142,23 +146,26 @@ impl<'a> Operation<'a> {
         old: Option<&Object>,
         act: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
-        self.asking(object, old, &Privileged, act)
+        self.asking(self.name(object), old, &Privileged, act)
+    }
+
+    /// The name of what is written: that of the path, or its own where the path has none.
+    fn name<'o>(&'o self, object: &'o Object) -> &'o str {
+        match self.call.info.name.as_str() {
+            "" => object.name(),
+            name => name,
+        }
     }
 
     /// Acts with the write as admission sees it; `authorizer` answers for what else the user may do.
     fn asking<T>(
         &self,
-        object: &Object,
+        name: &str,
         old: Option<&Object>,
         authorizer: &dyn Authorizer,
         act: impl FnOnce(&Request<'_>) -> T,
     ) -> T {
         let (call, info) = (self.call, &self.call.info);
-        let name = if info.name.is_empty() {
-            object.name().to_owned()
-        } else {
-            info.name.clone()
-        };
         let notes = Notes::default();
         let result = act(&Request {
             user: &call.user,
@@ -168,7 +175,7 @@ impl<'a> Operation<'a> {
             subresource: &info.subresource,
             kind: self.kind,
             namespace: &info.namespace,
-            name: &name,
+            name,
             old,
             name_suffix: &self.suffix,
             settings: &call.server.policy().admission,
@@ -314,16 +321,31 @@ async fn plug_ins(
     old: Option<&Object>,
 ) -> Result<bool, ApiError> {
     let server = &*operation.call.server;
-    let before = &*object;
-    let changed = decide(server, |authorizer| {
-        let mut changed = before.clone();
+    let name = operation.name(object).to_owned();
+    let ask = |authorizer: &dyn Authorizer, object: &mut Object| {
         let mut stopwatch = Stopwatch::new(operation, "admit");
-        let result = operation.asking(before, old, authorizer, |request| {
-            admission::admit(request, &mut changed, server, stopwatch.note())
-        });
-        result.map(|()| changed)
+        operation.asking(&name, old, authorizer, |request| {
+            admission::admit(request, object, server, stopwatch.note())
+        })
+    };
+    let names = operation.resource.names();
+    if !admission::may_change(&operation.call.info.group, names.plural) {
+        // Nearly all writes: nobody changes the object, and so nobody needs to know how it was.
+        let before = cfg!(debug_assertions).then(|| object.clone());
+        decide(server, |authorizer| ask(authorizer, object)).await?;
+        debug_assert!(
+            before.is_none_or(|before| before == *object),
+            "a plug-in changed one of the {}, see `may_change`",
+            names.plural
+        );
+        return Ok(false);
+    }
+    let before = &*object;
+    let admitted = decide(server, |authorizer| {
+        let mut changed = before.clone();
+        ask(authorizer, &mut changed).map(|()| changed)
     });
-    let admitted = changed.await?;
+    let admitted = admitted.await?;
     let changed = admitted != *object;
     *object = admitted;
     Ok(changed)
@@ -360,11 +382,10 @@ async fn refuse(
 ) -> Result<(), ApiError> {
     let server = &*operation.call.server;
     let writes = operation.operation != admission::Operation::Delete;
-    if writes && operation.kind == operation.resource.names().kind {
-        let mut attributes = operation.call.attributes();
-        if attributes.name.is_empty() {
-            object.name().clone_into(&mut attributes.name);
-        }
+    let is_whole = writes && operation.kind == operation.resource.names().kind;
+    if is_whole && access::rbac::is_policy(operation.call.attributes()) {
+        let mut attributes = Attributes::clone(operation.call.attributes());
+        operation.name(object).clone_into(&mut attributes.name);
         // The rules are being read here, and roles are asked for rights as well: taking their lock twice could wait for ever.
         decide_apart(server, |authorizer| {
             let index = server.rbac().read();
@@ -374,7 +395,7 @@ async fn refuse(
     }
     decide(server, |authorizer| {
         let mut stopwatch = Stopwatch::new(operation, "validate");
-        operation.asking(object, old, authorizer, |request| {
+        operation.asking(operation.name(object), old, authorizer, |request| {
             admission::validate(request, object, server, stopwatch.note())?;
             if writes {
                 access::admission::policies::rights::check_write(request, object, server)?;

@@ -1,7 +1,7 @@
 //! One request on its way, and what every stage after authentication may ask about it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use access::user::{API_SERVER, SYSTEM_MASTERS};
@@ -37,7 +37,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     /// Where the connection comes from.
     pub(crate) peer: Option<IpAddr>,
-    pub(crate) user: User,
+    /// Who asks; see [`Call::known_as`].
+    pub(crate) user: Arc<User>,
     /// The form of errors and of answers with one shape.
     pub(crate) form: Form,
     pub(crate) now: Timestamp,
@@ -54,6 +55,9 @@ pub(crate) struct Call {
     /// The server's own work, in which admission has no say.
     pub(crate) own: bool,
     warnings: Mutex<Vec<String>>,
+    /// Made when somebody asks for them first, as several do.
+    attributes: OnceLock<Arc<Attributes>>,
+    context: OnceLock<Context>,
 }
 
 impl Call {
@@ -77,7 +81,7 @@ impl Call {
             raw_path: request.uri().path().to_owned(),
             headers,
             peer,
-            user: User::default(),
+            user: Arc::default(),
             form,
             now: now(),
             upgrade: Mutex::new(upgrade),
@@ -87,13 +91,15 @@ impl Call {
             trail,
             own: false,
             warnings: Mutex::default(),
+            attributes: OnceLock::new(),
+            context: OnceLock::new(),
         }
     }
 
     /// A request that the server makes of itself past everybody else.
     pub(crate) fn own<B>(server: Arc<Server>, request: &mut http::Request<B>) -> Self {
         Self {
-            user: User::new(API_SERVER, &[SYSTEM_MASTERS]),
+            user: Arc::new(User::new(API_SERVER, &[SYSTEM_MASTERS])),
             own: true,
             ..Self::new(server, request)
         }
@@ -125,7 +131,15 @@ impl Call {
             trail: self.trail.clone(),
             own: self.own,
             warnings: Mutex::default(),
+            attributes: OnceLock::new(),
+            context: OnceLock::new(),
         }
+    }
+
+    /// From now on this user asks.
+    pub(crate) fn known_as(&mut self, user: Arc<User>) {
+        self.user = user;
+        (self.attributes, self.context) = (OnceLock::new(), OnceLock::new());
     }
 
     /// Tells the client something beside the answer; each text once.
@@ -163,8 +177,8 @@ impl Call {
     }
 
     /// What the kinds' decisions may know.
-    pub(crate) fn context(&self) -> Context {
-        Context {
+    pub(crate) fn context(&self) -> &Context {
+        self.context.get_or_init(|| Context {
             now: self.now,
             user: self.user.name.clone(),
             requester: Requester {
@@ -174,13 +188,18 @@ impl Call {
             },
             surroundings: Arc::new(Around {
                 server: Arc::clone(&self.server),
-                attributes: self.attributes(),
+                attributes: self.attributes().clone(),
             }),
-        }
+        })
     }
 
     /// The request as authorization sees it.
-    pub(crate) fn attributes(&self) -> Attributes {
+    pub(crate) fn attributes(&self) -> &Arc<Attributes> {
+        self.attributes
+            .get_or_init(|| Arc::new(self.read_attributes()))
+    }
+
+    fn read_attributes(&self) -> Attributes {
         let info = &self.info;
         if !info.is_resource {
             return Attributes::path(&self.user, info.verb, &info.path);
@@ -195,6 +214,11 @@ impl Call {
             value: r.value,
         });
         Attributes {
+            user: self.user.clone(),
+            verb: info.verb.to_owned(),
+            api_group: info.group.clone(),
+            resource: info.resource.clone(),
+            is_resource_request: true,
             api_version: info.version.clone(),
             subresource: info.subresource.clone(),
             namespace: info.namespace.clone(),
@@ -204,7 +228,6 @@ impl Call {
             label_selector: Some(self.query.text("labelSelector"))
                 .filter(|text| !text.is_empty())
                 .and_then(|text| labels::Selector::parse(text).ok()),
-            ..Attributes::resource(&self.user, info.verb, &info.group, &info.resource)
         }
     }
 
@@ -227,7 +250,7 @@ impl Call {
 /// The server around a decision about an object.
 struct Around {
     server: Arc<Server>,
-    attributes: Attributes,
+    attributes: Arc<Attributes>,
 }
 
 impl Surroundings for Around {
@@ -270,7 +293,7 @@ impl Surroundings for Around {
                 false => String::new(),
             },
             name: ask.name.to_owned(),
-            ..own.clone()
+            ..Attributes::clone(own)
         };
         // Asked of the authorizers in this process: decisions about objects wait for nobody.
         let verdict = self.server.authorizers().decide_here(&attributes);

@@ -166,6 +166,9 @@ pub(crate) fn wrong_shape(resource: &Resource, error: &dyn std::fmt::Display) ->
 fn check_type(resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
     let names = resource.names();
     let (version, kind) = (names.api_version(), names.kind);
+    if object.api_version() == version && object.kind() == kind {
+        return Ok(());
+    }
     let given = (object.api_version().to_owned(), object.kind().to_owned());
     if (given.0.is_empty() || given.0 == version) && (given.1.is_empty() || given.1 == kind) {
         object.set_type(&version, kind);

@@ -3,6 +3,7 @@
 //! Behaviour: `k8s.io/apiserver/pkg/endpoints/filters/impersonation`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use access::user::{
     ANONYMOUS, SERVICE_ACCOUNTS, SYSTEM_AUTHENTICATED, SYSTEM_UNAUTHENTICATED, service_accounts_of,
@@ -54,12 +55,12 @@ pub(crate) async fn impersonate(call: &mut Call) -> Result<(), ApiError> {
     {
         groups.push(everybody.to_owned());
     }
-    call.user = User {
+    call.known_as(Arc::new(User {
         name,
         uid: wanted.uid,
         groups,
         extra: wanted.extra,
-    };
+    }));
     call.trail.impersonated(&call.user);
     Ok(())
 }

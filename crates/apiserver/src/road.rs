@@ -85,7 +85,7 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
         Ok(user) => {
             let measures = &call.server.metrics().measures;
             measures.authenticated(Some(&user.name), began.elapsed());
-            call.user = user;
+            call.known_as(user);
         }
         Err(error) => {
             let measures = &call.server.metrics().measures;
@@ -117,7 +117,7 @@ async fn prepare(call: &mut Call, extensions: &Extensions) -> Result<Seat, Refus
         server.flow().enter(call).await?
     };
     passed(call, Stage::Fairness, began);
-    let attributes = call.attributes();
+    let attributes = call.attributes().clone();
     let began = Instant::now();
     let verdict = call
         .server

@@ -249,6 +249,21 @@ fn settings_of(file: &serde_json::Value, api_version: &str, kind: &str) -> Resul
     }
 }
 
+/// The resources that plug-ins change; of all others, they let pass or refuse only.
+const CHANGED: &[(&str, &str)] = &[
+    ("", "pods"),
+    ("", "nodes"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+    ("networking.k8s.io", "ingresses"),
+];
+
+/// Whether [`admit`] may change objects of a resource, or what is posted to their sub-resources.
+pub fn may_change(group: &str, resource: &str) -> bool {
+    CHANGED.contains(&(group, resource))
+}
+
 fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {
     let without = &request.settings.without;
     PLUGINS

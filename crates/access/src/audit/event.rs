@@ -150,7 +150,7 @@ impl Event {
             stage: Stage::RequestReceived,
             request_uri: String::new(),
             verb: request.verb.clone(),
-            user: Person::from(&request.user),
+            user: Person::from(&*request.user),
             impersonated_user: None,
             source_ips: Vec::new(),
             user_agent: String::new(),

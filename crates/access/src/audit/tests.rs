@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -61,7 +63,7 @@ rules:
         (Level::Metadata, Level::Metadata)
     );
     let mut proxy = request("watch", "", "services", "");
-    proxy.user = User::new("system:kube-proxy", &[]);
+    proxy.user = Arc::new(User::new("system:kube-proxy", &[]));
     assert_eq!(level(&proxy), Level::None);
 }
 

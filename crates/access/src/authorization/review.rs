@@ -30,7 +30,7 @@ pub fn spec(attributes: &Attributes) -> Value {
         uid,
         groups,
         extra,
-    } = &attributes.user;
+    } = &*attributes.user;
     let mut spec = Map::new();
     if attributes.is_resource_request {
         spec.insert("resourceAttributes".into(), resource(attributes));

@@ -12,6 +12,11 @@ use crate::quote::{quote, quote_all};
 use crate::user::SYSTEM_MASTERS;
 use crate::{Attributes, Authorizer};
 
+/// Whether a write is one of roles or bindings, which nobody may use to give away what he does not hold.
+pub fn is_policy(attributes: &Attributes) -> bool {
+    attributes.api_group == GROUP && attributes.subresource.is_empty()
+}
+
 /// Whether the write (a create without `old`, else an update or patch) of one of the four kinds would give away more
 /// than its writer holds. `attributes` are those of the request; other kinds pass.
 ///
@@ -24,8 +29,7 @@ pub fn check_write(
     index: &Index,
     authorizer: &dyn Authorizer,
 ) -> Result<(), ApiError> {
-    let is_policy = attributes.api_group == GROUP && attributes.subresource.is_empty();
-    if !is_policy || attributes.user.is_in(SYSTEM_MASTERS) {
+    if !is_policy(attributes) || attributes.user.is_in(SYSTEM_MASTERS) {
         return Ok(());
     }
     let check = Check {

@@ -6,8 +6,8 @@ mod escalation;
 mod index;
 pub mod rule;
 
-pub use escalation::check_write;
 pub(crate) use escalation::only_collector_fields;
+pub use escalation::{check_write, is_policy};
 pub use index::Index;
 
 /// The API group of the four kinds.

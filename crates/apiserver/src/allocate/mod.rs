@@ -145,13 +145,14 @@ fn count(call: &Call, wanted: Option<&str>, given: Option<&IpAddr>, took: Durati
     }
 }
 
-fn is_service(resource: &Resource) -> bool {
+/// Whether writes of a resource are given addresses and ports, which somebody else may have taken meanwhile.
+pub(crate) fn concerns(resource: &Resource) -> bool {
     resource.names().group.is_empty() && resource.names().plural == "services"
 }
 
 /// What goes with the removal of an object: the addresses of a service.
 pub(crate) fn for_delete(call: &Call, resource: &Resource, object: &Object) -> Along {
-    if !is_service(resource) {
+    if !concerns(resource) {
         return Along::default();
     }
     let held = allocation::held(object);
@@ -174,7 +175,7 @@ pub(crate) async fn for_write(
     old: Option<&Object>,
     dry_run: bool,
 ) -> Result<Claim, ApiError> {
-    if !is_service(resource) || !matches!(call.info.subresource.as_str(), "" | "scale") {
+    if !concerns(resource) || !matches!(call.info.subresource.as_str(), "" | "scale") {
         return Ok(Claim::default());
     }
     let books = call.server.books();

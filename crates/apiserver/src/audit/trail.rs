@@ -145,7 +145,7 @@ impl Trail {
             return false;
         };
         let attributes = call.attributes();
-        let config = audit.policy.config(&attributes);
+        let config = audit.policy.config(attributes);
         audit.counts.levels[config.level as usize].fetch_add(1, Ordering::Relaxed);
         let mut phase = self.phase.lock();
         if config.level == Level::None {
@@ -153,7 +153,7 @@ impl Trail {
             return false;
         }
         let id = self.id.to_str().unwrap_or_default();
-        let mut event = Event::new(config.level, id, &attributes, call.now);
+        let mut event = Event::new(config.level, id, attributes, call.now);
         event.request_uri = match call.raw_query.as_str() {
             "" => call.raw_path.clone(),
             query => format!("{}?{query}", call.raw_path),

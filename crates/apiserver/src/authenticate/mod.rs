@@ -44,32 +44,32 @@ const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 pub(crate) async fn authenticate(
     call: &mut Call,
     extensions: &Extensions,
-) -> Result<User, ApiError> {
+) -> Result<Arc<User>, ApiError> {
     if let Some(InProcessUser(user)) = extensions.get() {
         call.headers.remove(AUTHORIZATION);
-        return Ok(user.as_ref().clone().authenticated());
+        return Ok(Arc::new(user.as_ref().clone().authenticated()));
     }
     let token = take_token(&mut call.headers);
     let server = call.server.clone();
     if let (Some(front), Some(name)) = (&server.policy().front_proxy, extensions.get())
         && let Some(user) = front_proxy::user(front, name, &mut call.headers)
     {
-        return Ok(user.authenticated());
+        return Ok(Arc::new(user.authenticated()));
     }
     if let Some(PeerUser(user, until)) = extensions.get() {
         let rest = u64::try_from(until - call.now.as_second()).unwrap_or(0);
         let callers = &server.metrics().measures.callers;
         callers.certificate(Duration::from_secs(rest));
-        return Ok(user.as_ref().clone());
+        return Ok(user.clone());
     }
     let Some(token) = token else {
         return match is_open(call) {
-            true => Ok(User::anonymous()),
+            true => Ok(Arc::new(User::anonymous())),
             false => Err(ApiError::unauthorized()),
         };
     };
     match by_token(call, &token, &[]).await {
-        Ok(known) => Ok(known.user.authenticated()),
+        Ok(known) => Ok(Arc::new(known.user.authenticated())),
         Err(errors) => {
             if !errors.is_empty() {
                 let error = errors.join(", ");

@@ -178,7 +178,7 @@ pub(crate) async fn stream(
         // A WebSocket begins with GET; who opens a stream into a pod needs the right to `create` one all the same.
         let attributes = Attributes {
             verb: "create".to_owned(),
-            ..call.attributes()
+            ..Attributes::clone(call.attributes())
         };
         authorize(&call.server, &attributes).await?;
     }

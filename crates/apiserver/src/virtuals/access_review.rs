@@ -35,7 +35,7 @@ pub(super) async fn local(call: &Call, object: &mut Object) -> Result<(), ApiErr
 
 /// `SelfSubjectAccessReview`.
 pub(super) async fn own(call: &Call, object: &mut Object) -> Result<(), ApiError> {
-    decide(call, object, call.user.clone()).await
+    decide(call, object, User::clone(&call.user)).await
 }
 
 /// `SelfSubjectRulesReview`.

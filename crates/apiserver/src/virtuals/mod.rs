@@ -55,7 +55,7 @@ pub(crate) async fn answer(
     let operation = Operation::create(call, resource);
     admit::mutate(&operation, &mut object, None).await?;
     object.0.remove("status");
-    let errors = resource.kind.validate_create(&call.context(), &object);
+    let errors = resource.kind.validate_create(call.context(), &object);
     let errors = errors.map_err(|error| decode::wrong_shape(resource, &error))?;
     let names = resource.names();
     if !errors.is_empty() {

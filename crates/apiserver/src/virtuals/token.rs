@@ -41,7 +41,7 @@ pub(crate) async fn issue(
     let options = WriteOptions::parse(call)?;
     let operation = Operation::create(call, resource)
         .of_kind(KIND)
-        .with_options(options.dry_run, options.told(call, "CreateOptions"));
+        .with_options(options.dry_run, || options.told(call, "CreateOptions"));
     request.set_type("authentication.k8s.io/v1", KIND);
     admit::mutate(&operation, &mut request, None).await?;
     admit::validate(&operation, &request, None).await?;

@@ -149,7 +149,7 @@ fn encode(
         object,
         old,
         dry_run: operation.is_dry_run(),
-        options,
+        options: &options,
     };
     question.encode(version)
 }

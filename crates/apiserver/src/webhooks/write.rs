@@ -152,7 +152,7 @@ impl<'a> Write<'a> {
             operation.kind_of_write(),
             &operation.call().user,
             operation.is_dry_run(),
-            operation.options().clone(),
+            operation.options(),
         );
         // A sub-resource may have a body of another group.
         for (field, own) in [("kind", &kind), ("requestKind", &asked)] {

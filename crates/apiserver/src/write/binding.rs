@@ -52,7 +52,7 @@ async fn store(
     }
     let operation = Operation::create(call, resource)
         .of_kind("Binding")
-        .with_options(options.dry_run, options.told(call, "CreateOptions"));
+        .with_options(options.dry_run, || options.told(call, "CreateOptions"));
     admit::mutate(&operation, &mut binding, None).await?;
     validate(&binding)?;
     admit::validate(&operation, &binding, None).await?;

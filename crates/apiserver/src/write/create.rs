@@ -57,7 +57,7 @@ pub(crate) async fn store_new(
         let refused = ApiError::forbidden(names.group, names.plural, object.name(), why);
         return Err(refused);
     }
-    let told = options.told(call, "CreateOptions");
+    let told = || options.told(call, "CreateOptions");
     let operation = Operation::create(call, resource).with_options(options.dry_run, told);
     admit::patience(&operation, &object).await?;
     if admit::mutate(&operation, &mut object, None).await? {
@@ -65,6 +65,12 @@ pub(crate) async fn store_new(
     }
     // Whoever may change the object sees it without the name that it is going to be given, as upstream.
     let generated = object.name().is_empty() && !object.meta_str("generateName").is_empty();
+    if !generated && !allocate::concerns(resource) {
+        // Nothing of it but its name can be somebody else's already.
+        return store_named(&operation, object, options)
+            .await
+            .map_err(given_up);
+    }
     for attempt in 1..=TRIES {
         let mut named = object.clone();
         if generated {
@@ -74,12 +80,8 @@ pub(crate) async fn store_new(
             decode::default(resource, &mut named)?;
         }
         let result = match store_named(&operation, named, options).await {
-            Ok(written) => Ok(written),
-            Err(CommitError::Failed(error)) => Err(error),
-            Err(_) if attempt < TRIES => continue,
-            Err(_) => Err(ApiError::internal(
-                "the addresses and ports of the cluster are changing",
-            )),
+            Err(CommitError::Conflict | CommitError::Taken) if attempt < TRIES => continue,
+            result => result.map_err(given_up),
         };
         let taken = matches!(&result, Err(error) if error.reason == "AlreadyExists");
         if !(taken && generated) {
@@ -95,6 +97,14 @@ pub(crate) async fn store_new(
         }
     }
     unreachable!("the loop above ends by itself")
+}
+
+/// A write that is not tried again.
+fn given_up(error: CommitError) -> ApiError {
+    match error {
+        CommitError::Failed(error) => error,
+        _ => ApiError::internal("the addresses and ports of the cluster are changing"),
+    }
 }
 
 /// The rest of the road for an object with a name.
@@ -152,7 +162,10 @@ fn already_exists(resource: &Resource, name: &str) -> ApiError {
 /// What the server owns is set by the server.
 fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), ApiError> {
     let names = resource.names();
-    object.set_type(&names.api_version(), names.kind);
+    let version = names.api_version();
+    if object.api_version() != version || object.kind() != names.kind {
+        object.set_type(&version, names.kind);
+    }
     let metadata = object.metadata_mut();
     for key in [
         "selfLink",
@@ -171,13 +184,13 @@ fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), 
     if resource.kind.has_generation() {
         metadata.insert("generation".into(), 1.into());
     }
-    resource.kind.prepare_create(&call.context(), object);
+    resource.kind.prepare_create(call.context(), object);
     Ok(())
 }
 
 fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), ApiError> {
     let mut errors = api::meta::validate_object_meta(&*resource.kind, object);
-    let own = resource.kind.validate_create(&call.context(), object);
+    let own = resource.kind.validate_create(call.context(), object);
     errors.append(own.map_err(|error| decode::wrong_shape(resource, &error))?);
     if errors.is_empty() {
         return Ok(());

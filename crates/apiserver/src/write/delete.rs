@@ -263,7 +263,7 @@ impl Attempt<'_> {
         let kind = &self.resource.kind;
         let mut new = old.clone();
         let first = old.deletion_timestamp().is_none();
-        if first && kind.prepare_delete(&self.call.context(), &mut new) {
+        if first && kind.prepare_delete(self.call.context(), &mut new) {
             if is_two_phase(self.resource) {
                 set_finalizers(&mut new, options.propagation, kind.dependents());
             }
@@ -296,7 +296,7 @@ impl Attempt<'_> {
 
     async fn admit(&self, old: &Object, options: &DeleteOptions) -> Result<(), ApiError> {
         let operation = Operation::delete(self.call, self.resource)
-            .with_options(options.dry_run, options.told());
+            .with_options(options.dry_run, || options.told());
         let nothing = Object::default();
         let mut scratch = Object::default();
         admit::mutate(&operation, &mut scratch, Some(old)).await?;

@@ -52,7 +52,7 @@ pub(crate) async fn evict(
     }
     let operation = Operation::create(call, resource)
         .of_kind("Eviction")
-        .with_options(options.dry_run, options.told(call, "CreateOptions"));
+        .with_options(options.dry_run, || options.told(call, "CreateOptions"));
     admit::mutate(&operation, &mut eviction, None).await?;
     admit::validate(&operation, &eviction, None).await?;
     let wanted = eviction

@@ -3,6 +3,7 @@
 //!
 //! Behaviour: `k8s.io/apiserver/pkg/registry/rest/update.go`, `.../generic/registry/store.go` (`Update`).
 
+use access::Attributes;
 use api::Part;
 use http::Response;
 use machinery::{ApiError, Object};
@@ -169,7 +170,7 @@ async fn create_instead(
     {
         return Err(resource.conflict(&call.info.name, MODIFIED));
     }
-    let mut attributes = call.attributes();
+    let mut attributes = Attributes::clone(call.attributes());
     attributes.verb = "create".to_owned();
     crate::authorize::authorize(&call.server, &attributes).await?;
     new.set_meta_str("resourceVersion", "");
@@ -314,7 +315,7 @@ impl Attempt<'_> {
         old: &Object,
     ) -> Result<allocate::Claim, ApiError> {
         let (call, resource) = (self.call, self.resource);
-        let told = self.options.told(call, "UpdateOptions");
+        let told = || self.options.told(call, "UpdateOptions");
         let operation = Operation::update(call, resource).with_options(self.options.dry_run, told);
         if let (Some(part), Ownership::Update) = (self.part, change.ownership()) {
             managed::track(call, resource, self.options, part, Some(old), new);
@@ -341,9 +342,7 @@ impl Attempt<'_> {
         let names = resource.names();
         new.set_type(&names.api_version(), names.kind);
         if let Some(part) = self.part {
-            resource
-                .kind
-                .prepare_update(&call.context(), part, new, old);
+            resource.kind.prepare_update(call.context(), part, new, old);
         }
         // What only spells out empty values is no change.
         super::settle(resource, new);
@@ -372,7 +371,7 @@ impl Attempt<'_> {
         let mut errors = api::meta::validate_object_meta_update(new, old);
         let kind = &self.resource.kind;
         if let Some(part) = self.part {
-            let own = kind.validate_update(&self.call.context(), part, new, old);
+            let own = kind.validate_update(self.call.context(), part, new, old);
             errors.append(own.map_err(|error| decode::wrong_shape(self.resource, &error))?);
         }
         if errors.is_empty() {

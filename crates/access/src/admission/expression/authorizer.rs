@@ -45,7 +45,7 @@ impl<'a> Asker<'a> {
         ResourceCheck {
             asker: self.clone(),
             attributes: Attributes {
-                user: (*self.user).clone(),
+                user: Arc::new((*self.user).clone()),
                 is_resource_request: true,
                 api_group: text("/resource/group"),
                 api_version: "*".to_owned(),
