@@ -102,9 +102,84 @@ pub fn identity(controller: &str) -> String {
 
 /// Runs all controllers until `shutdown`.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
-    let reader = (config.clients)(READER);
-    assemble(&config).run(reader, shutdown).await;
+    run_told(config, shutdown, |_| ()).await;
 }
+
+/// The same; `tell` gets what reads their counters while they run.
+pub async fn run_told(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    tell: impl FnOnce(Metrics),
+) {
+    let reader = (config.clients)(READER);
+    let driver = assemble(&config);
+    tell(driver.metrics());
+    driver.run(reader, shutdown).await;
+}
+
+/// The queues of the controllers as a page of metrics tells them, under upstream's names.
+pub fn figures(metrics: &Metrics) -> String {
+    metrics.render(|own| {
+        let known = QUEUES.iter().find(|(name, _)| *name == own);
+        known.map_or(own, |(_, queue)| queue)
+    })
+}
+
+/// Controllers whose queues have another name upstream.
+const QUEUES: &[(&str, &str)] = &[
+    (
+        "clusterrole-aggregation-controller",
+        "ClusterRoleAggregator",
+    ),
+    ("csrsigning", "certificate"),
+    ("cronjob-controller", "cronjob"),
+    ("daemonset-controller", "daemonset"),
+    ("deployment-controller", "deployment"),
+    ("disruption-controller", "disruption"),
+    ("endpoint-controller", "endpoint"),
+    ("endpointslice-controller", "endpoint_slice"),
+    (
+        "endpointslicemirroring-controller",
+        "endpoint_slice_mirroring",
+    ),
+    ("ephemeral-volume-controller", "ephemeral_volume"),
+    (
+        "garbage-collector-controller",
+        "garbage_collector_attempt_to_delete",
+    ),
+    ("job-controller", "job"),
+    ("namespace-controller", "namespace"),
+    ("node-controller", "node_lifecycle_controller"),
+    ("persistentvolume-controller", "claims"),
+    ("persistentvolume-expander-controller", "volume_expand"),
+    ("persistentvolume-protection-controller", "pvprotection"),
+    (
+        "persistentvolumeclaim-protection-controller",
+        "pvcprotection",
+    ),
+    ("replicaset-controller", "replicaset"),
+    ("replication-controller", "replicationmanager"),
+    ("resourcequota-controller", "resourcequota_primary"),
+    ("root-ca-cert-publisher", "root_ca_cert_publisher"),
+    ("serviceaccount-controller", "serviceaccount"),
+    (
+        "serviceaccount-token-controller",
+        "serviceaccount_tokens_service",
+    ),
+    ("stale-pod-disruption-controller", "stale_pod_disruption"),
+    ("statefulset-controller", "statefulset"),
+    ("taint-eviction-controller", "noexec_taint_pod"),
+    ("ttl-after-finished-controller", "ttl_jobs_to_delete"),
+    ("ttl-controller", "ttlcontroller"),
+    (
+        "validatingadmissionpolicy-status-controller",
+        "validatingadmissionpolicy-status",
+    ),
+    (
+        "volumeattributesclass-protection-controller",
+        "vacprotection",
+    ),
+];
 
 /// All controllers on one driver, not yet running.
 pub fn assemble(config: &Config) -> Driver {

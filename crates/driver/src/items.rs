@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::measures::{Figures, Measures};
 use crate::queue::Queue;
 
 /// Longest armed time; a toleration may be longer than the clock can count.
@@ -75,6 +76,7 @@ struct State {
     queue: Queue,
     memory: HashMap<Key, Memory>,
     parked: HashMap<Key, Pending>,
+    measures: Measures,
 }
 
 /// All items of one controller.
@@ -120,7 +122,11 @@ impl Items {
 
     /// Something about the item changed.
     pub(crate) fn add(&self, key: Key) {
-        self.state.lock().queue.add(key);
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.measures.added(&key, now);
+        state.queue.add(key);
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -138,6 +144,7 @@ impl Items {
             let mut memory = state.memory.remove(&key).unwrap_or_default();
             memory.pending.retain(|p| !p.has_arrived(caches));
             let Some(waiting) = memory.pending.first().cloned() else {
+                state.measures.taken(&key, now);
                 return Taken::Work(key, Box::new(memory));
             };
             self.counters.waits.fetch_add(1, Ordering::Relaxed);
@@ -155,6 +162,8 @@ impl Items {
         if !memory.is_empty() {
             state.memory.insert(key.clone(), memory);
         }
+        let failed = matches!(done, Done::Failed);
+        state.measures.finished(key, failed, now);
         let queue = &mut state.queue;
         match done {
             Done::Gone => {
@@ -199,6 +208,12 @@ impl Items {
         if !ready.is_empty() {
             self.changed.notify_one();
         }
+    }
+
+    /// What its queue looks like.
+    pub(crate) fn figures(&self) -> Figures {
+        let state = self.state.lock();
+        state.measures.figures(state.queue.depth(), Instant::now())
     }
 
     /// Items waiting for a worker.

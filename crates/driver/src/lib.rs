@@ -11,6 +11,7 @@ mod apply;
 mod discover;
 mod hub;
 mod items;
+mod measures;
 mod queue;
 mod reflect;
 mod request;
@@ -97,6 +98,20 @@ impl Metrics {
             depth: items.depth(),
         };
         self.items.iter().map(counts).collect()
+    }
+
+    /// The figures of every queue for a page of metrics; `name` gives a queue its name by its controller's. Of several
+    /// queues of one name only the first is told.
+    pub fn render(&self, name: impl Fn(&'static str) -> &'static str) -> String {
+        let mut queues: Vec<(&str, measures::Figures)> = Vec::new();
+        for items in &self.items {
+            let name = name(items.name);
+            if queues.iter().all(|(known, _)| *known != name) {
+                queues.push((name, items.figures()));
+            }
+        }
+        queues.sort_by_key(|(name, _)| *name);
+        measures::render(&queues)
     }
 }
 

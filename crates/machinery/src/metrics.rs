@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write as _};
 
 /// How often a figure fell where.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Histogram {
     ends: &'static [f64],
     buckets: Vec<u64>,

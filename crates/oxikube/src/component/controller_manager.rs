@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -321,11 +321,17 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         load_balancers: flags.nodes.load_balancers(),
     };
     let leading = Leading::default();
+    let figures: Arc<OnceLock<controller_manager::Metrics>> = Arc::default();
+    let queues = Arc::clone(&figures);
     let shown = Shown {
         component: "kube-controller-manager",
         port: flags.secure_port,
         leading: Some(leading.clone()),
-        metrics: Box::new(String::new),
+        // There are queues from when this process leads.
+        metrics: Box::new(move || {
+            let queues = queues.get().map(controller_manager::figures);
+            queues.unwrap_or_default()
+        }),
         checks: vec![health::election(&["healthz"])],
         flags: flags.common.told.clone(),
     };
@@ -337,7 +343,12 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         names,
         &leading,
         &shutdown,
-        |stop| controller_manager::run(config, stop.cancelled_owned()),
+        |stop| {
+            let tell = move |metrics| {
+                let _ = figures.set(metrics);
+            };
+            controller_manager::run_told(config, stop.cancelled_owned(), tell)
+        },
     )
     .await
 }
