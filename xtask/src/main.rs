@@ -3,6 +3,7 @@
 //! Each installs what it needs (Debian packages and PyPI wheels by name), builds, and says what it is doing.
 
 mod build;
+mod clients;
 mod conformance;
 mod fuzz;
 mod install;
@@ -53,6 +54,8 @@ enum Chore {
     },
     /// Run the official conformance tests against a fresh cluster, from a suite that you have.
     Conformance(Box<conformance::Options>),
+    /// Run the suites and examples of others' clients against a cluster that runs, from checkouts that you have.
+    Clients(clients::Options),
     /// Run stock components beside ours, each side against the other's API server.
     Interop {
         /// Folder of stock kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet and etcd.
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(options) => fuzz::run(&options),
         #[cfg(target_arch = "x86_64")]
         Chore::Layout(options) => layout::run(&options),
+        Chore::Clients(options) => clients::run_all(&options),
         Chore::Conformance(options) => conformance::run(&options),
         Chore::Interop { stock, only, logs } => interop(&stock, only.as_deref(), logs.as_deref()),
         Chore::Differential { stock } => differential(&stock),
