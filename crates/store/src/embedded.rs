@@ -273,6 +273,7 @@ pub struct Engine {
     room: Arc<Semaphore>,
     aside: Mutex<Option<Vec<u8>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    history_age_ms: u64,
 }
 
 impl Engine {
@@ -291,6 +292,7 @@ impl Engine {
     /// Opens a store on any disk, a simulated one for instance.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Arc<Engine>, OpenError> {
         let aside = crate::aside::read(&*disk)?;
+        let history_age_ms = options.history_age.as_millis() as u64;
         let writer = Writer::open(disk, options)?;
         let published = writer.published().clone();
         let queue = Arc::new(Queue::default());
@@ -313,7 +315,21 @@ impl Engine {
             room,
             aside: Mutex::new(aside),
             thread: Mutex::new(Some(thread)),
+            history_age_ms,
         }))
+    }
+
+    /// Gives up what is too old to be read. Writes do so too; where there are none, only readers of the past would notice.
+    async fn forget_what_is_old(&self) {
+        let excess = {
+            let inner = self.published.read();
+            let history = &inner.history;
+            history.excess(now_ms(), self.history_age_ms, usize::MAX, usize::MAX)
+        };
+        if let Some(revision) = excess {
+            // A disk without room is no reason not to answer.
+            let _ = self.compact(revision).await;
+        }
     }
 
     /// Finishes the transactions that have been handed over, ends all watches and releases the
@@ -403,6 +419,9 @@ impl Store for Engine {
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, StoreError> {
+        if range.revision.is_some() {
+            self.forget_what_is_old().await;
+        }
         self.published.range(&range, tokio::task::yield_now).await
     }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{put, txn};
-use crate::embedded::Options;
+use super::{b, put, txn};
+use crate::embedded::{Engine, Options};
 use crate::history::{History, Version};
 use crate::sim_disk::SimDisk;
 use crate::writer::Writer;
+use crate::{Range, Store, StoreError};
 
 fn writer(options: Options) -> Writer {
     Writer::open(std::sync::Arc::new(SimDisk::new(7)), options).unwrap()
@@ -37,6 +38,36 @@ fn history_is_bounded_by_age() {
             "{compacted} {revision}"
         );
     }
+}
+
+/// Nobody writes, and yet the past is not for ever: whoever reads it learns that it is gone.
+#[tokio::test]
+async fn history_grows_old_without_writes() {
+    let options = Options {
+        history_age: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let engine = Engine::open_on(std::sync::Arc::new(SimDisk::new(7)), options).unwrap();
+    for value in ["x", "y"] {
+        engine.txn(txn([put("a", value)])).await.unwrap();
+    }
+    let read = |revision| {
+        engine.range(Range {
+            revision: Some(revision),
+            ..Range::key(b("a"))
+        })
+    };
+    let error = loop {
+        if let Err(error) = read(2).await {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(
+        matches!(error, StoreError::Compacted { requested: 2, .. }),
+        "{error}"
+    );
+    assert!(read(3).await.is_ok());
 }
 
 #[test]
