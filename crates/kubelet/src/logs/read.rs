@@ -63,6 +63,7 @@ async fn send_all(
     let mut file = open_at(path, wanted.tail).await?;
     let mut out = Output {
         left: wanted.limit_bytes,
+        lines_left: wanted.tail.filter(|_| !wanted.follow),
         wanted,
         to,
         chunk: Vec::new(),
@@ -184,6 +185,8 @@ async fn start_of_tail(file: &mut File, lines: u64) -> io::Result<u64> {
 struct Output<'a> {
     wanted: Wanted,
     left: Option<u64>,
+    /// A tail that is not followed ends after its lines, although the container may have written more meanwhile.
+    lines_left: Option<u64>,
     to: &'a mpsc::Sender<io::Result<Bytes>>,
     chunk: Vec<u8>,
 }
@@ -191,6 +194,10 @@ struct Output<'a> {
 impl Output<'_> {
     /// Takes a line of the file; false when no more is wanted.
     async fn line(&mut self, raw: &[u8]) -> io::Result<bool> {
+        if self.lines_left == Some(0) {
+            self.flush().await?;
+            return Ok(false);
+        }
         let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
         let Some(line) = super::parse(raw) else {
             return Ok(true);
@@ -201,6 +208,9 @@ impl Output<'_> {
             .is_some_and(|s| s.as_bytes() != line.stream)
         {
             return Ok(true);
+        }
+        if let Some(left) = &mut self.lines_left {
+            *left -= 1;
         }
         if let Some(since) = self.wanted.since {
             let time = std::str::from_utf8(line.time).ok();

@@ -184,3 +184,39 @@ fn the_end_of_a_log_as_last_words() {
     assert_eq!(parse(b"x stdio F y"), None);
     assert_eq!(parse(b"x stdout F").unwrap().text, b"");
 }
+
+/// What is written between the search for the beginning of a tail and its reading is no part of it.
+#[tokio::test]
+async fn a_tail_has_no_more_lines_than_wanted_while_the_container_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    let line = "2026-01-01T00:00:01.000000000Z stdout F one\n";
+    std::fs::write(&path, line).unwrap();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (writing, file) = (std::sync::Arc::clone(&done), path.clone());
+    let writer = std::thread::spawn(move || {
+        let mut file = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+        while !writing.load(std::sync::atomic::Ordering::Relaxed) {
+            file.write_all(line.as_bytes()).unwrap();
+        }
+    });
+    for _ in 0..200 {
+        let wanted = Wanted {
+            tail: Some(2),
+            ..Wanted::default()
+        };
+        let (to, mut from) = mpsc::channel(1000);
+        send(path.clone(), wanted, std::future::pending(), to).await;
+        let mut text = Vec::new();
+        while let Some(chunk) = from.recv().await {
+            text.extend_from_slice(&chunk.unwrap());
+        }
+        let lines = text
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .count();
+        assert!((1..=2).contains(&lines), "{lines}");
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.join().unwrap();
+}
