@@ -5,7 +5,7 @@
 //! [`path`] (names resolved inside a directory and nowhere else), [`namespace`], [`process`] (fork,
 //! exec, process file descriptors), [`credentials`], [`cgroup`] (versions 1 and 2 behind one type),
 //! [`device_filter`], [`socket`] (messages that carry descriptors), [`terminal`], [`signal`],
-//! [`seccomp`], [`interface`], [`tun`], [`memory`], [`own`] (what the kernel says of this process).
+//! [`seccomp`], [`interface`], [`tun`], [`memory`], [`allocator`], [`own`] (what the kernel says of this process).
 //!
 //! Not here: any opinion about containers. What is to be mounted, limited or dropped is decided by
 //! callers.
@@ -18,6 +18,7 @@
     reason = "this crate exists to keep unsafe code in one place; each block says why it is sound"
 )]
 
+pub mod allocator;
 pub mod arp;
 pub mod cgroup;
 pub mod credentials;

@@ -36,6 +36,11 @@ mod worker;
 
 use std::process::ExitCode;
 
+use linux::allocator::Cached;
+
+#[global_allocator]
+static ALLOCATOR: Cached = Cached;
+
 fn main() -> ExitCode {
     // Two crates bring a rustls provider of their own choice unless one is installed; only this call can fail, and
     // only when it is made twice.
