@@ -107,8 +107,18 @@ pub trait Kind: Send + Sync + 'static {
     ) -> ErrorList;
     /// Whether [`Kind::warnings`] has anything to say: where a kind is written very often, no view is made for nothing.
     const MAY_WARN: bool = true;
-    /// Warnings for the writer (`Warning` headers).
+    /// Warnings for the writer of a new object (`Warning` headers).
     fn warnings(_new: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+    /// The parts that [`Kind::update_warnings`] has anything to say about.
+    const WARNS_ON: &'static [Part] = &[Part::Main];
+    /// Warnings for who replaces `old` by `new` through a part that is warned about.
+    fn update_warnings(_part: Part, new: &Self::Object, _old: &Self::Object) -> Vec<String> {
+        Self::warnings(new)
+    }
+    /// Warnings about what a new object looks like before [`Kind::prepare_create`].
+    fn unprepared_warnings(_new: &Object) -> Vec<String> {
         Vec::new()
     }
     /// How a name is validated; the provided rule is a DNS sub-domain. Returns messages.
@@ -237,6 +247,12 @@ pub trait AnyKind: Send + Sync {
     ) -> Result<ErrorList, serde_json::Error>;
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &Object) -> Vec<String>;
+    /// See [`Kind::update_warnings`].
+    fn update_warnings(&self, part: Part, new: &Object, old: &Object) -> Vec<String>;
+    /// See [`Kind::unprepared_warnings`].
+    fn unprepared_warnings(&self, _new: &Object) -> Vec<String> {
+        Vec::new()
+    }
     /// See [`Kind::validate_name`].
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::selectable_fields`].

@@ -38,6 +38,7 @@ pub mod storage;
 pub mod storagemigration;
 pub mod view;
 pub mod visit;
+mod warn;
 pub mod workload;
 
 pub use kind::{AnyKind, Context, Dependents, Kind, KindRef, Part, Scope, Subresource, Verb};

@@ -1,6 +1,7 @@
 //! What controllers of pods share: their template, their replica counts, their columns.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::table::Column;
 use machinery::{ErrorList, Object, Path, names};
 use serde_json::Value;
@@ -172,7 +173,21 @@ pub fn warnings(name: &str, template: Option<&PodTemplateSpec>) -> Vec<String> {
 /// Warnings about a template at `path`.
 pub fn template_warnings(template: Option<&PodTemplateSpec>, path: &Path) -> Vec<String> {
     let spec = template.and_then(|t| t.spec.as_ref());
-    validation::warnings::pod_spec_at(spec, &path.child("spec"))
+    let metadata = template.and_then(|t| t.metadata.as_ref());
+    validation::warnings::template(spec, metadata, path)
+}
+
+/// Warnings about the template of an object that is written anew: only where its owner's specification changed.
+pub fn changed_template_warnings(
+    new: &ObjectMeta,
+    old: &ObjectMeta,
+    template: Option<&PodTemplateSpec>,
+    path: &Path,
+) -> Vec<String> {
+    match new.generation == old.generation {
+        true => Vec::new(),
+        false => template_warnings(template, path),
+    }
 }
 
 /// A collision count only grows.

@@ -31,7 +31,8 @@ pub(crate) async fn bytes(call: &Call, body: RequestBody) -> Result<Bytes, ApiEr
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::too_large(format!("Request entity too large: limit is {limit}"))
+    let why = format!("Request entity too large: limit is {limit}");
+    ApiError::new(413, "RequestEntityTooLarge", why)
 }
 
 /// Reads one object in the encoding of the request's `Content-Type`.
@@ -91,13 +92,10 @@ pub(crate) async fn object(
     let Decoded {
         mut object,
         duplicates,
-    } = match media == Media::Json && text.trim_ascii() == b"null" {
+    } = match parse(media, &text) {
         // To Go a null says nothing of a struct.
-        true => Decoded {
-            object: Object::default(),
-            duplicates: Vec::new(),
-        },
-        false => parse(media, &text).map_err(|error| unrecognized(resource, &text, error))?,
+        Err(DecodeError::NotAnObject("null")) => Decoded::default(),
+        read => read.map_err(|error| unrecognized(resource, media, &text, error))?,
     };
     check_type(resource, &mut object)?;
     // A custom object is read whole before its kind looks at it: what is there twice comes first.
@@ -109,7 +107,7 @@ pub(crate) async fn object(
 }
 
 /// 400 for a body of which not even the kind can be read; it is told in short.
-fn unrecognized(resource: &Resource, body: &[u8], error: DecodeError) -> ApiError {
+fn unrecognized(resource: &Resource, media: Media, body: &[u8], error: DecodeError) -> ApiError {
     const SHOWN: usize = 30;
     if let DecodeError::TooLarge { .. } = error {
         return unread(error);
@@ -125,9 +123,13 @@ fn unrecognized(resource: &Resource, body: &[u8], error: DecodeError) -> ApiErro
         Some(_) => short.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
     let more = if body.len() > SHOWN { " ..." } else { "" };
+    // YAML becomes JSON before anybody looks for its kind.
+    let step = match (media, error) {
+        (Media::Yaml | Media::Protobuf, DecodeError::Syntax(_)) => "",
+        _ => "couldn't get version/kind; json parse error: ",
+    };
     ApiError::bad_request(format!(
-        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why} \
-         ({text}{more})",
+        "the object provided is unrecognized (must be of type {}): {step}{why} ({text}{more})",
         resource.names().kind
     ))
 }
@@ -223,17 +225,30 @@ pub(crate) fn check_fields(
     object_to(call, resource, report.unknown)
 }
 
-/// The same for what a server-side apply sends. Its unknown fields are not looked for: whatever the request wants, the
-/// merge refuses them with words of its own.
+/// The same for what a server-side apply sends, once it is merged. Its unknown fields are not looked for: whatever the
+/// request wants, the merge refuses them with words of its own.
 ///
 /// # Errors
 /// 400 with the decoder's words.
-pub(crate) fn check_applied_fields(
-    call: &Call,
-    resource: &Resource,
-    duplicates: &[String],
-) -> Result<(), ApiError> {
-    object_to(call, resource, duplicates.to_vec())
+pub(crate) fn object_to_applied(call: &Call, duplicates: &[String]) -> Result<(), ApiError> {
+    match field_validation(call)? {
+        FieldValidation::Ignore => {}
+        FieldValidation::Strict if !duplicates.is_empty() => {
+            let why = duplicates.join(", ");
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding patch: error converting YAML to JSON: {why}"
+            )));
+        }
+        _ => duplicates.iter().for_each(|problem| warn(call, problem)),
+    }
+    Ok(())
+}
+
+/// Tells a complaint; one that is a list of the YAML reader's is told line by line.
+fn warn(call: &Call, complaint: &str) {
+    let lines = complaint.strip_prefix(codec::YAML_COMPLAINTS);
+    let lines = lines.map_or(vec![complaint], |lines| lines.lines().collect());
+    lines.into_iter().for_each(|line| call.warn(line.trim()));
 }
 
 /// Refuses, tells or ignores what only a strict reader objects to.
@@ -244,7 +259,7 @@ fn object_to(call: &Call, resource: &Resource, problems: Vec<String>) -> Result<
             let why = machinery::schema::strict_error(&problems);
             return Err(wrong_shape(resource, &why));
         }
-        _ => problems.into_iter().for_each(|problem| call.warn(problem)),
+        _ => problems.iter().for_each(|problem| warn(call, problem)),
     }
     Ok(())
 }

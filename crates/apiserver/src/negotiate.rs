@@ -48,6 +48,33 @@ impl Media {
     }
 }
 
+/// Refuses who accepts nothing that a route produces, whatever else is wrong. Parameters do not count, and of wildcards
+/// only the one for everything. Behaviour: `Route.matchesAccept` of `go-restful`.
+///
+/// # Errors
+/// 406.
+pub(crate) fn produce(headers: &HeaderMap, produced: &[&str]) -> Result<(), ApiError> {
+    // Served beyond what upstream serves.
+    const UNTOLD: [&str; 2] = ["application/cbor", "application/cbor-seq"];
+    let text = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let text = text.filter(|text| !text.is_empty()).unwrap_or("*/*");
+    let mut types = text.split(',').map(|one| match one.split_once(';') {
+        Some((media, _)) => media.trim(),
+        None => one.trim(),
+    });
+    if types.any(|media| media == "*/*" || produced.contains(&media) || UNTOLD.contains(&media)) {
+        return Ok(());
+    }
+    Err(ApiError::of_route(
+        406,
+        "NotAcceptable",
+        format!(
+            "406: Not Acceptable\n\nAvailable representations: {}",
+            produced.join(", ")
+        ),
+    ))
+}
+
 /// Parameters of a media type that ask for another shape: `as`, `g` and `v`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct As {
@@ -66,8 +93,10 @@ struct Accepted {
     quality: f32,
     convert: As,
     pretty: bool,
-    /// Whether the parameter `stream` is absent or one that there is.
+    /// The parameter `stream` is absent, or one that there is.
     is_stream_known: bool,
+    /// It is there.
+    is_stream: bool,
 }
 
 /// The shape of an answer.
@@ -86,6 +115,8 @@ pub(crate) enum Shape {
 pub(crate) struct Form {
     pub(crate) media: Media,
     pub(crate) shape: Shape,
+    /// The metadata that is asked for is that of a list.
+    pub(crate) is_list_of_metadata: bool,
     pub(crate) pretty: bool,
     pub(crate) gzip: bool,
 }
@@ -96,6 +127,7 @@ impl Form {
         Self {
             media: Media::Json,
             shape: Shape::Object,
+            is_list_of_metadata: false,
             pretty: false,
             gzip: false,
         }
@@ -117,6 +149,8 @@ impl Form {
                     continue;
                 };
                 let refused = match shape {
+                    // Nobody watches in YAML.
+                    _ if media == Media::Yaml && accepted.is_stream => true,
                     Shape::Object => custom && media == Media::Protobuf,
                     Shape::Table(_) => matches!(media, Media::Protobuf | Media::Cbor),
                     Shape::Partial(_) => false,
@@ -125,6 +159,7 @@ impl Form {
                     return Ok(Self {
                         media,
                         shape,
+                        is_list_of_metadata: accepted.convert.kind == "PartialObjectMetadataList",
                         pretty: accepted.pretty || wants_pretty(headers, query),
                         gzip: wants_gzip(headers),
                     });
@@ -152,18 +187,38 @@ impl Form {
         }
     }
 
-    /// What the client wants of an endpoint with one shape; never fails, for errors must be told somehow.
+    /// What the client wants of an endpoint with one shape.
+    ///
+    /// # Errors
+    /// 406.
+    pub(crate) fn plain(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
+        match plain_media(headers) {
+            Some(_) => Ok(Self::lenient(headers, query)),
+            None => Err(ApiError::not_acceptable(SUPPORTED)),
+        }
+    }
+
+    /// The same; never fails, for errors must be told somehow.
     pub(crate) fn lenient(headers: &HeaderMap, query: &Query) -> Self {
-        let mut all = accepted(headers).into_iter();
-        let media = all.find_map(|a| a.media.first().copied());
+        let media = plain_media(headers);
         let (pretty, gzip) = (wants_pretty(headers, query), wants_gzip(headers));
         Self {
             media: media.unwrap_or(Media::Json),
             shape: Shape::Object,
+            is_list_of_metadata: false,
             pretty,
             gzip,
         }
     }
+}
+
+/// The best encoding that is asked for as it is, not in another shape.
+fn plain_media(headers: &HeaderMap) -> Option<Media> {
+    let mut plain = accepted(headers).into_iter().filter(|a| {
+        let is_stream_of_yaml = a.is_stream && a.media.first() == Some(&Media::Yaml);
+        a.convert == As::default() && a.is_stream_known && !is_stream_of_yaml
+    });
+    plain.find_map(|accepted| accepted.media.first().copied())
 }
 
 /// The shape that the parameters ask for; `None` when there is no such shape.
@@ -228,6 +283,7 @@ fn parse_accepted(text: &str) -> Accepted {
         convert: As::default(),
         pretty: false,
         is_stream_known: true,
+        is_stream: false,
     };
     for (key, value) in parts.filter_map(|p| p.split_once('=')) {
         let value = value.trim();
@@ -237,7 +293,10 @@ fn parse_accepted(text: &str) -> Accepted {
             "g" => value.clone_into(&mut accepted.convert.group),
             "v" => value.clone_into(&mut accepted.convert.version),
             "pretty" => accepted.pretty = value == "1",
-            "stream" => accepted.is_stream_known = matches!(value, "" | "watch"),
+            "stream" => {
+                accepted.is_stream_known = matches!(value, "" | "watch");
+                accepted.is_stream = !value.is_empty();
+            }
             _ => {}
         }
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::body::Body;
 use crate::call::Call;
 use crate::metrics::{holdings, process};
+use crate::negotiate::produce;
 use crate::{audit, custom, discovery, health, openapi, respond};
 
 /// Answers a path.
@@ -28,13 +29,16 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     if path.starts_with("/apis") || path.starts_with("/openapi") {
         custom::wait_fresh(call).await?;
     }
-    if let Some(found) = discovery::answer(call) {
+    if let Some(found) = discovery::answer(call)? {
         return Ok(found);
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Ok(match segments.as_slice() {
         [""] => respond::indented(&call.form, &json!({"paths": root_paths(call)})),
-        ["version"] => respond::indented(&call.form, &version()),
+        ["version"] => {
+            produce(&call.headers, &["application/json"])?;
+            respond::indented(&call.form, &version())
+        }
         ["debug", "api_priority_and_fairness", name] => {
             let dumped = call.server.flow().fairness().and_then(|f| f.dump(name));
             match dumped {

@@ -20,6 +20,7 @@ use crate::connect::websocket::{self, Messages};
 use crate::flow::{Refusal, Seat};
 use crate::go::duration as go_duration;
 use crate::measures::Stage;
+use crate::negotiate::{self, STREAMS, SUPPORTED};
 use crate::resource::Resource;
 use crate::server::Server;
 use crate::{aggregation, connect, custom, impersonate, paths, read, respond, virtuals, write};
@@ -222,6 +223,7 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
         (call.server.metrics().measures).outlived(of.map(|text| &**text));
         call.warn(text);
     }
+    produce(call, &resource)?;
     if !info.subresource.is_empty() {
         return Box::pin(subresource(call, &resource, body)).await;
     }
@@ -254,6 +256,21 @@ fn check_scope(call: &Call, resource: &Resource) -> Result<(), ApiError> {
         Ok(())
     } else {
         Err(ApiError::path_not_found())
+    }
+}
+
+/// A route is found by what its client accepts; that of custom kinds by its path alone.
+fn produce(call: &Call, resource: &Resource) -> Result<(), ApiError> {
+    let streams = matches!(
+        &*call.info.subresource,
+        "log" | "exec" | "attach" | "portforward" | "proxy"
+    );
+    if streams || resource.kind.may_be_outdated() {
+        return Ok(());
+    }
+    match call.info.verb {
+        "list" | "watch" => negotiate::produce(&call.headers, &[SUPPORTED, STREAMS].concat()),
+        _ => negotiate::produce(&call.headers, SUPPORTED),
     }
 }
 

@@ -28,7 +28,8 @@ impl IncludeObject {
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
             other => Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value: {other:?}"
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+                 'Object', 'None', or empty"
             ))),
         }
     }
@@ -60,6 +61,30 @@ fn wire_of(form: &Form, resource: &Resource) -> Option<Wire> {
     }
 }
 
+/// Metadata of a list of what is one, or of one of what is a list.
+fn not_in_number(resource: &Resource, is_list: bool) -> ApiError {
+    let names = resource.names();
+    let package = match names.group.split('.').next() {
+        None | Some("" | "events") => "core",
+        Some(first) => first,
+    };
+    let (asked, is) = match is_list {
+        true => ("PartialObjectMetadata", "a list"),
+        false => ("PartialObjectMetadataList", "not a list"),
+    };
+    let kind = match (resource.kind.may_be_outdated(), is_list) {
+        (true, true) => "unstructured.UnstructuredList".to_owned(),
+        (true, false) => "unstructured.Unstructured".to_owned(),
+        (false, true) => format!("{package}.{}", names.list_kind()),
+        (false, false) => format!("{package}.{}", names.kind),
+    };
+    ApiError::new(
+        406,
+        "NotAcceptable",
+        format!("you requested {asked}, but the requested object is {is} (*{kind})"),
+    )
+}
+
 impl Shaper {
     /// The shape that a request asks for.
     ///
@@ -71,7 +96,17 @@ impl Shaper {
             "watch" => Form::negotiate_watch(&call.headers, &call.query, custom)?,
             _ => Form::negotiate(&call.headers, &call.query, custom)?,
         };
-        let include = IncludeObject::parse(&call.query)?;
+        let include = match form.shape {
+            Shape::Table(_) => IncludeObject::parse(&call.query)?,
+            _ => IncludeObject::Metadata,
+        };
+        let is_list = matches!(call.info.verb, "list" | "deletecollection");
+        if matches!(form.shape, Shape::Partial(_))
+            && call.info.verb != "watch"
+            && is_list != form.is_list_of_metadata
+        {
+            return Err(not_in_number(resource, is_list));
+        }
         Ok(Self {
             resource: resource.clone(),
             wire: wire_of(&form, resource),
@@ -177,6 +212,12 @@ impl Shaper {
         };
         let rows = objects.into_iter().zip(rows);
         let rows: Vec<Value> = rows.map(|(o, row)| self.row(version, o, row)).collect();
+        // Kinds with a date of making come from upstream's general table, which has no list where it has no row.
+        let is_general = kind.columns().iter().any(|column| column.kind == "date");
+        let rows = match rows.is_empty() && is_general {
+            true => Value::Null,
+            false => rows.into(),
+        };
         json!({
             "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata,
             "columnDefinitions": columns, "rows": rows,

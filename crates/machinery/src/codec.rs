@@ -6,6 +6,7 @@
 
 mod cbor;
 mod tree;
+mod yaml_words;
 
 use std::cell::RefCell;
 
@@ -22,6 +23,9 @@ pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 const MAX_DEPTH: usize = 120;
 /// Events that aliases may add to a YAML document.
 const MAX_ALIAS_EVENTS: usize = 50_000;
+
+/// How the complaints of a strict reader of YAML begin; a line each follows.
+pub const YAML_COMPLAINTS: &str = "yaml: unmarshal errors:\n";
 
 /// An object and what a strict reader would object to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,12 +98,21 @@ pub fn decode_yaml(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 pub fn decode_yaml_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     within(bytes)?;
     let sink = RefCell::new(Sink::default());
+    // What comes after the first document is not looked at, as upstream.
+    let mut first = None;
     let read = serde_saphyr::with_deserializer_from_slice_with_options(
         bytes,
         yaml_options(serde_saphyr::options::DuplicateKeyPolicy::LastWins),
-        |de| Seed::root(&sink).deserialize(de),
+        |de| {
+            first = Some(Seed::root(&sink).deserialize(de)?);
+            Ok(())
+        },
     );
-    let value = read.map_err(|e| yaml_error(&e))?;
+    let value = match (first, read) {
+        (Some(value), _) => value,
+        (None, Err(error)) => return Err(yaml_error(&error, bytes)),
+        (None, Ok(())) => Value::Null,
+    };
     let found = sink.into_inner().duplicates;
     let duplicates = if found.is_empty() {
         found
@@ -115,8 +128,8 @@ pub fn decode_yaml_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeErr
 /// Not YAML, too deep or too many aliases.
 pub fn decode_yaml_documents(text: &str) -> Result<Vec<Value>, DecodeError> {
     let options = yaml_options(serde_saphyr::options::DuplicateKeyPolicy::LastWins);
-    let documents: Vec<tree::Plain> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| yaml_error(&e))?;
+    let documents: Vec<tree::Plain> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|e| yaml_error(&e, text.as_bytes()))?;
     let values = documents.into_iter().map(|plain| plain.0);
     Ok(values.filter(|value| !value.is_null()).collect())
 }
@@ -195,8 +208,8 @@ fn yaml_options(
     }
 }
 
-fn yaml_error(error: &serde_saphyr::Error) -> DecodeError {
-    DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {error}"))
+fn yaml_error(error: &serde_saphyr::Error, bytes: &[u8]) -> DecodeError {
+    DecodeError::Syntax(format!("yaml: {}", yaml_words::of(error, bytes)))
 }
 
 /// The first key set twice, in the words of the YAML reader; read again because that is rare.
@@ -215,9 +228,7 @@ fn yaml_duplicate(bytes: &[u8]) -> String {
         }
         Ok(_) => (0, String::new()),
     };
-    format!(
-        "error converting YAML to JSON: yaml: unmarshal errors:\n  line {line}: key \"{key}\" already set in map"
-    )
+    format!("{YAML_COMPLAINTS}  line {line}: key \"{key}\" already set in map")
 }
 
 /// What Go's scanner would have said.
@@ -226,6 +237,11 @@ fn go_syntax_error(error: &serde_json::Error, bytes: &[u8]) -> String {
         return "unexpected end of JSON input".to_owned();
     }
     let text = error.to_string();
+    let line = bytes
+        .split(|b| *b == b'\n')
+        .nth(error.line().saturating_sub(1));
+    let byte = line.and_then(|l| l.get(error.column().saturating_sub(1)));
+    let byte = byte.copied().unwrap_or(b' ');
     let place = match () {
         () if text.starts_with("recursion limit") => return "exceeded max depth".to_owned(),
         () if text.starts_with("expected value") => "looking for beginning of value",
@@ -233,7 +249,10 @@ fn go_syntax_error(error: &serde_json::Error, bytes: &[u8]) -> String {
         () if text.starts_with("expected `:`") => "after object key",
         () if text.starts_with("expected `,` or `}`") => "after object key:value pair",
         () if text.starts_with("expected `,` or `]`") => "after array element",
-        () if text.starts_with("trailing comma") => "looking for beginning of value",
+        () if text.starts_with("trailing comma") => match byte {
+            b'}' => "looking for beginning of object key string",
+            _ => "looking for beginning of value",
+        },
         () if text.starts_with("trailing characters") => "after top-level value",
         () if text.starts_with("control character") => "in string literal",
         () if text.starts_with("invalid escape") => "in string escape code",
@@ -241,11 +260,6 @@ fn go_syntax_error(error: &serde_json::Error, bytes: &[u8]) -> String {
         () if text.starts_with("expected ident") => "in literal",
         () => return text,
     };
-    let line = bytes
-        .split(|b| *b == b'\n')
-        .nth(error.line().saturating_sub(1));
-    let byte = line.and_then(|l| l.get(error.column().saturating_sub(1)));
-    let byte = byte.copied().unwrap_or(b' ');
     let shown = match byte {
         b'\n' => "\\n".to_owned(),
         b'\t' => "\\t".to_owned(),

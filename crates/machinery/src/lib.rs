@@ -10,6 +10,7 @@ pub mod cel;
 pub mod certificate;
 pub mod codec;
 pub mod conditions;
+pub mod der;
 pub mod duration;
 pub mod field;
 pub mod fields;

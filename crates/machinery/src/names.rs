@@ -6,7 +6,8 @@
 mod address;
 
 pub use address::{
-    cidr, interface_address, ip, legacy_cidr, legacy_ip, parse_cidr_sloppy, parse_ip_sloppy,
+    cidr, cidr_warnings, interface_address, ip, ip_warning, legacy_cidr, legacy_ip,
+    parse_cidr_sloppy, parse_ip_sloppy,
 };
 
 /// Longest DNS label.

@@ -176,6 +176,14 @@ impl ApiError {
         Self::new(406, "NotAcceptable", why)
     }
 
+    /// An error that says only that a route does not do it, before anybody has looked at what is asked for.
+    pub fn of_route(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            details: Some(Box::default()),
+            ..Self::new(code, reason, message)
+        }
+    }
+
     /// 415, with the media types that would do.
     pub fn unsupported_media_type(supported: &[&str]) -> Self {
         let why = format!(

@@ -17,7 +17,7 @@ use ring::signature::{
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde_json::{Value, json};
 
-use super::der;
+use machinery::der;
 
 /// Why a key cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,6 @@
 
 pub mod bootstrap;
 mod claims;
-mod der;
 mod keys;
 pub mod legacy;
 mod request;

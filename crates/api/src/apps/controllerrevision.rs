@@ -29,7 +29,11 @@ impl Kind for ControllerRevision {
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Controller", "Controller of the object"),
-        columns::text("Revision", "The number of the revision."),
+        columns::text(
+            "Revision",
+            "Revision indicates the revision of the state represented by \
+                                   Data.",
+        ),
         columns::AGE,
     ];
 

@@ -29,13 +29,35 @@ impl Kind for ReplicaSet {
         &[workload::SCALE, Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::integer("Desired", "The number of desired pods."),
-        columns::integer("Current", "The most recently observed number of pods."),
-        columns::integer("Ready", "The number of ready pods."),
+        columns::integer(
+            "Desired",
+            "Replicas is the number of desired pods. This is a pointer to \
+                                     distinguish between explicit zero and unspecified. Defaults to \
+                                     1. More info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+        ),
+        columns::integer(
+            "Current",
+            "Replicas is the most recently observed number of \
+                                     non-terminating pods. More info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+        ),
+        columns::integer(
+            "Ready",
+            "The number of non-terminating pods targeted by this ReplicaSet \
+                                   with a Ready Condition.",
+        ),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "Selector is a label query over pods that should match the \
+                                   replica count. Label keys and values that must match in order to \
+                                   be controlled by this replica set. It must match the pod \
+                                   template's labels. More info: \
+                                   https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
     ];
     const HAS_GENERATION: bool = true;
     const SELECTABLE: &'static [&'static str] = &["status.replicas"];
@@ -78,6 +100,12 @@ impl Kind for ReplicaSet {
 
     fn warnings(new: &Typed) -> Vec<String> {
         workload::warnings(new.metadata.name.text(), new.spec.template.as_ref())
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        let (now, before) = (&new.metadata, &old.metadata);
+        workload::changed_template_warnings(now, before, new.spec.template.as_ref(), &path)
     }
 
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {

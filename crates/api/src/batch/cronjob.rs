@@ -30,18 +30,52 @@ impl Kind for CronJob {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("Schedule", "When Jobs are made, in the format of cron."),
-        columns::text("Timezone", "The time zone of the schedule."),
+        columns::text(
+            "Schedule",
+            "The schedule in Cron format, see \
+                                   https://en.wikipedia.org/wiki/Cron.",
+        ),
+        columns::text(
+            "Timezone",
+            "The time zone name for the given schedule, see \
+                                   https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. If \
+                                   not specified, this will default to the time zone of the \
+                                   kube-controller-manager process. The set of valid time zone \
+                                   names and the time zone offset is loaded from the system-wide \
+                                   time zone database by the API server during CronJob validation \
+                                   and the controller manager during execution. If no system-wide \
+                                   time zone database can be found a bundled version of the \
+                                   database is used instead. If the time zone name becomes invalid \
+                                   during the lifetime of a CronJob or due to a change in host \
+                                   configuration, the controller will stop creating new new Jobs \
+                                   and will create a system event with the reason UnknownTimeZone. \
+                                   More information can be found in \
+                                   https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones",
+        ),
         Column {
             kind: "boolean",
-            ..columns::text("Suspend", "Whether no further Jobs are made.")
+            ..columns::text(
+                "Suspend",
+                "This flag tells the controller to suspend subsequent \
+                                        executions, it does not apply to already started \
+                                        executions.  Defaults to false.",
+            )
         },
-        columns::integer("Active", "The number of Jobs that run."),
-        columns::text("Last Schedule", "When a Job was made last."),
+        columns::integer("Active", "A list of pointers to currently running jobs."),
+        columns::text(
+            "Last Schedule",
+            "Information when was the last time the job was successfully \
+                                        scheduled.",
+        ),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "A label query over pods that should match the pod count. \
+                                   Normally, the system sets this field for you. More info: \
+                                   https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
     ];
     const HAS_GENERATION: bool = true;
 
@@ -84,13 +118,18 @@ impl Kind for CronJob {
     }
 
     fn warnings(new: &Typed) -> Vec<String> {
+        let about_name = workload::name_warning(new.metadata.name.text());
+        about_name.into_iter().chain(job_warnings(new)).collect()
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
         const TIME_ZONE: &str = "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details";
-        let mut warnings = Vec::from_iter(workload::name_warning(new.metadata.name.text()));
-        let spec = &new.spec;
-        let path = Path::new("spec").child("jobTemplate").child("spec");
-        warnings.extend(job::warnings(spec.job_template.spec.as_ref(), &path));
-        if spec.schedule.contains("TZ") {
+        let mut warnings = match new.metadata.generation == old.metadata.generation {
+            true => Vec::new(),
+            false => job_warnings(new),
+        };
+        if new.spec.schedule.contains("TZ") {
             warnings.push(TIME_ZONE.to_owned());
         }
         warnings
@@ -217,4 +256,9 @@ fn time_zone(errors: &mut ErrorList, at: &Path, name: Option<&str>) {
     {
         errors.invalid(at, name, why);
     }
+}
+
+fn job_warnings(new: &Typed) -> Vec<String> {
+    let path = Path::new("spec").child("jobTemplate").child("spec");
+    job::warnings(new.spec.job_template.spec.as_ref(), &path)
 }

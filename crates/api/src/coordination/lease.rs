@@ -22,7 +22,12 @@ impl Kind for Lease {
     const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("Holder", "The identity of the holder of a current lease."),
+        columns::text(
+            "Holder",
+            "holderIdentity contains the identity of the holder of a current \
+                                 lease. If Coordinated Leader Election is used, the holder identity \
+                                 must be equal to the elected LeaseCandidate.metadata.name field.",
+        ),
         columns::AGE,
     ];
     const CREATE_ON_UPDATE: bool = true;

@@ -27,7 +27,14 @@ impl Kind for ConfigMap {
     const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("Data", "Data contains the configuration data."),
+        columns::text(
+            "Data",
+            "Data contains the configuration data. Each key must consist of \
+                               alphanumeric characters, '-', '_' or '.'. Values with non-UTF-8 byte \
+                               sequences must use the BinaryData field. The keys stored in Data \
+                               must not overlap with the keys in the BinaryData field, this is \
+                               enforced during validation process.",
+        ),
         columns::AGE,
     ];
 

@@ -13,6 +13,7 @@ use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::{Items, OrEmpty, fill};
+use crate::warn;
 
 const SHOWN: usize = 3;
 
@@ -23,12 +24,16 @@ impl Kind for Endpoints {
     type Object = Typed;
     const NAMES: Names = Names::new("", "v1", "Endpoints", "endpoints", "endpoints").short(&["ep"]);
     const SCOPE: Scope = Scope::Namespaced;
-    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(
             "Endpoints",
-            "The set of all endpoints is the union of all subsets.",
+            "The set of all endpoints is the union of all subsets. Addresses are placed into \
+             subsets according to the IPs they share. A single address with multiple ports, some of \
+             which are ready and some of which are not (because they come from different \
+             containers) will result in the address being displayed in different subsets for the \
+             different ports. No address will appear in both Addresses and NotReadyAddresses in the \
+             same subset. Sets of addresses and ports that comprise a service.",
         ),
         columns::AGE,
     ];
@@ -51,6 +56,30 @@ impl Kind for Endpoints {
             validate_subset(&mut errors, &path.index(i), subset);
         }
         errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+        let labels = new.metadata.labels.as_ref();
+        let manager = labels.and_then(|labels| labels.get(MANAGED_BY));
+        // The controller mends what it takes over from services.
+        if manager.is_some_and(|manager| manager == "endpoint-controller") {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        for (i, subset) in new.subsets.items().iter().enumerate() {
+            let path = Path::new("subsets").index(i);
+            for (key, addresses) in [
+                ("addresses", subset.addresses.items()),
+                ("notReadyAddresses", subset.not_ready_addresses.items()),
+            ] {
+                for (j, address) in addresses.iter().enumerate() {
+                    let at = path.child(key).index(j).child("ip");
+                    warn::ip(&mut warnings, &at, &address.ip);
+                }
+            }
+        }
+        warnings
     }
 
     fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -96,18 +96,47 @@ impl Kind for Event {
 
 /// The columns of both forms.
 pub(crate) const COLUMNS: &[Column] = &[
-    columns::text("Last Seen", "When the most recent occurrence was recorded."),
-    columns::text("Type", "Type of this event (Normal, Warning)."),
-    columns::text("Reason", "Why this event was made, in one word."),
+    columns::text(
+        "Last Seen",
+        "The time at which the most recent occurrence of this event was \
+                                recorded.",
+    ),
+    columns::text(
+        "Type",
+        "Type of this event (Normal, Warning), new types could be added in the \
+                           future",
+    ),
+    columns::text(
+        "Reason",
+        "This should be a short, machine understandable string that gives the \
+                             reason for the transition into the object's current status.",
+    ),
     columns::text("Object", "The object that this event is about."),
     columns::wide(
         "Subobject",
-        "The part of the object that this event is about.",
+        "If referring to a piece of an object instead of an entire object, this string should \
+         contain a valid JSON/Go field access statement, such as \
+         desiredState.manifest.containers[2]. For example, if the object reference is to a \
+         container within a pod, this would take on a value like: \"spec.containers{name}\" (where \
+         \"name\" refers to the name of the container that triggered the event) or if no container \
+         name is specified \"spec.containers[2]\" (container with index 2 in this pod). This syntax \
+         is chosen only to have some well-defined way of referencing a part of an object.",
     ),
-    columns::wide("Source", "The component that reports this event."),
-    columns::text("Message", "What happened."),
-    columns::wide("First Seen", "When the first occurrence was recorded."),
-    columns::wide("Count", "How often it occurred."),
+    columns::wide(
+        "Source",
+        "The component reporting this event. Should be a short machine \
+                             understandable string.",
+    ),
+    columns::text(
+        "Message",
+        "A human-readable description of the status of this operation.",
+    ),
+    columns::wide(
+        "First Seen",
+        "The time at which the event was first recorded. (Time of server \
+                                 receipt is in TypeMeta.)",
+    ),
+    columns::wide("Count", "The number of times this event has occurred."),
     Column {
         priority: 1,
         ..columns::NAME

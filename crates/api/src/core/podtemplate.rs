@@ -11,7 +11,7 @@ use crate::columns;
 use crate::core::pod::disabled::drop_disabled;
 use crate::core::pod::{defaults, validation};
 use crate::kind::{Context, Kind, Names, Part, Scope};
-use crate::view::{OrEmpty, format_labels};
+use crate::view::format_labels;
 use crate::workload;
 
 /// The kind `PodTemplate`.
@@ -61,13 +61,13 @@ impl Kind for PodTemplate {
     }
 
     fn warnings(new: &Typed) -> Vec<String> {
-        let spec = new.template.as_ref().and_then(|t| t.spec.as_ref());
-        let path = Path::new("template").child("spec");
-        let about_template = validation::warnings::pod_spec_at(spec, &path);
-        workload::name_warning(new.metadata.name.text())
-            .into_iter()
-            .chain(about_template)
-            .collect()
+        workload::template_warnings(new.template.as_ref(), &Path::new("template"))
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        let path = Path::new("template");
+        let template = new.template.as_ref();
+        workload::changed_template_warnings(&new.metadata, &old.metadata, template, &path)
     }
 
     fn row(object: &Typed, tree: &Object, _now: Timestamp) -> Row {

@@ -37,13 +37,36 @@ impl Kind for ReplicationController {
         &[workload::SCALE, Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::integer("Desired", "The number of desired replicas."),
-        columns::integer("Current", "The most recently observed number of replicas."),
-        columns::integer("Ready", "The number of ready replicas."),
+        columns::integer(
+            "Desired",
+            "Replicas is the number of desired replicas. This is a pointer \
+                                     to distinguish between explicit zero and unspecified. Defaults \
+                                     to 1. More info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+        ),
+        columns::integer(
+            "Current",
+            "Replicas is the most recently observed number of replicas. \
+                                     More info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+        ),
+        columns::integer(
+            "Ready",
+            "The number of ready replicas for this replication controller.",
+        ),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "Selector is a label query over pods that should match the \
+                                   Replicas count. If Selector is empty, it is defaulted to the \
+                                   labels present on the Pod template. Label keys and values that \
+                                   must match in order to be controlled by this replication \
+                                   controller, if empty defaulted to labels on Pod template. More \
+                                   info: \
+                                   https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
     ];
     const HAS_GENERATION: bool = true;
     const DEPENDENTS: Dependents = Dependents::Orphaned("");
@@ -108,6 +131,13 @@ impl Kind for ReplicationController {
     fn warnings(new: &Typed) -> Vec<String> {
         let template = new.spec.as_ref().and_then(|s| s.template.as_ref());
         workload::warnings(new.metadata.name.text(), template)
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        // Upstream looks at the template that was.
+        let template = old.spec.as_ref().and_then(|s| s.template.as_ref());
+        workload::changed_template_warnings(&new.metadata, &old.metadata, template, &path)
     }
 
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {

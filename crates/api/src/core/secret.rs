@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as Typed;
+use machinery::certificate::pair_problem;
 use machinery::codec::{DecodeError, decode_json_value};
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path, names};
@@ -30,14 +31,21 @@ impl Kind for Secret {
     type Object = Typed;
     const NAMES: Names = Names::new("", "v1", "Secret", "secrets", "secret");
     const SCOPE: Scope = Scope::Namespaced;
-    const MAY_WARN: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(
             "Type",
-            "Used to facilitate programmatic handling of secret data.",
+            "Used to facilitate programmatic handling of secret data. More info: \
+             https://kubernetes.io/docs/concepts/configuration/secret/#secret-types",
         ),
-        columns::text("Data", "Data contains the secret data."),
+        columns::text(
+            "Data",
+            "Data contains the secret data. Each key must consist of alphanumeric \
+                               characters, '-', '_' or '.'. The serialized form of the secret data \
+                               is a base64 encoded string, representing the arbitrary (possibly \
+                               non-string) data value here. Described in \
+                               https://tools.ietf.org/html/rfc4648#section-4",
+        ),
         columns::AGE,
     ];
     const SELECTABLE: &'static [&'static str] = &["type"];
@@ -89,6 +97,18 @@ impl Kind for Secret {
         }
         errors.append(Self::validate_create(context, new));
         errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        if new.type_.text() != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        let part = |key: &str| {
+            let data = new.data.as_ref().and_then(|data| data.get(key));
+            data.map_or(&[][..], |value| &value.0)
+        };
+        let problem = pair_problem(part("tls.crt"), part("tls.key"));
+        problem.into_iter().collect()
     }
 
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {

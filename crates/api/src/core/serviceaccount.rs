@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::kind::{Context, Kind, Names, Part, Scope, Subresource};
 
+/// Pods of the account may mount only the secrets that it lists.
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+
 /// The kind `ServiceAccount`.
 pub struct ServiceAccount;
 
@@ -22,7 +25,6 @@ impl Kind for ServiceAccount {
     )
     .short(&["sa"]);
     const SCOPE: Scope = Scope::Namespaced;
-    const MAY_WARN: bool = false;
     const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
 
@@ -36,6 +38,25 @@ impl Kind for ServiceAccount {
 
     fn validate_create(_context: &Context, _new: &Typed) -> ErrorList {
         ErrorList::new()
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        is_enforced(new)
+            .then(|| {
+                format!(
+                    "metadata.annotations[{ENFORCE}]: deprecated in v1.32+; prefer separate namespaces to isolate access \
+                     to mounted secrets"
+                )
+            })
+            .into_iter()
+            .collect()
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        match is_enforced(old) {
+            true => Vec::new(),
+            false => Self::warnings(new),
+        }
     }
 
     fn validate_update(_context: &Context, _part: Part, _new: &Typed, _old: &Typed) -> ErrorList {
@@ -53,4 +74,9 @@ fn only_names(account: &mut Object) {
     {
         secret.retain(|key, _| key == "name");
     }
+}
+
+fn is_enforced(account: &Typed) -> bool {
+    let annotations = account.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(ENFORCE))
 }

@@ -48,9 +48,25 @@ impl Kind for FlowSchema {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("PriorityLevel", "The priority level its requests go to."),
-        columns::text("MatchingPrecedence", "The lowest number is asked first."),
-        columns::text("DistinguisherMethod", "What makes requests one flow."),
+        columns::text(
+            "PriorityLevel",
+            "`name` is the name of the priority level configuration \
+                                        being referenced Required.",
+        ),
+        columns::text(
+            "MatchingPrecedence",
+            "`matchingPrecedence` is used to choose among the FlowSchemas that match a \
+                     given request. The chosen FlowSchema is among those with the numerically \
+                     lowest (which we take to be logically highest) MatchingPrecedence.  Each \
+                     MatchingPrecedence value must be ranged in [1,10000]. Note that if the \
+                     precedence is not specified, it will be set to 1000 as default.",
+        ),
+        columns::text(
+            "DistinguisherMethod",
+            "`distinguisherMethod` defines how to compute the flow distinguisher for \
+                     requests that match this schema. `nil` specifies that the distinguisher is \
+                     disabled and thus will always be the empty string.",
+        ),
         columns::AGE,
         columns::text(
             "MissingPL",

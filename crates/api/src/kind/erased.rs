@@ -153,6 +153,18 @@ impl<K: Kind> AnyKind for Erased<K> {
             .map(|view| K::warnings(&view))
             .unwrap_or_default()
     }
+    fn update_warnings(&self, part: Part, new: &Object, old: &Object) -> Vec<String> {
+        if !K::MAY_WARN || !K::WARNS_ON.contains(&part) {
+            return Vec::new();
+        }
+        match (new.view(), old.view()) {
+            (Ok(new), Ok(old)) => K::update_warnings(part, &new, &old),
+            _ => Vec::new(),
+        }
+    }
+    fn unprepared_warnings(&self, new: &Object) -> Vec<String> {
+        K::unprepared_warnings(new)
+    }
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         K::validate_name(name, prefix)
     }

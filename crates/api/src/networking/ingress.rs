@@ -18,6 +18,7 @@ use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::{Items, OrEmpty};
+use crate::warn;
 
 /// The annotation that named the class before there was a field for it.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -95,6 +96,16 @@ impl Kind for Ingress {
         vec![format!(
             "annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"
         )]
+    }
+
+    const WARNS_ON: &'static [Part] = &[Part::Status];
+    fn update_warnings(_part: Part, new: &Typed, _old: &Typed) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let path = Path::new("status").child("loadBalancer").child("ingress");
+        for (i, point) in points(new).iter().enumerate() {
+            warn::ip(&mut warnings, &path.index(i), point.ip.text());
+        }
+        warnings
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

@@ -42,7 +42,6 @@ impl Kind for IpAddress {
             "ParentRef",
             "parentRef references the resource that an IPAddress is attached to. An IPAddress must reference a parent object.",
         ),
-        columns::AGE,
     ];
 
     fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
@@ -95,6 +94,7 @@ impl Kind for IpAddress {
         Row::from(vec![
             tree.name().into(),
             shown.into(),
+            // Upstream has a cell for the age and no column.
             kind::age(tree, now).into(),
         ])
     }

@@ -18,6 +18,7 @@ use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::{Items, fill_with};
+use crate::warn;
 
 /// The kind `NetworkPolicy`.
 pub struct NetworkPolicy;
@@ -37,7 +38,11 @@ impl Kind for NetworkPolicy {
         columns::NAME,
         columns::text(
             "Pod-Selector",
-            "Labels of the pods that the policy is about.",
+            "podSelector selects the pods to which this NetworkPolicy object applies. The array of \
+             rules is applied to any pods selected by this field. An empty selector matches all \
+             pods in the policy's namespace. Multiple network policies can select the same set of \
+             pods. In this case, the ingress rules for each are combined additively. This field is \
+             optional. If it is not specified, it defaults to an empty selector.",
         ),
         columns::AGE,
     ];
@@ -63,6 +68,29 @@ impl Kind for NetworkPolicy {
         let mut errors = ErrorList::new();
         spec(&mut errors, &new.spec.clone().unwrap_or_default(), None);
         errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        let spec = new.spec.clone().unwrap_or_default();
+        let from = spec.ingress.items().iter().map(|rule| rule.from.items());
+        let to = spec.egress.items().iter().map(|rule| rule.to.items());
+        let from = from.enumerate().map(|rule| (("ingress", "from"), rule));
+        let to = to.enumerate().map(|rule| (("egress", "to"), rule));
+        let mut warnings = Vec::new();
+        for ((direction, side), (i, peers)) in from.chain(to) {
+            for (j, peer) in peers.iter().enumerate() {
+                let Some(block) = &peer.ip_block else {
+                    continue;
+                };
+                let rule = Path::new("spec").child(direction).index(i);
+                let path = rule.child(side).index(j).child("ipBlock");
+                warn::cidr(&mut warnings, &path.child("cidr"), &block.cidr);
+                for (k, except) in block.except.items().iter().enumerate() {
+                    warn::cidr(&mut warnings, &path.child("except").index(k), except);
+                }
+            }
+        }
+        warnings
     }
 
     fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -14,6 +14,7 @@ use crate::core::pod::validation;
 use crate::core::resources;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::Items;
+use crate::warn;
 
 /// The kind `RuntimeClass`.
 pub struct RuntimeClass;
@@ -53,6 +54,15 @@ impl Kind for RuntimeClass {
             tolerations(&mut errors, &at, scheduling.tolerations.items());
         }
         errors
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        let selector = new.scheduling.as_ref();
+        let selector = selector.and_then(|scheduling| scheduling.node_selector.as_ref());
+        let keys = selector.into_iter().flatten().map(|(key, _)| key);
+        keys.filter_map(|key| warn::node_label(key))
+            .map(|text| format!("scheduling.nodeSelector: {text}"))
+            .collect()
     }
 
     fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -23,7 +23,12 @@ impl Kind for RoleBinding {
     const SCOPE: Scope = Scope::Namespaced;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("Role", "The role that the subjects have."),
+        columns::text(
+            "Role",
+            "roleRef can reference a Role in the current namespace or a \
+                               ClusterRole in the global namespace. If the RoleRef cannot be \
+                               resolved, the Authorizer must return an error.",
+        ),
         columns::AGE,
         columns::wide("Users", "Users in the roleBinding"),
         columns::wide("Groups", "Groups in the roleBinding"),
@@ -75,7 +80,11 @@ impl Kind for ClusterRoleBinding {
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::text("Role", "The role that the subjects have."),
+        columns::text(
+            "Role",
+            "roleRef can only reference a ClusterRole in the global namespace. If \
+                               the RoleRef cannot be resolved, the Authorizer must return an error.",
+        ),
         columns::AGE,
         columns::wide("Users", "Users in the clusterRoleBinding"),
         columns::wide("Groups", "Groups in the clusterRoleBinding"),

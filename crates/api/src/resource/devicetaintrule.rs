@@ -42,9 +42,12 @@ impl Kind for DeviceTaintRule {
         ),
         columns::text(
             "Effect",
-            "What the taint does to claims that do not tolerate it.",
+            "The effect of the taint on claims that do not tolerate the taint and through such claims on the pods using them.\n\nValid effects are None, NoSchedule and NoExecute. PreferNoSchedule as used for nodes is not valid here. More effects may get added in the future. Consumers must treat unknown effects like None.",
         ),
-        columns::text("TimeAdded", "When the taint was added."),
+        columns::text(
+            "TimeAdded",
+            "TimeAdded represents the time at which the taint was added or (only in a DeviceTaintRule) the effect was modified. Added automatically during create or update if not set.\n\nIn addition, in a DeviceTaintRule a value provided during an update gets replaced with the current time if the provided value is the same as the old one and the new effect is different. Changing the key and/or value while keeping the effect unchanged is possible and does not update the time stamp because the eviction which uses it is either already started (NoExecute) or not started yet (NoEffect, NoSchedule).",
+        ),
         columns::AGE,
     ];
     const HAS_GENERATION: bool = true;

@@ -46,18 +46,29 @@ impl Kind for PriorityClass {
     const SCOPE: Scope = Scope::Cluster;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::integer("Value", "The priority that pods of this class get."),
+        columns::integer(
+            "Value",
+            "value represents the integer value of this priority class. This \
+                                   is the actual priority that pods receive when they have the name \
+                                   of this class in their pod spec.",
+        ),
         Column {
             name: "Global-Default",
             kind: "boolean",
             format: "",
-            description: "Pods without any class get this one.",
+            description: "globalDefault specifies whether this PriorityClass should be considered \
+                          as the default priority for pods that do not have any priority class. \
+                          Only one PriorityClass can be marked as `globalDefault`. However, if more \
+                          than one PriorityClasses exists with their `globalDefault` field set to \
+                          true, the smallest value of such global default PriorityClasses will be \
+                          used as the default priority.",
             priority: 0,
         },
         columns::AGE,
         columns::text(
             "PreemptionPolicy",
-            "Whether pods of this class preempt others.",
+            "preemptionPolicy is the Policy for preempting pods with lower priority. One of Never, \
+             PreemptLowerPriority. Defaults to PreemptLowerPriority if unset.",
         ),
     ];
 

@@ -163,6 +163,13 @@ impl Kind for CSIDriver {
             .collect()
     }
 
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        match new.spec.token_requests.items() == old.spec.token_requests.items() {
+            true => Vec::new(),
+            false => Self::warnings(new),
+        }
+    }
+
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {
         let spec = &object.spec;
         let audiences = |requests: &Vec<TokenRequest>| {

@@ -10,10 +10,10 @@ use machinery::{ErrorList, Object, Path};
 use crate::check::{self, ErrorListExt};
 use crate::columns;
 use crate::core::persistentvolume::class_name;
-use crate::core::pod::validation::warnings::OLD_LABELS;
 use crate::core::resources;
 use crate::kind::{Context, Kind, Names, Part, Scope};
 use crate::view::Items;
+use crate::warn;
 
 /// The kind `CSIStorageCapacity`.
 pub struct CSIStorageCapacity;
@@ -63,22 +63,18 @@ impl Kind for CSIStorageCapacity {
             return Vec::new();
         };
         let path = Path::new("nodeTopology");
-        let old = |key: &str| OLD_LABELS.iter().find(|(old, _)| *old == key);
         let mut warnings = Vec::new();
         for (i, expression) in topology.match_expressions.items().iter().enumerate() {
-            if let Some((_, new)) = old(&expression.key) {
+            let key = &expression.key;
+            if let Some(text) = warn::node_label(key) {
                 let path = path.child("matchExpressions").index(i).child("key");
-                warnings.push(format!(
-                    "{path}: deprecated since v1.14; use \"{new}\" instead"
-                ));
+                warnings.push(format!("{path}: {key} is {text}"));
             }
         }
         for key in topology.match_labels.iter().flatten().map(|(key, _)| key) {
-            if let Some((_, new)) = old(key) {
-                let path = path.child("matchLabels").key(key);
-                warnings.push(format!(
-                    "{path}: deprecated since v1.14; use \"{new}\" instead"
-                ));
+            if let Some(text) = warn::node_label(key) {
+                let path = path.child("matchLabels").child(key);
+                warnings.push(format!("{path}: {text}"));
             }
         }
         warnings

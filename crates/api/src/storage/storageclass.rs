@@ -12,9 +12,9 @@ use machinery::{ErrorList, Object, Path};
 
 use crate::check::{self, ErrorListExt};
 use crate::columns;
-use crate::core::pod::validation::warnings::OLD_LABELS;
 use crate::kind::{self, Context, Kind, Names, Part, Scope};
 use crate::view::{Items, OrEmpty, fill_with};
+use crate::warn;
 
 /// The annotation that makes a class the one for claims that name none.
 pub const DEFAULT_ANNOTATION: &str = "storageclass.kubernetes.io/is-default-class";
@@ -104,12 +104,9 @@ impl Kind for StorageClass {
             let path = Path::new("allowedTopologies").index(i);
             let expressions = term.match_label_expressions.items();
             for (j, expression) in expressions.iter().enumerate() {
-                let old = OLD_LABELS.iter().find(|(old, _)| *old == expression.key);
-                if let Some((_, new)) = old {
+                if let Some(text) = warn::node_label(&expression.key) {
                     let path = path.child("matchLabelExpressions").index(j).child("key");
-                    warnings.push(format!(
-                        "{path}: deprecated since v1.14; use \"{new}\" instead"
-                    ));
+                    warnings.push(format!("{path}: {text}"));
                 }
             }
         }

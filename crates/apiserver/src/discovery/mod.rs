@@ -10,13 +10,14 @@ use api::{AnyKind, Part, Scope, Subresource};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Response;
+use machinery::ApiError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::aggregation::priorities;
 use crate::body::Body;
 use crate::call::Call;
-use crate::negotiate::conversions;
+use crate::negotiate::{Form, SUPPORTED, conversions, produce};
 use crate::resource::Resource;
 use crate::respond;
 
@@ -31,19 +32,29 @@ const OLDER: [(&str, &str); 5] = [
 ];
 
 /// Answers a discovery path; `None` when it is no such path.
-pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
+///
+/// # Errors
+/// 406.
+pub(crate) fn answer(call: &Call) -> Result<Option<Response<Body>>, ApiError> {
     let all = call.server.resources().all();
     let segments: Vec<&str> = call.info.path.trim_matches('/').split('/').collect();
-    let document = match segments.as_slice() {
-        ["api"] | ["apis"] if aggregated_version(call).is_some() => {
-            let version = aggregated_version(call)?;
-            return Some(aggregated::answer(
-                call,
-                &all,
-                segments[0] == "api",
-                &version,
-            ));
-        }
+    if let (["api"] | ["apis"], Some(version)) = (&*segments, aggregated_version(call)) {
+        let is_core = segments[0] == "api";
+        return Ok(Some(aggregated::answer(call, &all, is_core, &version)));
+    }
+    let Some(document) = document(call, &all, &segments) else {
+        return Ok(None);
+    };
+    // The other two look at what is accepted themselves.
+    if !matches!(&*segments, ["apis"] | ["apis", _]) {
+        produce(&call.headers, SUPPORTED)?;
+    }
+    let form = Form::plain(&call.headers, &call.query)?;
+    Ok(Some(respond::value(200, &form, &document)))
+}
+
+fn document(call: &Call, all: &[Resource], segments: &[&str]) -> Option<Value> {
+    Some(match segments {
         ["api"] => json!({
             "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{
                 "clientCIDR": "0.0.0.0/0", "serverAddress": server_address(call),
@@ -51,14 +62,13 @@ pub(crate) fn answer(call: &Call) -> Option<Response<Body>> {
         }),
         ["apis"] => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": listed(call, &all).iter().map(|g| group(g, false)).collect::<Vec<_>>(),
+            "groups": listed(call, all).iter().map(|g| group(g, false)).collect::<Vec<_>>(),
         }),
-        ["api", version] => resources(&all, "", version)?,
-        ["apis", name] => group(listed(call, &all).iter().find(|g| g.name == *name)?, true),
-        ["apis", group, version] => resources(&all, group, version)?,
+        ["api", version] => resources(all, "", version)?,
+        ["apis", name] => group(listed(call, all).iter().find(|g| g.name == *name)?, true),
+        ["apis", group, version] => resources(all, group, version)?,
         _ => return None,
-    };
-    Some(respond::value(200, &call.form, &document))
+    })
 }
 
 fn server_address(call: &Call) -> String {

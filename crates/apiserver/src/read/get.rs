@@ -15,6 +15,10 @@ use crate::{protobuf, respond, server};
 /// Answers with one object.
 pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Body>, ApiError> {
     let shaper = Shaper::of(call, resource)?;
+    if call.query.flag("export") {
+        let why = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(ApiError::bad_request(why));
+    }
     let storage = resource.storage("get")?;
     let key = resource.key(&call.info.namespace, &call.info.name)?;
     if let Some(wanted) = parse_revision(call.query.text("resourceVersion"))? {

@@ -184,6 +184,9 @@ fn prepare(call: &Call, resource: &Resource, object: &mut Object) -> Result<(), 
     if resource.kind.has_generation() {
         metadata.insert("generation".into(), 1.into());
     }
+    for warning in resource.kind.unprepared_warnings(object) {
+        call.warn(warning);
+    }
     resource.kind.prepare_create(call.context(), object);
     Ok(())
 }
@@ -193,6 +196,9 @@ fn validate(call: &Call, resource: &Resource, object: &Object) -> Result<(), Api
     let own = resource.kind.validate_create(call.context(), object);
     errors.append(own.map_err(|error| decode::wrong_shape(resource, &error))?);
     if errors.is_empty() {
+        for warning in resource.kind.warnings(object) {
+            call.warn(warning);
+        }
         return Ok(());
     }
     let names = resource.names();

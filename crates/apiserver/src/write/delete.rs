@@ -16,7 +16,7 @@ use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
 use crate::call::Call;
 use crate::decode;
-use crate::negotiate::body_media;
+use crate::negotiate::{Form, body_media};
 use crate::read::get::fetch;
 use crate::resource::{Resource, Storage};
 use crate::respond;
@@ -191,6 +191,8 @@ pub(crate) async fn delete(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
+    let custom = resource.kind.may_be_outdated();
+    Form::negotiate(&call.headers, &call.query, custom)?;
     let options = DeleteOptions::read(call, body).await?;
     options.warn(call, resource);
     let (namespace, name) = (&call.info.namespace, &call.info.name);

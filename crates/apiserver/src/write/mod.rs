@@ -88,7 +88,7 @@ impl WriteOptions {
     /// 422.
     pub(crate) fn parse(call: &Call) -> Result<Self, ApiError> {
         let mut errors = ErrorList::new();
-        let values: Vec<&str> = call.query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let values: Vec<&str> = call.query.all("dryRun").collect();
         let dry_run = dry_run(&mut errors, &values);
         let given = call.query.text("fieldManager");
         api::meta::field_manager(&mut errors, &Path::new("fieldManager"), given);
@@ -358,9 +358,6 @@ pub(crate) fn written(
     resource: &Resource,
     written: Written,
 ) -> Result<Response<Body>, ApiError> {
-    for warning in resource.kind.warnings(&written.object) {
-        call.warn(warning);
-    }
     let code = if written.created { 201 } else { 200 };
     if let Some(stored) = &written.stored {
         let shaper = Shaper::of(call, resource)?;

@@ -82,7 +82,6 @@ pub(crate) async fn patch(
     };
     if let Patch::Apply(applied) = patch {
         check_applied(call, resource, &applied)?;
-        decode::check_applied_fields(call, resource, &duplicates)?;
         let applied = &applied;
         let change = Applied {
             call,
@@ -90,6 +89,7 @@ pub(crate) async fn patch(
             options: &options,
             part,
             applied,
+            duplicates,
         };
         let updated = apply_change(call, resource, Some(part), &options, &change).await?;
         return written(call, resource, updated);
@@ -113,7 +113,7 @@ async fn read(
     if !TYPES.contains(&media.as_str()) && media != APPLY_CBOR {
         return Err(match resource.kind.may_be_outdated() {
             true => ApiError::unsupported_media_type(&CUSTOM_TYPES),
-            false => ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
+            false => ApiError::of_route(415, "UnsupportedMediaType", "415: Unsupported Media Type"),
         });
     }
     let bytes = decode::bytes(call, body).await?;
@@ -122,8 +122,13 @@ async fn read(
         _ => ApiError::bad_request(format!("error decoding patch: {error}")),
     };
     if media == TYPES[3] {
-        let Decoded { object, duplicates } = codec::decode_yaml(&bytes)
-            .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+        let Decoded { object, duplicates } = codec::decode_yaml(&bytes).map_err(|e| {
+            let why = match e {
+                codec::DecodeError::Syntax(_) => format!("error converting YAML to JSON: {e}"),
+                other => other.to_string(),
+            };
+            ApiError::bad_request(format!("error decoding patch: {why}"))
+        })?;
         call.trail.request_patch(|| Value::Object(object.0.clone()));
         return Ok((Patch::Apply(object), duplicates));
     }
@@ -145,12 +150,29 @@ async fn read(
         (_, true) => return Err(wrong(json_type(&value), "[]handlers.jsonPatchOp")),
         (_, false) => return Err(wrong(json_type(&value), "map[string]interface {}")),
     }
+    let duplicates = match &value {
+        Value::Array(operations) if is_list => about_operations(operations, duplicates),
+        _ => duplicates,
+    };
     let patch = match media.as_str() {
         "application/json-patch+json" => Patch::Json(value),
         "application/merge-patch+json" => Patch::Merge(value),
         _ => Patch::Strategic(value),
     };
     Ok((patch, duplicates))
+}
+
+/// What a strict reader objects to in the operations of a JSON patch.
+fn about_operations(operations: &[Value], duplicates: Vec<String>) -> Vec<String> {
+    const KNOWN: [&str; 4] = ["op", "path", "from", "value"];
+    let fields = operations.iter().enumerate().flat_map(|(i, operation)| {
+        let keys = operation.as_object().into_iter().flatten();
+        keys.map(move |(key, _)| (i, key.as_str()))
+    });
+    let unknown = fields.filter(|(_, key)| !KNOWN.contains(key));
+    let unknown = unknown.map(|(i, key)| format!("unknown field \"[{i}].{key}\""));
+    let all = duplicates.into_iter().chain(unknown);
+    all.map(|what| format!("json patch {what}")).collect()
 }
 
 /// What Go's decoder calls a value.
@@ -306,21 +328,24 @@ struct Applied<'a> {
     options: &'a WriteOptions,
     part: Part,
     applied: &'a Object,
+    duplicates: Vec<String>,
 }
 
 impl Applied<'_> {
     fn apply(&self, current: Option<&Object>) -> Result<Object, ApiError> {
-        let mut applied = self.applied.clone();
-        applied.set_meta_str("name", &self.call.info.name);
-        decode::check_namespace(self.call, self.resource, &mut applied)?;
+        let applied = self.applied;
+        decode::check_namespace(self.call, self.resource, &mut applied.clone())?;
         let mut merged = managed::apply(
             self.call,
             self.resource,
             self.options,
             self.part,
-            &applied,
+            applied,
             current,
         )?;
+        decode::object_to_applied(self.call, &self.duplicates)?;
+        merged.set_meta_str("name", &self.call.info.name);
+        decode::check_namespace(self.call, self.resource, &mut merged)?;
         self.check_shape(&merged)?;
         decode::default(self.resource, &mut merged)?;
         Ok(merged)

@@ -375,6 +375,10 @@ impl Attempt<'_> {
             errors.append(own.map_err(|error| decode::wrong_shape(self.resource, &error))?);
         }
         if errors.is_empty() {
+            let part = self.part.into_iter();
+            for warning in part.flat_map(|part| kind.update_warnings(part, new, old)) {
+                self.call.warn(warning);
+            }
             return Ok(());
         }
         let names = self.resource.names();

@@ -148,3 +148,47 @@ pub fn interface_address(value: &str) -> Vec<String> {
         vec![canonical(&text)]
     }
 }
+
+/// What the writer of an address that is let through should know about its spelling.
+pub fn ip_warning(value: &str) -> Option<String> {
+    let address = parse_ip_sloppy(value)?;
+    let canonical = address.to_string();
+    if value.parse::<IpAddr>().is_err() || is_mapped(value) {
+        return Some(format!(
+            "non-standard IP address {value:?} is invalid: use {canonical:?}"
+        ));
+    }
+    (address.is_ipv6() && canonical != value).then(|| {
+        format!("IPv6 address {value:?} should be in RFC 5952 canonical format ({canonical:?})")
+    })
+}
+
+/// What the writer of a CIDR that is let through should know about its spelling.
+pub fn cidr_warnings(value: &str) -> Vec<String> {
+    let Some(cidr) = cidr_sloppy(value) else {
+        return Vec::new();
+    };
+    let net = cidr.net.trunc();
+    let mut warnings = Vec::new();
+    if cidr.address != net.network() {
+        let single = format!("{}/{}", cidr.address, net.max_prefix_len());
+        let net = net.to_string();
+        warnings.push(format!(
+            "CIDR value {value:?} is ambiguous in this context (should be {net:?} or {single:?}?)"
+        ));
+    }
+    let (address, length) = value.split_once('/').unwrap_or((value, ""));
+    let zeros = address.parse::<IpAddr>().is_err() || (length.len() > 1 && length.starts_with('0'));
+    let canonical = net.to_string();
+    if zeros || is_mapped(address) {
+        warnings.push(format!(
+            "non-standard CIDR value {value:?} is invalid: use {canonical:?}"
+        ));
+    }
+    if warnings.is_empty() && net.network().is_ipv6() && canonical != value {
+        warnings.push(format!(
+            "IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({canonical:?})"
+        ));
+    }
+    warnings
+}

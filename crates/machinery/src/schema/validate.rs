@@ -196,7 +196,8 @@ impl<'a> Walk<'a> {
                             base64::DecodeError::InvalidByte(at, _)
                             | base64::DecodeError::InvalidLastSymbol(at, _),
                         ) => at,
-                        (None, _) => clean.len(),
+                        // Four characters that are not all there: counted from the first of them.
+                        (None, _) => clean.trim_end_matches('=').len() / 4 * 4,
                     };
                     self.fail(format!("illegal base64 data at input byte {place}"));
                 }

@@ -222,6 +222,9 @@ impl AnyKind for Custom {
     ) -> Result<ErrorList, serde_json::Error> {
         Ok(validation::validate(self, part, new, Some(old)))
     }
+    fn update_warnings(&self, _part: Part, _new: &Object, _old: &Object) -> Vec<String> {
+        Vec::new()
+    }
     fn warnings(&self, _new: &Object) -> Vec<String> {
         Vec::new()
     }

@@ -34,25 +34,50 @@ impl Kind for DaemonSet {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
-        columns::integer("Desired", "The number of nodes that shall run the pod."),
-        columns::integer("Current", "The number of those nodes that have the pod."),
-        columns::integer("Ready", "The number of those nodes whose pod is ready."),
+        columns::integer(
+            "Desired",
+            "The total number of nodes that should be running the daemon \
+                                     pod (including nodes correctly running the daemon pod). More \
+                                     info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+        ),
+        columns::integer(
+            "Current",
+            "The number of nodes that are running at least 1 daemon pod and \
+                                     are supposed to run the daemon pod. More info: \
+                                     https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+        ),
+        columns::integer(
+            "Ready",
+            "numberReady is the number of nodes that should be running the \
+                                   daemon pod and have one or more of the daemon pod running with a \
+                                   Ready Condition.",
+        ),
         columns::integer(
             "Up-to-date",
-            "The number of nodes with a pod of the wanted template.",
+            "The total number of nodes that are running updated daemon pod",
         ),
         columns::integer(
             "Available",
-            "The number of nodes whose pod is ready for long enough.",
+            "The number of nodes that should be running the daemon pod and have one or more of the \
+             daemon pod running and available (ready for at least spec.minReadySeconds)",
         ),
         columns::text(
             "Node Selector",
-            "Labels of the nodes that shall run the pod.",
+            "NodeSelector is a selector which must be true for the pod to fit on a node. Selector \
+             which must match a node's labels for the pod to be scheduled on that node. More info: \
+             https://kubernetes.io/docs/concepts/configuration/assign-pod-node/",
         ),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "A label query over pods that are managed by the daemon set. Must \
+                                   match in order to be controlled. It must match the pod \
+                                   template's labels. More info: \
+                                   https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
     ];
     const HAS_GENERATION: bool = true;
 
@@ -114,6 +139,17 @@ impl Kind for DaemonSet {
     fn warnings(new: &Typed) -> Vec<String> {
         let path = Path::new("spec").child("template");
         workload::template_warnings(Some(&new.spec.template), &path)
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        let generation = |set: &Typed| {
+            let annotations = set.metadata.annotations.as_ref();
+            annotations.and_then(|all| all.get(TEMPLATE_GENERATION).cloned())
+        };
+        match generation(new) == generation(old) {
+            true => Vec::new(),
+            false => Self::warnings(new),
+        }
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

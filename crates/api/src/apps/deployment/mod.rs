@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment as Typed;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use machinery::table::{Column, Row};
-use machinery::{ErrorList, Object};
+use machinery::{ErrorList, Object, Path};
 use serde_json::json;
 
 use super::selector;
@@ -32,12 +32,25 @@ impl Kind for Deployment {
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Ready", "Number of the pod with ready state"),
-        columns::text("Up-to-date", "The number of pods of the wanted template."),
-        columns::text("Available", "The number of pods ready for long enough."),
+        columns::text(
+            "Up-to-date",
+            "Total number of non-terminating pods targeted by this \
+                                     deployment that have the desired template spec.",
+        ),
+        columns::text(
+            "Available",
+            "Total number of available non-terminating pods (ready for at \
+                                    least minReadySeconds) targeted by this deployment.",
+        ),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "Label selector for pods. Existing ReplicaSets whose pods are \
+                                   selected by this will be the ones affected by this deployment. \
+                                   It must match the pod template's labels.",
+        ),
     ];
     const HAS_GENERATION: bool = true;
     const GENERATION_COUNTS_ANNOTATIONS: bool = true;
@@ -87,6 +100,12 @@ impl Kind for Deployment {
 
     fn warnings(new: &Typed) -> Vec<String> {
         workload::warnings(new.metadata.name.text(), Some(&new.spec.template))
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        let path = Path::new("spec").child("template");
+        let (now, before) = (&new.metadata, &old.metadata);
+        workload::changed_template_warnings(now, before, Some(&new.spec.template), &path)
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

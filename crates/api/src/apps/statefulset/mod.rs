@@ -16,7 +16,7 @@ use crate::columns;
 use crate::core::persistentvolumeclaim;
 use crate::core::pod::defaults;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
-use crate::view::{OrEmpty, fill, fill_with};
+use crate::view::{Items, OrEmpty, fill, fill_with};
 use crate::workload;
 
 /// The kind `StatefulSet`.
@@ -98,15 +98,20 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(new: &Typed) -> Vec<String> {
+        let path = Path::new("spec");
+        let template = &new.spec.template;
+        let mut warnings = workload::template_warnings(Some(template), &path.child("template"));
+        warnings.extend(about_the_rest(new, |claim| claim));
+        warnings
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
         let path = Path::new("spec").child("template");
-        let mut warnings = workload::template_warnings(Some(&new.spec.template), &path);
-        if new.spec.revision_history_limit.is_some_and(|l| l < 0) {
-            warnings.push(
-                "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is \
-                 recommended"
-                    .to_owned(),
-            );
-        }
+        let (now, before) = (&new.metadata, &old.metadata);
+        let template = Some(&new.spec.template);
+        let mut warnings = workload::changed_template_warnings(now, before, template, &path);
+        // Upstream writes the step so.
+        warnings.extend(about_the_rest(new, |claim| claim.child("Spec")));
         warnings
     }
 
@@ -135,4 +140,22 @@ fn type_claims(object: &mut Object) {
             claim.insert("kind".into(), "PersistentVolumeClaim".into());
         }
     }
+}
+
+/// Warnings about all but the template; `at` leads from a claim to its specification.
+fn about_the_rest(set: &Typed, at: impl Fn(Path) -> Path) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let claims = set.spec.volume_claim_templates.items().iter();
+    for (i, claim) in claims.enumerate() {
+        let path = at(Path::new("spec").child("volumeClaimTemplates").index(i));
+        let spec = claim.spec.as_ref();
+        persistentvolumeclaim::spec_warnings(&mut warnings, spec, &path);
+    }
+    if set.spec.revision_history_limit.is_some_and(|l| l < 0) {
+        warnings.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+                .to_owned(),
+        );
+    }
+    warnings
 }

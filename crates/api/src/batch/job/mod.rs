@@ -31,12 +31,22 @@ impl Kind for Job {
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text("Status", "Status of the job."),
-        columns::text("Completions", "The number of pods that have succeeded."),
+        columns::text(
+            "Completions",
+            "The number of pods which reached phase Succeeded. The value \
+                                      increases monotonically for a given spec. However, it may \
+                                      decrease in reaction to scale down of elastic indexed jobs.",
+        ),
         columns::text("Duration", "Time required to complete the job."),
         columns::AGE,
         workload::CONTAINERS,
         workload::IMAGES,
-        columns::wide("Selector", "Labels of the pods that are counted."),
+        columns::wide(
+            "Selector",
+            "A label query over pods that should match the pod count. \
+                                   Normally, the system sets this field for you. More info: \
+                                   https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
     ];
     const HAS_GENERATION: bool = true;
     const DEPENDENTS: Dependents = Dependents::Orphaned(
@@ -100,6 +110,13 @@ impl Kind for Job {
         let about_name = workload::name_warning(new.metadata.name.text());
         let about_spec = warnings(new.spec.as_ref(), &Path::new("spec"));
         about_name.into_iter().chain(about_spec).collect()
+    }
+
+    fn update_warnings(_part: Part, new: &Typed, old: &Typed) -> Vec<String> {
+        match new.metadata.generation == old.metadata.generation {
+            true => Vec::new(),
+            false => warnings(new.spec.as_ref(), &Path::new("spec")),
+        }
     }
 
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {

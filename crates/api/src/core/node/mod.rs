@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as Typed, NodeSpec};
 use machinery::table::{Column, Row};
-use machinery::{ErrorList, Object};
+use machinery::{ErrorList, Object, Path};
 use serde_json::Value;
 
 pub use validation::validate_taints;
@@ -17,6 +17,7 @@ pub use validation::validate_taints;
 use crate::columns;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::{Items, OrEmpty};
+use crate::warn;
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
@@ -39,19 +40,48 @@ impl Kind for Node {
         columns::text("Roles", "The roles of the node"),
         columns::AGE,
         columns::text("Version", "Kubelet Version reported by the node."),
-        columns::wide("Internal-IP", "List of addresses reachable to the node."),
-        columns::wide("External-IP", "List of addresses reachable to the node."),
+        columns::wide(
+            "Internal-IP",
+            "List of addresses reachable to the node. Queried from cloud \
+                                      provider, if available. More info: \
+                                      https://kubernetes.io/docs/reference/node/node-status/#addresses \
+                                      Note: This field is declared as mergeable, but the merge key \
+                                      is not sufficiently unique, which can cause data corruption \
+                                      when it is merged. Callers should instead use a \
+                                      full-replacement patch. See https://pr.k8s.io/79391 for an \
+                                      example. Consumers should assume that addresses can change \
+                                      during the lifetime of a Node. However, there are some \
+                                      exceptions where this may not be possible, such as Pods that \
+                                      inherit a Node's address in its own status or consumers of \
+                                      the downward API (status.hostIP).",
+        ),
+        columns::wide(
+            "External-IP",
+            "List of addresses reachable to the node. Queried from cloud \
+                                      provider, if available. More info: \
+                                      https://kubernetes.io/docs/reference/node/node-status/#addresses \
+                                      Note: This field is declared as mergeable, but the merge key \
+                                      is not sufficiently unique, which can cause data corruption \
+                                      when it is merged. Callers should instead use a \
+                                      full-replacement patch. See https://pr.k8s.io/79391 for an \
+                                      example. Consumers should assume that addresses can change \
+                                      during the lifetime of a Node. However, there are some \
+                                      exceptions where this may not be possible, such as Pods that \
+                                      inherit a Node's address in its own status or consumers of \
+                                      the downward API (status.hostIP).",
+        ),
         columns::wide(
             "OS-Image",
-            "OS Image reported by the node from /etc/os-release.",
+            "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).",
         ),
         columns::wide(
             "Kernel-Version",
-            "Kernel Version reported by the node from 'uname -r'.",
+            "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64).",
         ),
         columns::wide(
             "Container-Runtime",
-            "ContainerRuntime Version reported by the node.",
+            "ContainerRuntime Version reported by the node through runtime remote API (e.g. \
+             containerd://1.4.2).",
         ),
     ];
     const SELECTABLE: &'static [&'static str] = &["spec.unschedulable"];
@@ -89,6 +119,26 @@ impl Kind for Node {
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         validation::create(new)
+    }
+
+    fn warnings(new: &Typed) -> Vec<String> {
+        let Some(spec) = &new.spec else {
+            return Vec::new();
+        };
+        let mut warnings = Vec::new();
+        if spec.config_source.is_some() {
+            warnings.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if !spec.external_id.text().is_empty() {
+            warnings.push(
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned(),
+            );
+        }
+        for (i, range) in spec.pod_cidrs.items().iter().enumerate() {
+            let path = Path::new("spec").child("podCIDRs").index(i);
+            warn::cidr(&mut warnings, &path, range);
+        }
+        warnings
     }
 
     fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -16,10 +16,10 @@ pub use validation::{class_name, validate_access_modes};
 
 use crate::columns;
 use crate::core::persistentvolumeclaim::storage;
-use crate::core::pod::validation::warnings::OLD_LABELS;
 use crate::core::resources;
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::{Items, OrEmpty, fill, fill_with};
+use crate::warn;
 
 /// The annotation that named a class before the field did.
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
@@ -269,19 +269,7 @@ fn warnings(volume: &Typed) -> Vec<String> {
         .flat_map(|r| &r.node_selector_terms)
         .enumerate()
     {
-        for (j, expression) in term.match_expressions.items().iter().enumerate() {
-            let key = &expression.key;
-            if let Some((_, new)) = OLD_LABELS.iter().find(|(old, _)| old == key) {
-                let path = terms
-                    .index(i)
-                    .child("matchExpressions")
-                    .index(j)
-                    .child("key");
-                warnings.push(format!(
-                    "{path}: {key} is deprecated since v1.14; use \"{new}\" instead"
-                ));
-            }
-        }
+        warn::node_selector_term(&mut warnings, term, false, &terms.index(i));
     }
     for (there, source, text) in [
         (

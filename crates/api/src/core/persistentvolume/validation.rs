@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use super::{ACCESS_MODES, MOUNT_OPTIONS, VOLUME_MODES};
 use crate::check::{self, ErrorListExt, IMMUTABLE, same};
 use crate::core::pod::validation::node_selector;
-use crate::core::pod::validation::warnings::OLD_LABELS;
 use crate::core::{resources, volumes};
 use crate::diff::diff;
 use crate::view::{Items, OrEmpty};
@@ -333,6 +332,24 @@ pub(super) fn update(new: &PersistentVolume, old: &PersistentVolume) -> ErrorLis
     }
     errors
 }
+
+/// Labels of nodes with a successor that means the same.
+const OLD_LABELS: &[(&str, &str)] = &[
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+    ),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+];
 
 /// The affinity with the labels of old replaced by today's.
 fn with_new_labels(affinity: &VolumeNodeAffinity) -> VolumeNodeAffinity {

@@ -19,9 +19,9 @@ pub use validation::spec;
 
 use crate::columns;
 use crate::core::persistentvolume::{CLASS_ANNOTATION, CLASS_DEPRECATED, access_modes};
-use crate::core::resources;
+use crate::core::{pod, resources};
 use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
-use crate::view::{Items, OrEmpty, fill, fill_with, quantity};
+use crate::view::{Items, OrEmpty, fill, fill_with};
 
 /// The kind `PersistentVolumeClaim`.
 pub struct PersistentVolumeClaim;
@@ -115,20 +115,7 @@ impl Kind for PersistentVolumeClaim {
                 path.key(CLASS_ANNOTATION)
             ));
         }
-        let wanted = new.spec.as_ref().and_then(|s| s.resources.as_ref());
-        let path = Path::new("spec").child("resources");
-        for (key, list) in [
-            ("requests", wanted.and_then(|r| r.requests.as_ref())),
-            ("limits", wanted.and_then(|r| r.limits.as_ref())),
-        ] {
-            let amount = list.and_then(|list| list.get("storage")).and_then(quantity);
-            if let Some(amount) = amount.filter(|a| a.milli_value() % 1000 != 0) {
-                let path = path.child(key).key("storage");
-                warnings.push(format!(
-                    "{path}: fractional byte value \"{amount}\" is invalid, must be an integer"
-                ));
-            }
-        }
+        spec_warnings(&mut warnings, new.spec.as_ref(), &Path::new("spec"));
         warnings
     }
 
@@ -238,6 +225,22 @@ fn claim_or_snapshot(claim: &Object) -> bool {
         (group, kind),
         ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
     )
+}
+
+/// Warnings about what a claim asks for: fractions of bytes.
+pub(crate) fn spec_warnings(
+    warnings: &mut Vec<String>,
+    spec: Option<&PersistentVolumeClaimSpec>,
+    path: &Path,
+) {
+    let wanted = spec.and_then(|s| s.resources.as_ref());
+    let path = path.child("resources");
+    for (key, list) in [
+        ("requests", wanted.and_then(|r| r.requests.as_ref())),
+        ("limits", wanted.and_then(|r| r.limits.as_ref())),
+    ] {
+        pod::validation::warnings::fraction(warnings, &path.child(key), list, "storage");
+    }
 }
 
 #[cfg(test)]

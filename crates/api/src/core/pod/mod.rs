@@ -3,6 +3,7 @@
 //! Upstream: `pkg/registry/core/pod`, `ValidatePod*` in `pkg/apis/core/validation`, `printPod`.
 
 pub mod aggregate;
+mod app_armor;
 pub mod defaults;
 pub(crate) mod disabled;
 pub mod qos;
@@ -100,6 +101,15 @@ impl Kind for Pod {
 
     fn warnings(new: &Typed) -> Vec<String> {
         strategy::warnings(new)
+    }
+
+    const WARNS_ON: &'static [Part] = &[Part::Status];
+    fn update_warnings(_part: Part, new: &Typed, _old: &Typed) -> Vec<String> {
+        strategy::status_warnings(new)
+    }
+
+    fn unprepared_warnings(new: &Object) -> Vec<String> {
+        app_armor::warnings(new)
     }
 
     fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {

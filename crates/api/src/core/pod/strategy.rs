@@ -2,17 +2,19 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use machinery::{Object, names};
+use machinery::{Object, Path, names};
 use serde_json::{Value, json};
 
 use super::disabled::drop_disabled;
-use super::{aggregate, qos};
+use super::{aggregate, app_armor, qos};
 use crate::kind::{self, Part};
 use crate::view::{Items, OrEmpty};
+use crate::warn;
 
 /// A new pod is Pending and knows its class; label keys of affinity and spreading become part of their selectors.
 pub(super) fn prepare_create(new: &mut Object) {
     drop_disabled(new.0.get_mut("spec"));
+    app_armor::take_over_annotations(new);
     let mut status = json!({"phase": "Pending"});
     if let Ok(pod) = new.view::<Pod>() {
         let mut spec = pod.spec.unwrap_or_default();
@@ -222,6 +224,27 @@ pub(super) fn warnings(pod: &Pod) -> Vec<String> {
             messages.join(" ")
         ));
     }
-    warnings.extend(super::validation::warnings::pod_spec(pod.spec.as_ref()));
+    warnings.extend(super::validation::warnings::pod(
+        pod.spec.as_ref(),
+        &pod.metadata,
+    ));
+    warnings
+}
+
+/// Odd spellings of a pod's addresses.
+pub(super) fn status_warnings(pod: &Pod) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(status) = &pod.status else {
+        return warnings;
+    };
+    let path = Path::new("status");
+    for (i, address) in status.pod_ips.items().iter().enumerate() {
+        let at = path.child("podIPs").index(i).child("ip");
+        warn::ip(&mut warnings, &at, &address.ip);
+    }
+    for (i, address) in status.host_ips.items().iter().enumerate() {
+        let at = path.child("hostIPs").index(i).child("ip");
+        warn::ip(&mut warnings, &at, &address.ip);
+    }
     warnings
 }

@@ -8,6 +8,7 @@ use machinery::{ErrorList, Path, names};
 use super::{HEADLESS, is_externally_accessible, is_headless, needs_health_check};
 use crate::check::{self, ErrorListExt};
 use crate::view::{Items, OrEmpty};
+use crate::warn;
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const ONLY_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
@@ -437,44 +438,67 @@ pub(super) fn warnings(service: &Service) -> Vec<String> {
     let annotations = service.metadata.annotations.as_ref();
     let headless = spec.type_.text() == "ClusterIP" && spec.cluster_ip.text() == HEADLESS;
     let external_name = spec.type_.text() == "ExternalName";
-    let external_ips = !spec.external_ips.items().is_empty();
-    let all = [
-        (
-            annotations.is_some_and(|a| a.contains_key(HINTS)),
-            format!("annotation {HINTS} is deprecated, please use {MODE} instead"),
-        ),
-        (
-            headless && !spec.load_balancer_ip.text().is_empty(),
-            "spec.loadBalancerIP is ignored for headless services".to_owned(),
-        ),
-        (
-            headless && external_ips,
-            "spec.externalIPs is ignored for headless services".to_owned(),
-        ),
-        (
-            headless && spec.session_affinity.text() != "None",
-            "spec.SessionAffinity is ignored for headless services".to_owned(),
-        ),
-        (
-            external_ips && !headless && !external_name,
+    let external_ips = spec.external_ips.items();
+    let path = Path::new("spec");
+    let mut warnings = Vec::new();
+    if annotations.is_some_and(|a| a.contains_key(HINTS)) {
+        warnings.push(format!(
+            "annotation {HINTS} is deprecated, please use {MODE} instead"
+        ));
+    }
+    if !["", HEADLESS].contains(&spec.cluster_ip.text()) {
+        for (i, ip) in spec.cluster_ips.items().iter().enumerate() {
+            warn::ip(&mut warnings, &path.child("clusterIPs").index(i), ip);
+        }
+    }
+    let mut ignored = |holds: bool, field: &str| {
+        if headless && holds {
+            warnings.push(format!("spec.{field} is ignored for headless services"));
+        }
+    };
+    ignored(!spec.load_balancer_ip.text().is_empty(), "loadBalancerIP");
+    ignored(!external_ips.is_empty(), "externalIPs");
+    ignored(spec.session_affinity.text() != "None", "SessionAffinity");
+    for (i, ip) in external_ips.iter().enumerate() {
+        warn::ip(&mut warnings, &path.child("externalIPs").index(i), ip);
+    }
+    if !external_ips.is_empty() && !headless && !external_name {
+        warnings.push(
             "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
                 .to_owned(),
-        ),
-        (
-            external_name && external_ips,
-            "spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned(),
-        ),
-        (
-            !external_name && !spec.external_name.text().is_empty(),
-            "spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned(),
-        ),
-        (
-            spec.traffic_distribution.text() == "PreferClose",
+        );
+    }
+    let address = spec.load_balancer_ip.text();
+    warn::ip(&mut warnings, &path.child("loadBalancerIP"), address);
+    for (i, range) in spec.load_balancer_source_ranges.items().iter().enumerate() {
+        let path = path.child("loadBalancerSourceRanges").index(i);
+        warn::cidr(&mut warnings, &path, range);
+    }
+    if external_name && !external_ips.is_empty() {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !external_name && !spec.external_name.text().is_empty() {
+        warnings
+            .push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if spec.traffic_distribution.text() == "PreferClose" {
+        warnings.push(
             "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\""
                 .to_owned(),
-        ),
-    ];
-    all.into_iter()
-        .filter_map(|(holds, text)| holds.then_some(text))
-        .collect()
+        );
+    }
+    warnings
+}
+
+/// Odd spellings of the load balancer's addresses.
+pub(super) fn status_warnings(service: &Service) -> Vec<String> {
+    let status = service.status.as_ref();
+    let balancer = status.and_then(|status| status.load_balancer.as_ref());
+    let path = Path::new("status").child("loadBalancer").child("ingress");
+    let mut warnings = Vec::new();
+    let points = balancer.map_or(&[][..], |balancer| balancer.ingress.items());
+    for (i, point) in points.iter().enumerate() {
+        warn::ip(&mut warnings, &path.index(i), point.ip.text());
+    }
+    warnings
 }

@@ -305,13 +305,13 @@ fn warnings_tell_what_is_probably_wrong() {
     let warnings = crate::testing::kind_of(&object(&pod)).warnings(&object(&pod));
     expect![[r#"
         spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead
-        spec.imagePullSecrets[1].name: duplicate name "s"
         spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+
         volume "m" (ConfigMap "c"): overlapping paths: "x" with "x/y"
         volume "p" (Projected): overlapping paths: "t" (Secret "s") with "t" (ServiceAccountToken)
         volume "p" (Projected) has no sources provided
-        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
+        spec.imagePullSecrets[1].name: duplicate name "s"
         spec.containers[0].resources.limits[memory]: fractional byte value "100m" is invalid, must be an integer
+        spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply
         spec.containers[0].ports[0]: hostIP set without hostPort: {Name: HostPort:0 ContainerPort:1 Protocol: HostIP:1.2.3.4}"#]].assert_eq(&warnings.join("\n"));
 }
 

@@ -1,12 +1,16 @@
 //! As much of DER as keys are wrapped in.
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const SEQUENCE: u8 = 0x30;
+/// The tag of an integer.
+pub const INTEGER: u8 = 0x02;
+/// The tag of a string of bits.
+pub const BIT_STRING: u8 = 0x03;
+/// The tag of a string of bytes.
+pub const OCTET_STRING: u8 = 0x04;
+/// The tag of a sequence.
+pub const SEQUENCE: u8 = 0x30;
 
 /// An element of this kind with this content.
-pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = content.len().to_be_bytes();
     let zeros = length.iter().take_while(|byte| **byte == 0).count();
@@ -23,12 +27,12 @@ pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A sequence of encoded elements.
-pub(super) fn sequence(elements: &[&[u8]]) -> Vec<u8> {
+pub fn sequence(elements: &[&[u8]]) -> Vec<u8> {
     element(SEQUENCE, &elements.concat())
 }
 
 /// The content of the first element, which must be of this kind, and what comes after it.
-pub(super) fn read(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn read(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = der.strip_prefix(&[tag])?.split_first()?;
     let (length, rest) = match length {
         ..=0x7f => (usize::from(length), rest),
