@@ -283,6 +283,9 @@ fn one_condition(errors: &mut ErrorList, path: &Path, condition: &Condition) {
         let detail = "must be greater than or equal to zero";
         errors.invalid(&path.child("observedGeneration"), generation, detail);
     }
+    if condition.last_transition_time.0.to_string() == crate::nulls::NO_TIME {
+        errors.required(&path.child("lastTransitionTime"), "");
+    }
     let (at, reason) = (path.child("reason"), condition.reason.as_str());
     if errors.required_text(&at, reason, "") {
         let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

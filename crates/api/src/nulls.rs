@@ -26,13 +26,27 @@ pub(crate) fn settle(object: &mut Object, names: &Names) {
 
 /// Kinds whose conditions nobody validates: one without a time is kept, as upstream does. Their types here know no condition
 /// without a time, so it gets the beginning of all times.
-const CONDITIONS_AS_THEY_COME: &[&str] = &["PodDisruptionBudget", "Service", "ServiceCIDR"];
+const CONDITIONS_AS_THEY_COME: &[&str] = &["Service", "ServiceCIDR"];
+
+/// Kinds whose conditions must have a time: one without has Go's beginning of all times, which is refused as none.
+const CONDITIONS_WITH_TIMES: &[&str] = &[
+    "DeviceTaintRule",
+    "PodCertificateRequest",
+    "PodDisruptionBudget",
+    "StorageVersionMigration",
+    "ValidatingAdmissionPolicy",
+];
+
+/// The time that stands for none in Go.
+pub(crate) const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// Gives conditions the time that their type asks for.
 pub(crate) fn settle_conditions(object: &mut Object, names: &Names) {
-    if !CONDITIONS_AS_THEY_COME.contains(&names.kind) {
-        return;
-    }
+    let time = match names.kind {
+        kind if CONDITIONS_AS_THEY_COME.contains(&kind) => "1970-01-01T00:00:00Z",
+        kind if CONDITIONS_WITH_TIMES.contains(&kind) => NO_TIME,
+        _ => return,
+    };
     let status = object.0.get_mut("status").and_then(Value::as_object_mut);
     let conditions = status.and_then(|status| status.get_mut("conditions"));
     for condition in conditions
@@ -41,8 +55,8 @@ pub(crate) fn settle_conditions(object: &mut Object, names: &Names) {
         .flatten()
     {
         if let Some(condition) = condition.as_object_mut() {
-            let time = condition.entry("lastTransitionTime");
-            time.or_insert_with(|| json!("1970-01-01T00:00:00Z"));
+            let there = condition.entry("lastTransitionTime");
+            there.or_insert_with(|| json!(time));
         }
     }
 }

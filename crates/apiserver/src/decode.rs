@@ -67,7 +67,8 @@ pub(crate) fn unread(error: DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge { limit } => too_large(limit),
         other => ApiError::bad_request(format!(
-            "couldn't get version/kind; json parse error: {other}"
+            "couldn't get version/kind; json parse error: {}",
+            of_type_meta(&other)
         )),
     }
 }
@@ -106,16 +107,20 @@ pub(crate) async fn object(
     Ok(object)
 }
 
+/// The kind of a body is looked for before all else, by a struct of its own.
+fn of_type_meta(error: &DecodeError) -> String {
+    const META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+        \"json:\\\"kind,omitempty\\\"\" }";
+    error.to_string().replace("map[string]interface {}", META)
+}
+
 /// 400 for a body of which not even the kind can be read; it is told in short.
 fn unrecognized(resource: &Resource, media: Media, body: &[u8], error: DecodeError) -> ApiError {
     const SHOWN: usize = 30;
     if let DecodeError::TooLarge { .. } = error {
         return unread(error);
     }
-    let why = error.to_string().replace(
-        "map[string]interface {}",
-        "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
-    );
+    let why = of_type_meta(&error);
     let short = &body[..body.len().min(SHOWN)];
     let text = match body.first() {
         None => "<empty>".to_owned(),

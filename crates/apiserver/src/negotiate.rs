@@ -183,7 +183,8 @@ impl Form {
                 pretty: false,
                 ..form
             }),
-            _ => Err(ApiError::not_acceptable(STREAMS)),
+            Ok(_) => Err(ApiError::not_acceptable(STREAMS)),
+            Err(error) => Err(error),
         }
     }
 

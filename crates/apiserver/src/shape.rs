@@ -100,13 +100,6 @@ impl Shaper {
             Shape::Table(_) => IncludeObject::parse(&call.query)?,
             _ => IncludeObject::Metadata,
         };
-        let is_list = matches!(call.info.verb, "list" | "deletecollection");
-        if matches!(form.shape, Shape::Partial(_))
-            && call.info.verb != "watch"
-            && is_list != form.is_list_of_metadata
-        {
-            return Err(not_in_number(resource, is_list));
-        }
         Ok(Self {
             resource: resource.clone(),
             wire: wire_of(&form, resource),
@@ -114,6 +107,18 @@ impl Shaper {
             include,
             now: call.now,
         })
+    }
+
+    /// Refuses metadata of a list where one object is to be shown, and the other way round.
+    ///
+    /// # Errors
+    /// 406.
+    pub(crate) fn check_number(&self, is_list: bool) -> Result<(), ApiError> {
+        let is_partial = matches!(self.form.shape, Shape::Partial(_));
+        match is_partial && is_list != self.form.is_list_of_metadata {
+            true => Err(not_in_number(&self.resource, is_list)),
+            false => Ok(()),
+        }
     }
 
     /// Whether the stored bytes can be sent as they are.
@@ -171,11 +176,16 @@ impl Shaper {
                 self.kind().mark_rows(&objects, &mut rows);
                 self.table(version, metadata, objects, rows, true)
             }
-            Shape::Partial(version) => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": metadata,
-                "items": objects.iter().map(|o| partial(o, version)).collect::<Vec<_>>(),
-            }),
+            Shape::Partial(version) => {
+                let items: Vec<Value> = objects.iter().map(|o| partial(o, version)).collect();
+                // Upstream makes no list for nothing.
+                let items = (!items.is_empty()).then_some(items);
+                json!({
+                    "kind": "PartialObjectMetadataList",
+                    "apiVersion": format!("meta.k8s.io/{version}"),
+                    "metadata": metadata, "items": items,
+                })
+            }
             Shape::Object => {
                 let names = self.kind().names();
                 let items = objects.into_iter().map(|mut object| {

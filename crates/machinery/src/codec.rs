@@ -109,8 +109,8 @@ pub fn decode_yaml_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeErr
         },
     );
     let value = match (first, read) {
-        (Some(value), _) => value,
-        (None, Err(error)) => return Err(yaml_error(&error, bytes)),
+        (Some(value), Ok(()) | Err(serde_saphyr::Error::MultipleDocuments { .. })) => value,
+        (_, Err(error)) => return Err(yaml_error(&error, bytes)),
         (None, Ok(())) => Value::Null,
     };
     let found = sink.into_inner().duplicates;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet as Typed, ReplicaSetStatus};
 use machinery::table::{Column, Row};
 use machinery::{ErrorList, Object, Path};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::selector;
 use crate::check::ErrorListExt;
@@ -60,7 +60,6 @@ impl Kind for ReplicaSet {
         ),
     ];
     const HAS_GENERATION: bool = true;
-    const SELECTABLE: &'static [&'static str] = &["status.replicas"];
 
     fn default(object: &mut Typed) {
         let spec = &mut object.spec;
@@ -106,11 +105,6 @@ impl Kind for ReplicaSet {
         let path = Path::new("spec").child("template");
         let (now, before) = (&new.metadata, &old.metadata);
         workload::changed_template_warnings(now, before, new.spec.template.as_ref(), &path)
-    }
-
-    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
-        let replicas = object.at(&["status", "replicas"]).and_then(Value::as_i64);
-        vec![("status.replicas", replicas.unwrap_or(0).to_string())]
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

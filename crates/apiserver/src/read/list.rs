@@ -32,8 +32,60 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
     let shaper = Shaper::of(call, resource)?;
     let options = ListOptions::parse(call, resource)?;
     let storage = resource.storage("list")?;
+    match choose(call, storage, &options).await {
+        Ok(chosen) => {
+            shaper.check_number(true)?;
+            answer(call, &shaper, &options.selection, chosen).await
+        }
+        Err(Missed::Error(error)) => Err(error),
+        Err(Missed::Gone(inconsistent)) => {
+            let mut status = ApiError::expired(CONTINUE_EXPIRED).to_status();
+            status["metadata"] = json!({"continue": inconsistent});
+            Ok(respond::value(410, &call.form, &status))
+        }
+    }
+}
+
+/// What the options of a list choose.
+pub(crate) struct Chosen {
+    pub(crate) snapshot: Snapshot,
+    /// There is more of it.
+    more: bool,
+}
+
+/// Why nothing can be chosen.
+pub(crate) enum Missed {
+    Error(ApiError),
+    /// The page before this one is of a time that is not known any more; the token for a page of today.
+    Gone(String),
+}
+
+impl From<ApiError> for Missed {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Missed> for ApiError {
+    fn from(missed: Missed) -> Self {
+        match missed {
+            Missed::Error(error) => error,
+            Missed::Gone(_) => Self::expired(CONTINUE_EXPIRED),
+        }
+    }
+}
+
+/// Finds what the options of a list choose.
+///
+/// # Errors
+/// See [`Missed`].
+pub(crate) async fn choose(
+    call: &Call,
+    storage: &Storage,
+    options: &ListOptions,
+) -> Result<Chosen, Missed> {
     if !options.continue_token.is_empty() {
-        return next_page(call, storage, &shaper, options).await;
+        return next_page(call, storage, options).await;
     }
     let selection = &options.selection;
     let revision = options.revision()?;
@@ -51,7 +103,7 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
             PageError::Compacted => ApiError::expired(EXPIRED),
             PageError::Other(error) => error,
         })?;
-        return answer(call, &shaper, selection, snapshot, more).await;
+        return Ok(Chosen { snapshot, more });
     }
     let of = (&*storage.group, &*storage.resource);
     let measures = &call.server.metrics().measures;
@@ -75,20 +127,19 @@ pub(crate) async fn list(call: &Call, resource: &Resource) -> Result<Response<Bo
     let snapshot = storage.cache.snapshot(selection, limit);
     measures.listed(of, snapshot.entries.len());
     let more = snapshot.remaining > 0;
-    answer(call, &shaper, selection, snapshot, more).await
+    Ok(Chosen { snapshot, more })
 }
 
 async fn next_page(
     call: &Call,
     storage: &Storage,
-    shaper: &Shaper,
-    options: ListOptions,
-) -> Result<Response<Body>, ApiError> {
+    options: &ListOptions,
+) -> Result<Chosen, Missed> {
     let selection = &options.selection;
     let token = Token::decode(&options.continue_token, selection)?;
     if !matches!(options.resource_version.as_str(), "" | "0") {
         let why = "specifying resource version is not allowed when using continue";
-        return Err(ApiError::bad_request(why));
+        return Err(ApiError::bad_request(why).into());
     }
     let revision = u64::try_from(token.rv).ok().filter(|rv| *rv > 0);
     let found = page::read(
@@ -101,13 +152,32 @@ async fn next_page(
     )
     .await;
     match found {
-        Ok((snapshot, more)) => answer(call, shaper, selection, snapshot, more).await,
-        Err(PageError::Other(error)) => Err(error),
-        Err(PageError::Compacted) => {
-            let mut status = ApiError::expired(CONTINUE_EXPIRED).to_status();
-            status["metadata"] = json!({"continue": token.inconsistent().encode()});
-            Ok(respond::value(410, &call.form, &status))
+        Ok((snapshot, more)) => Ok(Chosen { snapshot, more }),
+        Err(PageError::Other(error)) => Err(error.into()),
+        Err(PageError::Compacted) => Err(Missed::Gone(token.inconsistent().encode())),
+    }
+}
+
+impl Chosen {
+    /// The metadata of the list.
+    pub(crate) fn metadata(&self, selection: &Selection) -> Value {
+        let snapshot = &self.snapshot;
+        let mut metadata = Map::new();
+        metadata.insert(
+            "resourceVersion".into(),
+            snapshot.revision.to_string().into(),
+        );
+        if let (true, Some(last)) = (self.more, snapshot.entries.last()) {
+            let rv = i64::try_from(snapshot.revision).unwrap_or(i64::MAX);
+            metadata.insert(
+                "continue".into(),
+                Token::after(&last.key, rv).encode().into(),
+            );
+            if selection.takes_all() {
+                metadata.insert("remainingItemCount".into(), snapshot.remaining.into());
+            }
         }
+        Value::Object(metadata)
     }
 }
 
@@ -115,25 +185,10 @@ async fn answer(
     call: &Call,
     shaper: &Shaper,
     selection: &Selection,
-    snapshot: Snapshot,
-    more: bool,
+    chosen: Chosen,
 ) -> Result<Response<Body>, ApiError> {
-    let mut metadata = Map::new();
-    metadata.insert(
-        "resourceVersion".into(),
-        snapshot.revision.to_string().into(),
-    );
-    if let (true, Some(last)) = (more, snapshot.entries.last()) {
-        let rv = i64::try_from(snapshot.revision).unwrap_or(i64::MAX);
-        metadata.insert(
-            "continue".into(),
-            Token::after(&last.key, rv).encode().into(),
-        );
-        if selection.takes_all() {
-            metadata.insert("remainingItemCount".into(), snapshot.remaining.into());
-        }
-    }
-    let metadata = Value::Object(metadata);
+    let metadata = chosen.metadata(selection);
+    let snapshot = chosen.snapshot;
     let entries = &snapshot.entries;
     let may_be_foreign = shaper.resource.kind.converts_elsewhere();
     let is_foreign = may_be_foreign && entries.iter().any(|e| e.is_foreign());

@@ -26,14 +26,19 @@ impl ListOptions {
     /// 400 for what cannot be read, 422 for what does not go together.
     pub(crate) fn parse(call: &Call, resource: &Resource) -> Result<Self, ApiError> {
         let query = &call.query;
+        let limit = query.integer("limit")?;
+        let limit = limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let (matching, version) = (
+            query.text("resourceVersionMatch"),
+            query.text("resourceVersion"),
+        );
+        // Before the match could be said, the pages of a list were of the version that was given.
+        let was_exact = matching.is_empty() && limit > 0 && !matches!(version, "" | "0");
         let options = Self {
             selection: selection(call, resource)?,
-            resource_version: query.text("resourceVersion").to_owned(),
-            exact: query.text("resourceVersionMatch") == "Exact",
-            limit: query
-                .integer("limit")?
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(0),
+            resource_version: version.to_owned(),
+            exact: matching == "Exact" || was_exact,
+            limit,
             continue_token: query.text("continue").to_owned(),
             timeout_seconds: query
                 .integer("timeoutSeconds")?
@@ -43,10 +48,7 @@ impl ListOptions {
                 .get("sendInitialEvents")
                 .map(|_| query.flag("sendInitialEvents")),
         };
-        let errors = options.check(
-            query.text("resourceVersionMatch"),
-            call.info.verb == "watch",
-        );
+        let errors = options.check(matching, call.info.verb == "watch");
         if errors.is_empty() {
             return Ok(options);
         }
@@ -57,6 +59,14 @@ impl ListOptions {
         let mut errors = ErrorList::new();
         let at = Path::new("resourceVersionMatch");
         let initial = self.send_initial_events.is_some();
+        // A watch from the beginning is one that takes any beginning.
+        if watch && !self.continue_token.is_empty() && matching.is_empty() {
+            let beginning = matches!(self.resource_version.as_str(), "" | "0");
+            if beginning && !initial {
+                let detail = "resourceVersionMatch is forbidden when continue is provided";
+                errors.forbidden(&at, detail);
+            }
+        }
         let known: &[&str] = if watch {
             &["NotOlderThan"]
         } else {
@@ -124,10 +134,13 @@ pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, ApiError> {
         return Ok(None);
     }
     let parsed = text.parse().map(Some);
-    parsed.map_err(|_| {
+    parsed.map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            std::num::IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
         ApiError::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: \
-             invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
         ))
     })
 }
@@ -214,10 +227,14 @@ fn check_fields(resource: &Resource, selector: &fields::Selector) -> Result<(), 
         if generic || known.contains(field) {
             continue;
         }
+        let kind = resource.names().kind;
         return Err(ApiError::bad_request(match known.is_empty() {
             true => format!(
                 "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
             ),
+            false if resource.names().group == "batch" => {
+                format!("field label {field:?} not supported for {kind}")
+            }
             false => format!("field label not supported: {field}"),
         }));
     }

@@ -62,7 +62,11 @@ impl Token {
             base64::DecodeError::InvalidByte(at, _) => {
                 bad(&format!("illegal base64 data at input byte {at}"))
             }
-            _ => bad(&format!("illegal base64 data at input byte {}", text.len())),
+            // Counted from the first of four characters that are not all there.
+            _ => bad(&format!(
+                "illegal base64 data at input byte {}",
+                text.len() / 4 * 4
+            )),
         })?;
         let (token, _) = decode_json_value(&bytes).map_err(|error| bad(&error.to_string()))?;
         let token: Self = serde_json::from_value(token).map_err(|error| bad(&error.to_string()))?;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::delete::{DeleteOptions, Deleted, delete_one};
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
-use crate::read::list::shown;
-use crate::read::options::selection;
+use crate::negotiate::Form;
+use crate::read::list::{choose, shown};
+use crate::read::options::ListOptions;
 use crate::resource::Resource;
 use crate::respond;
 
@@ -18,18 +19,22 @@ pub(crate) async fn delete_collection(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
+    let custom = resource.kind.may_be_outdated();
+    Form::negotiate(&call.headers, &call.query, custom)?;
     let options = DeleteOptions::read(call, body).await?;
+    options.check_collection()?;
     options.warn(call, resource);
-    let selection = selection(call, resource)?;
+    let list = ListOptions::parse(call, resource)?;
+    let selection = &list.selection;
     let storage = resource.storage("delete")?;
-    storage.cache.wait_fresh().await?;
-    let snapshot = storage.cache.snapshot(&selection, 0);
+    let found = choose(call, storage, &list).await?;
+    let snapshot = &found.snapshot;
     let mut chosen: Vec<(String, String)> = Vec::with_capacity(snapshot.entries.len());
     if selection.shown.is_everything() {
         let names = snapshot.entries.iter();
         chosen.extend(names.map(|e| (e.namespace().to_owned(), e.name().to_owned())));
     } else {
-        let objects = shown(call, resource, &selection, &snapshot.entries).await?;
+        let objects = shown(call, resource, selection, &snapshot.entries).await?;
         let names = objects.iter();
         chosen.extend(names.map(|o| (o.namespace().to_owned(), o.name().to_owned())));
     }
@@ -47,7 +52,7 @@ pub(crate) async fn delete_collection(
     let names = resource.names();
     let list = json!({
         "kind": format!("{}List", names.kind), "apiVersion": names.api_version(),
-        "metadata": {"resourceVersion": snapshot.revision.to_string()}, "items": items,
+        "metadata": found.metadata(selection), "items": items,
     });
     Ok(respond::value(200, &call.form, &list))
 }

@@ -49,6 +49,10 @@ pub(crate) async fn store_new(
     ownership: Ownership,
 ) -> Result<Written, ApiError> {
     let mut object = decoded;
+    // Nobody owns what only the server says.
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        object.metadata_mut().remove(key);
+    }
     if ownership == Ownership::Update {
         managed::track(call, resource, options, Part::Main, None, &mut object);
     }
@@ -116,8 +120,9 @@ async fn store_named(
     let (call, resource) = (operation.call(), operation.resource());
     prepare(call, resource, &mut object)?;
     let claim = allocate::for_write(call, resource, &mut object, None, options.dry_run).await?;
-    super::settle(resource, &mut object);
+    // What is spelled out and says nothing is shown in errors, and not kept.
     validate(call, resource, &object)?;
+    super::settle(resource, &mut object);
     admit::validate(operation, &object, None).await?;
     let storage = resource.storage("create")?;
     let key = resource.key(object.namespace(), object.name())?;

@@ -5,6 +5,7 @@
 use api::{Dependents, Part, Subresource};
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
+use machinery::codec::DecodeError;
 use machinery::{ApiError, ErrorList, Object, Path, time};
 use serde_json::{Value, json};
 use store::Revision;
@@ -41,6 +42,55 @@ pub(crate) struct DeleteOptions {
     pub(crate) propagation: Option<Propagation>,
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
+    /// The object goes even if it cannot be read.
+    ignores_damage: bool,
+}
+
+const IGNORE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+/// What cannot be wished for beside it.
+const BESIDE: [&str; 4] = [
+    "propagationPolicy",
+    "orphanDependents",
+    "gracePeriodSeconds",
+    "preconditions",
+];
+
+fn refused(errors: &ErrorList) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "DeleteOptions", "", errors)
+}
+
+/// Refuses options of other types than they have, in the words of Go's decoder.
+fn check_types(body: &Object) -> Result<(), ApiError> {
+    type Fits = fn(&Value) -> bool;
+    let fields: [(&str, &str, Fits); 6] = [
+        ("gracePeriodSeconds", "int64", Value::is_i64),
+        ("orphanDependents", "bool", Value::is_boolean),
+        (IGNORE, "bool", Value::is_boolean),
+        (
+            "propagationPolicy",
+            "v1.DeletionPropagation",
+            Value::is_string,
+        ),
+        ("dryRun", "[]string", Value::is_array),
+        ("preconditions", "v1.Preconditions", Value::is_object),
+    ];
+    for (name, go_type, fits) in fields {
+        let value = body.0.get(name).filter(|value| !value.is_null());
+        let Some(value) = value.filter(|value| !fits(value)) else {
+            continue;
+        };
+        let what = match value {
+            Value::Number(number) => format!("number {number}"),
+            Value::String(_) => "string".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            _ => "object".to_owned(),
+        };
+        return Err(ApiError::bad_request(format!(
+            "json: cannot unmarshal {what} into Go struct field DeleteOptions.{name} of type {go_type}"
+        )));
+    }
+    Ok(())
 }
 
 impl DeleteOptions {
@@ -54,7 +104,11 @@ impl DeleteOptions {
             return Self::from_query(call);
         }
         let media = body_media(&call.headers)?;
-        let body = decode::parse(media, &bytes).map_err(decode::unread)?.object;
+        let body = match decode::parse(media, &bytes) {
+            // To Go a null says nothing of a struct.
+            Err(DecodeError::NotAnObject("null")) => Object::default(),
+            read => read.map_err(decode::unread)?.object,
+        };
         call.trail.request_body(&body);
         Self::from_object(&body)
     }
@@ -67,6 +121,7 @@ impl DeleteOptions {
         if !matches!(body.kind(), "" | "DeleteOptions") {
             return Err(decode::unregistered(body.kind(), body.api_version()));
         }
+        check_types(body)?;
         let text = |path: &[&str]| body.at(path).and_then(Value::as_str).map(str::to_owned);
         let dry: Vec<&str> = body
             .at(&["dryRun"])
@@ -79,11 +134,42 @@ impl DeleteOptions {
             text(&["propagationPolicy"]),
             body.at(&["orphanDependents"]).and_then(Value::as_bool),
         )
-        .map(|options| Self {
-            uid: text(&["preconditions", "uid"]),
-            resource_version: text(&["preconditions", "resourceVersion"]),
-            ..options
+        .and_then(|options| {
+            let insists = body.at(&[IGNORE]).and_then(Value::as_bool) == Some(true);
+            let given = |key: &&&str| body.at(&[**key]).is_some_and(|value| !value.is_null());
+            let beside: Vec<&str> = BESIDE.iter().filter(given).copied().collect();
+            Self {
+                uid: text(&["preconditions", "uid"]),
+                resource_version: text(&["preconditions", "resourceVersion"]),
+                ignores_damage: insists,
+                ..options
+            }
+            .check_damage(&beside)
         })
+    }
+
+    /// Who wants to be rid of what cannot be read has no other wish.
+    fn check_damage(self, beside: &[&str]) -> Result<Self, ApiError> {
+        let mut errors = ErrorList::new();
+        for key in beside.iter().filter(|_| self.ignores_damage) {
+            let why = format!("cannot be set together with .{key}");
+            errors.invalid(&Path::new(IGNORE), true, why);
+        }
+        match errors.is_empty() {
+            true => Ok(self),
+            false => Err(refused(&errors)),
+        }
+    }
+
+    /// Nor has it more than one object.
+    pub(crate) fn check_collection(&self) -> Result<(), ApiError> {
+        if !self.ignores_damage {
+            return Ok(());
+        }
+        let mut errors = ErrorList::new();
+        let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+        errors.invalid(&Path::new(IGNORE), true, why);
+        Err(refused(&errors))
     }
 
     /// Tells who did not say what becomes of dependents that they stay, where that may surprise.
@@ -121,13 +207,20 @@ impl DeleteOptions {
 
     fn from_query(call: &Call) -> Result<Self, ApiError> {
         let query = &call.query;
-        let dry: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let dry: Vec<&str> = query.all("dryRun").collect();
         let orphan = query
             .get("orphanDependents")
             .map(|_| query.flag("orphanDependents"));
-        let policy = query.get("propagationPolicy").filter(|p| !p.is_empty());
+        let policy = query.get("propagationPolicy");
         let grace = query.integer("gracePeriodSeconds")?;
-        Self::checked(&dry, grace, policy.map(str::to_owned), orphan)
+        let options = Self::checked(&dry, grace, policy.map(str::to_owned), orphan)?;
+        let given = |key: &&&str| query.get(key).is_some();
+        let beside: Vec<&str> = BESIDE.iter().filter(given).copied().collect();
+        Self {
+            ignores_damage: query.flag(IGNORE),
+            ..options
+        }
+        .check_damage(&beside)
     }
 
     fn checked(
@@ -161,12 +254,7 @@ impl DeleteOptions {
         }
         let dry_run = dry_run(&mut errors, dry);
         if !errors.is_empty() {
-            return Err(ApiError::invalid(
-                "meta.k8s.io",
-                "DeleteOptions",
-                "",
-                &errors,
-            ));
+            return Err(refused(&errors));
         }
         Ok(Self {
             dry_run,

@@ -378,6 +378,7 @@ pub(crate) fn object_answer(
     object: Object,
 ) -> Result<Response<Body>, ApiError> {
     let shaper = Shaper::of(call, resource)?;
+    shaper.check_number(false)?;
     if shaper.form.shape == crate::negotiate::Shape::Object {
         return Ok(match shaper.is_plain() {
             true => respond::json_bytes(code, &shaper.form, object.encode()),

@@ -37,6 +37,8 @@ pub(crate) enum Patch {
     Merge(Value),
     Strategic(Value),
     Apply(Object),
+    /// What is no patch of its type: told once it is known what it would have been for.
+    Unfit(ApiError),
 }
 
 /// Answers PATCH.
@@ -47,6 +49,7 @@ pub(crate) async fn patch(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
+    decode::field_validation(call)?;
     let (patch, duplicates) = read(call, resource, body).await?;
     if matches!(patch, Patch::Apply(_)) && call.query.text("fieldManager").is_empty() {
         let mut errors = machinery::ErrorList::new();
@@ -104,6 +107,23 @@ pub(crate) async fn patch(
     written(call, resource, updated)
 }
 
+/// What is sent to be applied.
+fn applied(bytes: &[u8]) -> Result<Decoded, ApiError> {
+    let why = match codec::decode_yaml(bytes) {
+        Ok(decoded) => return Ok(decoded),
+        // To Go a null says nothing of a map.
+        Err(codec::DecodeError::NotAnObject("null")) => return Ok(Decoded::default()),
+        Err(e @ codec::DecodeError::Syntax(_)) => format!("error converting YAML to JSON: {e}"),
+        Err(e @ codec::DecodeError::NotAnObject(_)) => {
+            format!("error unmarshaling JSON: while decoding JSON: {e}")
+        }
+        Err(other) => other.to_string(),
+    };
+    Err(ApiError::bad_request(format!(
+        "error decoding patch: {why}"
+    )))
+}
+
 async fn read(
     call: &Call,
     resource: &Resource,
@@ -122,13 +142,7 @@ async fn read(
         _ => ApiError::bad_request(format!("error decoding patch: {error}")),
     };
     if media == TYPES[3] {
-        let Decoded { object, duplicates } = codec::decode_yaml(&bytes).map_err(|e| {
-            let why = match e {
-                codec::DecodeError::Syntax(_) => format!("error converting YAML to JSON: {e}"),
-                other => other.to_string(),
-            };
-            ApiError::bad_request(format!("error decoding patch: {why}"))
-        })?;
+        let Decoded { object, duplicates } = applied(&bytes)?;
         call.trail.request_patch(|| Value::Object(object.0.clone()));
         return Ok((Patch::Apply(object), duplicates));
     }
@@ -145,10 +159,13 @@ async fn read(
         ))
     };
     let is_list = media == TYPES[0];
-    match (&value, is_list) {
-        (Value::Array(_), true) | (Value::Object(_) | Value::Null, false) => {}
-        (_, true) => return Err(wrong(json_type(&value), "[]handlers.jsonPatchOp")),
-        (_, false) => return Err(wrong(json_type(&value), "map[string]interface {}")),
+    let unfit = match (&value, is_list) {
+        (Value::Array(_), true) | (Value::Object(_) | Value::Null, false) => None,
+        (_, true) => Some(wrong(json_type(&value), "[]handlers.jsonPatchOp")),
+        (_, false) => Some(wrong(json_type(&value), "map[string]interface {}")),
+    };
+    if let Some(error) = unfit {
+        return Ok((Patch::Unfit(error), duplicates));
     }
     let duplicates = match &value {
         Value::Array(operations) if is_list => about_operations(operations, duplicates),
@@ -209,6 +226,7 @@ impl Patch {
                 strategic::apply(&mut value, patch, schema.as_ref())?;
             }
             Self::Apply(_) => return Err(ApiError::unsupported_media_type(&TYPES[..3])),
+            Self::Unfit(error) => return Err(error.clone()),
         }
         Object::from_value(value).map_err(|_| ApiError::bad_request("the patch leaves no object"))
     }
@@ -300,14 +318,15 @@ fn check_applied(call: &Call, resource: &Resource, applied: &Object) -> Result<(
     let names = resource.names();
     let (version, kind) = (names.api_version(), names.kind);
     if applied.kind() != kind || applied.api_version() != version {
-        if applied.api_version().is_empty() {
-            let why = format!("invalid object type: /, Kind={}", applied.kind());
-            return Err(ApiError::bad_request(why));
-        }
+        let given = applied.api_version();
+        let (group, version, kind) = match given.split_once('/') {
+            // Nobody's group version: Go makes nothing of it, nor of the kind.
+            Some((_, version)) if version.contains('/') => ("", "", ""),
+            Some((group, version)) => (group, version, applied.kind()),
+            None => ("", given, applied.kind()),
+        };
         return Err(ApiError::bad_request(format!(
-            "incorrect kind or apiVersion in apply configuration: {}, {} (expected {version}, {kind})",
-            applied.api_version(),
-            applied.kind()
+            "invalid object type: {group}/{version}, Kind={kind}"
         )));
     }
     if !applied.name().is_empty() && applied.name() != call.info.name {
@@ -333,20 +352,24 @@ struct Applied<'a> {
 
 impl Applied<'_> {
     fn apply(&self, current: Option<&Object>) -> Result<Object, ApiError> {
-        let applied = self.applied;
-        decode::check_namespace(self.call, self.resource, &mut applied.clone())?;
         let mut merged = managed::apply(
             self.call,
             self.resource,
             self.options,
             self.part,
-            applied,
+            self.applied,
             current,
         )?;
         decode::object_to_applied(self.call, &self.duplicates)?;
-        merged.set_meta_str("name", &self.call.info.name);
-        decode::check_namespace(self.call, self.resource, &mut merged)?;
         self.check_shape(&merged)?;
+        if current.is_none() {
+            self.check_uid()?;
+        }
+        decode::check_namespace(self.call, self.resource, &mut merged)?;
+        if current.is_none() {
+            decode::check_name(self.call, &merged)?;
+        }
+        merged.set_meta_str("name", &self.call.info.name);
         decode::default(self.resource, &mut merged)?;
         Ok(merged)
     }
@@ -362,10 +385,15 @@ impl Applied<'_> {
         };
         let names = kind.names();
         let what = format!("{}/{}, Kind={}", names.group, names.version, names.kind);
-        let place = format!("{}/{}", merged.namespace(), merged.name());
+        let place = format!("{}/{}", self.applied.namespace(), self.applied.name());
+        // Times are read by a reader of their own.
+        let step = match why.starts_with("parsing time") {
+            true => "",
+            false => "error decoding from json: ",
+        };
         let message = format!(
             "failed to convert new object ({place}; {what}) to proper version: unable to convert unstructured object to \
-             {what}: error decoding from json: {why}"
+             {what}: {step}{why}"
         );
         Err(ApiError::new(500, "", message))
     }
@@ -394,9 +422,6 @@ impl Change for Applied<'_> {
     }
 
     fn make_new(&self) -> Option<Result<Object, ApiError>> {
-        (self.part == Part::Main).then(|| {
-            self.apply(None)
-                .and_then(|new| self.check_uid().map(|()| new))
-        })
+        (self.part == Part::Main).then(|| self.apply(None))
     }
 }

@@ -54,7 +54,12 @@ async fn errors_come_in_protobuf_too_and_in_json_where_nothing_fits() {
     assert!(String::from_utf8_lossy(&bytes).contains("configmaps \"none\" not found"));
     let refused = cluster
         .admin
-        .send(Method::GET, MAPS, &[("accept", "text/html")], "")
+        .send(
+            Method::GET,
+            MAPS,
+            &[("accept", "application/json;as=Odd;v=v1;g=meta.k8s.io")],
+            "",
+        )
         .await
         .refused(406);
     let wanted = "only the following media types are accepted: application/json, application/yaml, \

@@ -173,7 +173,9 @@ async fn lists(admin: &Client, place: &Place) {
     let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
     let table = admin.send(Method::GET, &selected, &table, "").await.ok();
     let cells = table["rows"][0]["cells"].as_array().expect("cells");
-    assert_eq!(cells.len(), place.kind.columns().len(), "{}", place.title());
+    // Upstream tells the age of an IPAddress and has no column for it.
+    let columns = place.kind.columns().len() + usize::from(names.kind == "IPAddress");
+    assert_eq!(cells.len(), columns, "{}", place.title());
 }
 
 async fn whole_road(admin: &Client, place: &Place) {

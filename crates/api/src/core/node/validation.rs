@@ -27,7 +27,50 @@ pub(super) fn create(node: &Node) -> ErrorList {
             errors.invalid(&path, cidrs.to_vec(), detail);
         }
     }
+    let declared = node.status.as_ref();
+    let declared = declared.map_or(&[][..], |status| status.declared_features.items());
+    declared_features(&mut errors, declared);
     errors
+}
+
+/// Features are named once each, in order.
+fn declared_features(errors: &mut ErrorList, features: &[String]) {
+    const LONGEST: usize = 253;
+    let path = Path::new("status").child("declaredFeatures");
+    for (i, feature) in features.iter().enumerate() {
+        let problem = match () {
+            () if feature.len() > LONGEST => {
+                Some(format!("must be no more than {LONGEST} characters"))
+            }
+            () if !is_feature(feature) => Some(
+                "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature \
+                 or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+                    .to_owned(),
+            ),
+            () => None,
+        };
+        if let Some(why) = problem {
+            let why = format!("invalid feature name {feature:?}: {why}");
+            errors.invalid(&path.index(i), feature.as_str(), why);
+        }
+        match features.get(i + 1) {
+            Some(next) if next == feature => errors.duplicate(&path.index(i + 1), next.as_str()),
+            Some(next) if next < feature => {
+                let why = "list must be sorted alphabetically";
+                errors.invalid(&path.index(i + 1), next.as_str(), why);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_feature(name: &str) -> bool {
+    let starts_large = name.starts_with(|c: char| c.is_ascii_uppercase());
+    let segment = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic())
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    starts_large && name.split('/').all(segment)
 }
 
 pub(super) fn update(new: &Node, old: &Node) -> ErrorList {

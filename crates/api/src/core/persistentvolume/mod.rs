@@ -97,7 +97,6 @@ impl Kind for PersistentVolume {
              block state. Value of Filesystem is implied when not included in spec.",
         ),
     ];
-    const SELECTABLE: &'static [&'static str] = &["name"];
 
     fn default(object: &mut Typed) {
         fill(&mut object.status.get_or_insert_default().phase, "Pending");
@@ -163,10 +162,6 @@ impl Kind for PersistentVolume {
 
     fn warnings(new: &Typed) -> Vec<String> {
         warnings(new)
-    }
-
-    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
-        vec![("name", object.name().to_owned())]
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

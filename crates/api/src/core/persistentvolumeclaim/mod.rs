@@ -67,7 +67,6 @@ impl Kind for PersistentVolumeClaim {
              not included in claim spec.",
         ),
     ];
-    const SELECTABLE: &'static [&'static str] = &["name"];
 
     fn default(object: &mut Typed) {
         default_spec(object.spec.get_or_insert_default());
@@ -117,10 +116,6 @@ impl Kind for PersistentVolumeClaim {
         }
         spec_warnings(&mut warnings, new.spec.as_ref(), &Path::new("spec"));
         warnings
-    }
-
-    fn selectable_fields(object: &Object) -> Vec<(&'static str, String)> {
-        vec![("name", object.name().to_owned())]
     }
 
     fn row(object: &Typed, tree: &Object, now: Timestamp) -> Row {

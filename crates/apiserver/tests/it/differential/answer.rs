@@ -95,14 +95,16 @@ impl Shown {
 
 impl Shown {
     /// The answer to a request that is about no object in particular.
-    pub(super) fn plain(code: u16, body: &Value) -> Self {
+    pub(super) fn plain(code: u16, body: &Value, warnings: &[String]) -> Self {
+        let warnings: Vec<String> = warnings.iter().map(|text| format!(" W {text}")).collect();
+        let warnings = warnings.concat();
         if code >= 300 || code == 0 {
             let reason = body["reason"].as_str().unwrap_or("");
             let message = without_document(body["message"].as_str().unwrap_or(""));
             let message = blurred(&message).escape_debug().to_string();
-            return short(format!("{code} {reason} {message}"));
+            return short(format!("{code} {reason} {message}{warnings}"));
         }
-        short(format!("{code} {}", neutral(body.clone())))
+        short(format!("{code} {}{warnings}", neutral(body.clone())))
     }
 }
 

@@ -27,8 +27,8 @@ async fn play(peer: &Peer<'_>, lines: &[String]) -> Vec<Shown> {
     let mut shown = Vec::new();
     for line in lines {
         let request = Request::parse(line).unwrap_or_else(|| panic!("{line}"));
-        let (code, body) = peer.ask(&request).await;
-        shown.push(Shown::plain(code, &body));
+        let (code, body, warnings) = peer.ask(&request).await;
+        shown.push(Shown::plain(code, &body, &warnings));
     }
     shown
 }

@@ -120,7 +120,7 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: String,
-    accept: &'static str,
+    accept: Cow<'static, str>,
     media: Cow<'static, str>,
 }
 
@@ -130,7 +130,7 @@ impl Request {
             method,
             path: path.to_owned(),
             body,
-            accept: "",
+            accept: "".into(),
             media: "application/json".into(),
         }
     }
@@ -141,7 +141,7 @@ impl Request {
 
     fn get(path: &str, accept: &'static str) -> Self {
         Self {
-            accept,
+            accept: accept.into(),
             ..Self::new(Method::GET, path, String::new())
         }
     }
@@ -157,11 +157,18 @@ impl Request {
         }
     }
 
-    /// A line of the list that is written by hand: method, path, media type and body.
+    /// A line of the list that is written by hand: method, path, what is accepted (after a `<`), media type and body. A
+    /// body in quotes is JSON that says what is sent.
     pub(super) fn parse(line: &str) -> Option<Self> {
-        let mut words = line.splitn(4, ' ');
+        let mut words = line.splitn(3, ' ');
         let method = Method::from_bytes(words.next()?.as_bytes()).ok()?;
         let path = words.next()?;
+        let rest = words.next().unwrap_or("");
+        let (accept, rest) = match rest.strip_prefix('<') {
+            Some(rest) => rest.split_once(' ').unwrap_or((rest, "")),
+            None => ("", rest),
+        };
+        let mut words = rest.splitn(2, ' ').filter(|word| !word.is_empty());
         let media: Cow<'static, str> = match words.next().unwrap_or("json") {
             "json" => "application/json".into(),
             "yaml" => "application/yaml".into(),
@@ -171,8 +178,13 @@ impl Request {
             "apply" => "application/apply-patch+yaml".into(),
             other => other.to_owned().into(),
         };
-        let body = words.next().unwrap_or("").to_owned();
+        let body = words.next().unwrap_or("");
+        let body = match body.strip_prefix('@') {
+            Some(text) => serde_json::from_str(text).ok()?,
+            None => body.to_owned(),
+        };
         Some(Self {
+            accept: accept.to_owned().into(),
             media,
             ..Self::new(method, path, body)
         })
@@ -184,7 +196,7 @@ impl Request {
             headers.push(("content-type", &*self.media));
         }
         if !self.accept.is_empty() {
-            headers.push(("accept", self.accept));
+            headers.push(("accept", &*self.accept));
         }
         headers
     }

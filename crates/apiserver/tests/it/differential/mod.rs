@@ -33,13 +33,22 @@ enum Peer<'a> {
     Stock(&'a Stock),
 }
 
+/// Code, body and warnings of an answer.
+type Told = (u16, Value, Vec<String>);
+
+fn warnings(headers: &http::HeaderMap) -> Vec<String> {
+    let all = headers.get_all(http::header::WARNING).iter();
+    let texts = all.filter_map(|value| value.to_str().ok());
+    texts.map(str::to_owned).collect()
+}
+
 impl Peer<'_> {
-    async fn ask(&self, request: &Request) -> (u16, Value) {
+    async fn ask(&self, request: &Request) -> Told {
         let answer = tokio::time::timeout(PATIENCE, self.ask_now(request)).await;
-        answer.unwrap_or((0, json!({"reason": "no end"})))
+        answer.unwrap_or((0, json!({"reason": "no end"}), Vec::new()))
     }
 
-    async fn ask_now(&self, request: &Request) -> (u16, Value) {
+    async fn ask_now(&self, request: &Request) -> Told {
         match self {
             Self::Ours(client) => {
                 let headers = request.headers();
@@ -50,7 +59,8 @@ impl Peer<'_> {
                     request.body.clone(),
                 );
                 let answer = sent.await;
-                (answer.code, answer.body)
+                let warnings = warnings(&answer.headers);
+                (answer.code, answer.body, warnings)
             }
             Self::Stock(stock) => stock.send(request).await,
         }
@@ -60,7 +70,7 @@ impl Peer<'_> {
     async fn furnish(&self) {
         let account = json!({"metadata": {"name": "default", "namespace": "default"}});
         let path = "/api/v1/namespaces/default/serviceaccounts";
-        let (code, body) = self.ask(&Request::post(path, &account)).await;
+        let (code, body, _) = self.ask(&Request::post(path, &account)).await;
         assert!(code == 201 || code == 409, "{code} {body}");
     }
 }
@@ -83,7 +93,7 @@ async fn play(peer: &Peer<'_>, kind: &dyn AnyKind, cases: &[Case]) -> Vec<Shown>
     let mut shown = Vec::new();
     for case in cases {
         let request = case.request(kind, &base);
-        let (code, body) = peer.ask(&request).await;
+        let (code, body, _) = peer.ask(&request).await;
         shown.push(Shown::of(kind, case, code, &body, made.as_ref()));
         if *case == Case::Create && code < 300 {
             made = Some(answer::neutral(body));

@@ -11,7 +11,6 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rcgen::{DnType, ExtendedKeyUsagePurpose};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -162,7 +161,7 @@ impl Stock {
         panic!("the stock server is not ready in time");
     }
 
-    pub(super) async fn send(&self, request: &Request) -> (u16, Value) {
+    pub(super) async fn send(&self, request: &Request) -> super::Told {
         let mut head = http::Request::builder()
             .method(request.method.clone())
             .uri(&request.path)
@@ -177,8 +176,9 @@ impl Stock {
         sender.ready().await.expect("a connection");
         let answer = sender.send_request(message).await.expect("an answer");
         let code = answer.status().as_u16();
+        let warnings = super::warnings(answer.headers());
         let bytes = answer.into_body().collect().await.expect("a body");
         let value = serde_json::from_slice(&bytes.to_bytes()).unwrap_or_default();
-        (code, value)
+        (code, value, warnings)
     }
 }

@@ -43,6 +43,7 @@ pub(super) fn template_annotations(
             errors.invalid(&path.key(DELETION_COST), value.as_str(), detail);
         }
         security::seccomp_annotation(errors, path, key, value);
+        security::app_armor_annotation(errors, path, (key, value), spec);
     }
 }
 

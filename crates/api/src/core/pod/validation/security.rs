@@ -7,6 +7,7 @@ use machinery::{ErrorList, Path, names};
 
 use super::{Scope, local_descending_path};
 use crate::check::{self, ErrorListExt};
+use crate::core::pod::app_armor;
 use crate::view::{Items, Yes};
 use crate::visit;
 
@@ -53,7 +54,7 @@ pub(super) fn pod_context(errors: &mut ErrorList, spec_path: &Path, scope: &Scop
         &path.child("seccompProfile"),
         context.seccomp_profile.as_ref(),
     );
-    app_armor(
+    app_armor_profile(
         errors,
         &path.child("appArmorProfile"),
         context.app_armor_profile.as_ref(),
@@ -102,7 +103,7 @@ pub(super) fn container_context(
         context.seccomp_profile.as_ref(),
     );
     escalation(errors, path, context, scope);
-    app_armor(
+    app_armor_profile(
         errors,
         &path.child("appArmorProfile"),
         context.app_armor_profile.as_ref(),
@@ -164,7 +165,7 @@ fn seccomp(errors: &mut ErrorList, path: &Path, profile: Option<&SeccompProfile>
     }
 }
 
-fn app_armor(errors: &mut ErrorList, path: &Path, profile: Option<&AppArmorProfile>) {
+fn app_armor_profile(errors: &mut ErrorList, path: &Path, profile: Option<&AppArmorProfile>) {
     const NEEDED: &str = "must be set when AppArmor type is Localhost";
     let Some(profile) = profile else { return };
     let at = path.child("localhostProfile");
@@ -237,6 +238,26 @@ fn is_sysctl(name: &str) -> bool {
                 .all(|b| edge(Some(b)) || matches!(b, b'-' | b'_'))
     };
     name.len() <= SYSCTL_MAX && name.split(['.', '/']).all(segment)
+}
+
+/// A profile is named for a container that is there, as profiles are named.
+pub(super) fn app_armor_annotation(
+    errors: &mut ErrorList,
+    path: &Path,
+    (key, profile): (&String, &String),
+    spec: &PodSpec,
+) {
+    let Some(name) = key.strip_prefix(app_armor::PREFIX) else {
+        return;
+    };
+    if !visit::containers(spec).any(|container| container.name() == name) {
+        errors.invalid(&path.key(key), name, "container not found");
+    }
+    let known = ["", "runtime/default", "unconfined"].contains(&profile.as_str());
+    if !known && !profile.starts_with("localhost/") {
+        let why = format!("invalid AppArmor profile name: {profile:?}");
+        errors.invalid(&path.key(key), profile.as_str(), why);
+    }
 }
 
 /// Annotations and fields about seccomp must not contradict each other in a new pod.
