@@ -104,7 +104,10 @@ impl Program {
         extensions: Extensions,
     ) -> Result<(Self, Type<'a>, check::Types<'a>), String> {
         let failed = |issue: tree::Issue| issue.show(text);
-        let root = parse::parse(text).map_err(failed)?;
+        let root = parse::parse(text).map_err(|issues| {
+            let shown: Vec<String> = issues.iter().map(|issue| issue.show(text)).collect();
+            shown.join("\n")
+        })?;
         let (found, types) = check::check(&root, variables, extensions).map_err(failed)?;
         let mut open = BTreeSet::new();
         root.open_operators(&types, &mut open);

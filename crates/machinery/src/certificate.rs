@@ -3,6 +3,7 @@
 //! Reading only: signing needs a key and randomness, and happens outside. Behaviour: `pkg/apis/certificates/helpers.go`.
 
 mod p521;
+mod pair;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +16,6 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use crate::pem;
-mod pair;
 
 pub use pair::pair_problem;
 

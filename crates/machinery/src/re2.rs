@@ -4,6 +4,8 @@
 //! neither classes within it nor operators, a brace that counts nothing is a brace, and `\Q...\E` quotes.
 //! Reference: `https://github.com/google/re2/wiki/Syntax`.
 
+mod words;
+
 use std::fmt::Write as _;
 
 use regex::{Regex, RegexBuilder};
@@ -12,16 +14,44 @@ use regex::{Regex, RegexBuilder};
 const MAX_BYTES: usize = 1 << 20;
 const MAX_NESTING: u32 = 64;
 
+/// Why an expression is none, in Go's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadExpression(String);
+
 /// Compiles an expression within bounds.
 ///
 /// # Errors
 /// It is no regular expression, or a giant.
-pub fn compile(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&translated(text))
+pub fn compile(text: &str) -> Result<Regex, BadExpression> {
+    if let Some(mistake) = words::of(text) {
+        return Err(BadExpression(mistake));
+    }
+    let built = RegexBuilder::new(&translated(text))
         .size_limit(MAX_BYTES)
         .dfa_size_limit(MAX_BYTES)
         .nest_limit(MAX_NESTING)
-        .build()
+        .build();
+    built.map_err(|error| {
+        BadExpression(match (error, unicode_class(text)) {
+            // Which classes there are only the compiler knows.
+            (regex::Error::Syntax(_), Some(class)) => {
+                words::told("invalid character class range", class)
+            }
+            _ => words::told("expression too large", text),
+        })
+    })
+}
+
+/// The first class of Unicode's that an expression names.
+fn unicode_class(text: &str) -> Option<&str> {
+    let start = text.find("\\p").or_else(|| text.find("\\P"))?;
+    let rest = &text[start..];
+    let end = match rest[2..].strip_prefix('{') {
+        Some(_) => rest.find('}')? + 1,
+        None => 2 + rest[2..].chars().next()?.len_utf8(),
+    };
+    Some(&rest[..end])
 }
 
 /// The same expression in the other spelling. What is wrong stays wrong.
@@ -219,6 +249,44 @@ mod tests {
     fn what_is_wrong_is_refused() {
         for wrong in ["(", "[", "a**b(", r"\1", "[z-a]", "x{1001}{1001}{1001}"] {
             assert!(compile(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_gos_words() {
+        let cases = [
+            ("[", "missing closing ]: `[`"),
+            ("[a", "missing closing ]: `[a`"),
+            ("(", "missing closing ): `(`"),
+            ("(?:a", "missing closing ): `(?:a`"),
+            ("a)", "unexpected ): `a)`"),
+            ("*", "missing argument to repetition operator: `*`"),
+            ("a|*", "missing argument to repetition operator: `*`"),
+            ("a**", "invalid nested repetition operator: `**`"),
+            ("a+?+", "invalid nested repetition operator: `+?+`"),
+            ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
+            ("a{1001}", "invalid repeat count: `{1001}`"),
+            ("a{2,1}", "invalid repeat count: `{2,1}`"),
+            ("[z-a]", "invalid character class range: `z-a`"),
+            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
+            ("\\p{Foo}", "invalid character class range: `\\p{Foo}`"),
+            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+            ("(?i", "invalid or unsupported Perl syntax: `(?i`"),
+            ("(?<=a)", "invalid named capture: `(?<=a)`"),
+            ("(?P<n!>a)", "invalid named capture: `(?P<n!>`"),
+            ("\\", "trailing backslash at end of expression: ``"),
+            ("\\q", "invalid escape sequence: `\\q`"),
+            ("\\xZZ", "invalid escape sequence: `\\xZZ`"),
+            ("[a-\\d]", "invalid escape sequence: `\\d`"),
+        ];
+        for (text, wanted) in cases {
+            let error = compile(text).expect_err(text).to_string();
+            assert_eq!(error, format!("error parsing regexp: {wanted}"), "{text}");
+        }
+        for text in [
+            "(|a)*", "x{,5}", "a{", "[\\d-z]", "^*", "[]a]", "[^]a]", "(?i)a",
+        ] {
+            assert!(compile(text).is_ok(), "{text}");
         }
     }
 }

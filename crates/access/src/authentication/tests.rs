@@ -67,7 +67,7 @@ fn a_configuration_is_checked_field_by_field() {
             jwt[0].claimMappings.extra[0].valueExpression: Required value,
             jwt[0].claimMappings.extra[1].key: Invalid value: "a.k8s.io/B": must be lowercase,
             jwt[0].claimMappings.extra[1].key: Invalid value: "a.k8s.io/B": k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use,
-            jwt[0].claimMappings.extra[1].valueExpression: Invalid value: "1 +": compilation failed: ERROR: <input>:1:4: Syntax error: unexpected input '<EOF>'
+            jwt[0].claimMappings.extra[1].valueExpression: Invalid value: "1 +": compilation failed: ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
              | 1 +
              | ...^,
             jwt[0].userValidationRules[0].expression: Required value,

@@ -11,14 +11,15 @@ pub(super) enum Token {
     End,
 }
 
-const OPERATORS: [&str; 29] = [
+const OPERATORS: [&str; 24] = [
     "&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",",
-    "(", ")", "[", "]", "{", "}", "=", "&", "|", ";", "@",
+    "(", ")", "[", "]", "{", "}",
 ];
 
-/// The words of an expression, and where they begin.
-pub(super) fn lex(text: &str) -> Result<Vec<(usize, Token)>, Issue> {
+/// The words of an expression, and where they begin; and what belongs to none, which is passed over.
+pub(super) fn lex(text: &str) -> Result<(Vec<(usize, Token)>, Vec<Issue>), Issue> {
     let mut tokens = Vec::new();
+    let mut unknown = Vec::new();
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -44,14 +45,21 @@ pub(super) fn lex(text: &str) -> Result<Vec<(usize, Token)>, Issue> {
         } else {
             let operator = OPERATORS.iter().find(|o| rest.starts_with(**o));
             let Some(operator) = operator else {
-                let why = format!("Syntax error: token recognition error at: '{first}'");
-                return Err(Issue::new(at, why));
+                // Half of an operator is told with the character that is not its other half.
+                let half = matches!(first, '=' | '&' | '|');
+                let other = rest.chars().nth(1).filter(|_| half);
+                let length = first.len_utf8() + other.map_or(0, char::len_utf8);
+                let shown = &rest[..length];
+                let why = format!("Syntax error: token recognition error at: '{shown}'");
+                unknown.push(Issue::new(at, why));
+                at += length;
+                continue;
             };
             tokens.push((at, Token::Op(operator)));
             at += operator.len();
         }
     }
-    Ok(tokens)
+    Ok((tokens, unknown))
 }
 
 fn keyword(word: &str) -> Token {

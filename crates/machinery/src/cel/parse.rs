@@ -1,5 +1,7 @@
 //! From text to a tree. Depth and size are bounded, so that nothing that walks the tree has to be.
 
+mod mistakes;
+
 use super::lex::{Token, lex};
 use super::tree::{Comprehension, Expr, Issue, Literal, Node};
 
@@ -11,12 +13,23 @@ const MAX_LENGTH: usize = 64 * 1024;
 const SORTED: &str = "@__sortBy_input__";
 
 /// Reads an expression.
-pub(super) fn parse(text: &str) -> Result<Node, Issue> {
+pub(super) fn parse(text: &str) -> Result<Node, Vec<Issue>> {
     if text.len() > MAX_LENGTH {
-        return Err(Issue::new(0, "the expression is too long"));
+        return Err(vec![Issue::new(0, "the expression is too long")]);
     }
-    let tokens = lex(text)?;
+    let (tokens, mut issues) = lex(text).map_err(|issue| vec![issue])?;
+    match whole(text, tokens) {
+        Ok(node) if issues.is_empty() => Ok(node),
+        read => {
+            issues.extend(read.err());
+            Err(issues)
+        }
+    }
+}
+
+fn whole(text: &str, tokens: Vec<(usize, Token)>) -> Result<Node, Issue> {
     let mut parser = Parser {
+        text,
         tokens,
         next: 0,
         depth: 0,
@@ -26,11 +39,12 @@ pub(super) fn parse(text: &str) -> Result<Node, Issue> {
     let node = parser.expr()?;
     match parser.peek() {
         Token::End => Ok(node),
-        other => Err(parser.unexpected(&other.clone())),
+        _ => Err(parser.wants(&["<EOF>"])),
     }
 }
 
-struct Parser {
+struct Parser<'t> {
+    text: &'t str,
     tokens: Vec<(usize, Token)>,
     next: usize,
     depth: usize,
@@ -38,7 +52,7 @@ struct Parser {
     end: usize,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn peek(&self) -> &Token {
         self.tokens.get(self.next).map_or(&Token::End, |(_, t)| t)
     }
@@ -56,21 +70,16 @@ impl Parser {
     fn expect(&mut self, operator: &str) -> Result<(), Issue> {
         match self.eat(operator) {
             true => Ok(()),
-            false => Err(self.unexpected(&self.peek().clone())),
+            false => Err(self.wants(&[operator])),
         }
     }
 
-    fn unexpected(&self, token: &Token) -> Issue {
-        let shown = match token {
-            Token::End => "<EOF>".to_owned(),
-            Token::Op(op) => (*op).to_owned(),
-            Token::Ident(word) => word.clone(),
-            Token::Literal(literal) => format!("{literal:?}"),
-        };
-        Issue::new(
-            self.at(),
-            format!("Syntax error: unexpected input '{shown}'"),
-        )
+    /// The end of a list or a map, where another element could follow.
+    fn expect_end(&mut self, operator: &str) -> Result<(), Issue> {
+        match self.eat(operator) {
+            true => Ok(()),
+            false => Err(self.wants(&[operator, ","])),
+        }
     }
 
     fn node(&mut self, at: usize, expr: Expr) -> Result<Node, Issue> {
@@ -237,7 +246,7 @@ impl Parser {
             self.expect(":")?;
             fields.push((name, self.expr()?, optional));
             if !self.eat(",") {
-                self.expect("}")?;
+                self.expect_end("}")?;
                 break;
             }
         }
@@ -250,7 +259,7 @@ impl Parser {
                 self.next += 1;
                 Ok(name)
             }
-            other => Err(self.unexpected(&other)),
+            _ => Err(self.no_name()),
         }
     }
 
@@ -296,7 +305,7 @@ impl Parser {
                     let optional = self.eat("?");
                     items.push((self.expr()?, optional));
                     if !self.eat(",") {
-                        self.expect("]")?;
+                        self.expect_end("]")?;
                         break;
                     }
                 }
@@ -311,13 +320,13 @@ impl Parser {
                     self.expect(":")?;
                     items.push((key, self.expr()?, optional));
                     if !self.eat(",") {
-                        self.expect("}")?;
+                        self.expect_end("}")?;
                         break;
                     }
                 }
                 self.node(at, Expr::Map(items))
             }
-            other => Err(self.unexpected(&other)),
+            _ => Err(self.wants_expression()),
         }
     }
 

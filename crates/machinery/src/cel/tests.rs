@@ -136,7 +136,7 @@ fn nonsense_is_told() {
         ("self.replicas", "is a int"),
         (
             "self.name ==",
-            "ERROR: <input>:1:13: Syntax error: unexpected input '<EOF>'\n | self.name ==\n | ............^",
+            "ERROR: <input>:1:13: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | self.name ==\n | ............^",
         ),
         ("self.labels.none == 'x'", "no such key: none"),
         ("self.parts[5].n == 1", "index out of bounds: 5"),

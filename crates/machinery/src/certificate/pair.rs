@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use super::CERTIFICATE;
-use crate::der;
+use crate::{der, pem};
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
@@ -61,15 +61,13 @@ fn fits(certificate: &X509Certificate<'_>, private: &Private) -> Result<bool, &'
 }
 
 /// The content of the first block with a label that is wanted, and the labels before it.
-fn first_block(pem: &[u8], wanted: impl Fn(&str) -> bool) -> (Option<Vec<u8>>, Vec<String>) {
+fn first_block(text: &[u8], wanted: impl Fn(&str) -> bool) -> (Option<Vec<u8>>, Vec<String>) {
     let mut skipped = Vec::new();
-    let mut rest = pem;
-    while let Ok((left, block)) = x509_parser::pem::parse_x509_pem(rest) {
+    for block in pem::blocks(text) {
         if wanted(&block.label) {
             return (Some(block.contents), skipped);
         }
         skipped.push(block.label);
-        rest = left;
     }
     (None, skipped)
 }

@@ -121,3 +121,34 @@ fn generated_names_fit_a_label() {
     assert_eq!(generate_name("web-", "x7k2p"), "web-x7k2p");
     assert_eq!(generate_name(&"a".repeat(80), "x7k2p").len(), 63);
 }
+
+#[test]
+fn odd_spellings_of_addresses_are_warned_of() {
+    for (value, wanted) in [
+        ("1.2.3.4", None),
+        ("2001:db8::1", None),
+        (
+            "01.2.3.4",
+            Some("non-standard IP address \"01.2.3.4\" is invalid: use \"1.2.3.4\""),
+        ),
+        (
+            "::ffff:1.2.3.4",
+            Some("non-standard IP address \"::ffff:1.2.3.4\" is invalid: use \"1.2.3.4\""),
+        ),
+        (
+            "2001:DB8::1",
+            Some(
+                "IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            ),
+        ),
+    ] {
+        assert_eq!(ip_warning(value).as_deref(), wanted, "{value}");
+    }
+    assert_eq!(
+        cidr_warnings("10.0.0.1/8"),
+        [
+            "CIDR value \"10.0.0.1/8\" is ambiguous in this context (should be \"10.0.0.0/8\" or \"10.0.0.1/32\"?)"
+        ]
+    );
+    assert!(cidr_warnings("2001:db8::/64").is_empty());
+}

@@ -93,7 +93,7 @@ fn rules_of_webhooks_are_looked_at() {
             webhooks[0].matchConditions[0].expression: Required value
             webhooks[0].matchConditions[0].name: Required value
             webhooks[0].matchConditions[2].name: Duplicate value: "a"
-            webhooks[0].matchConditions[3].expression: Invalid value: "object.x ==": compilation failed: ERROR: <input>:1:12: Syntax error: unexpected input '<EOF>'
+            webhooks[0].matchConditions[3].expression: Invalid value: "object.x ==": compilation failed: ERROR: <input>:1:12: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}
              | object.x ==
              | ...........^
             webhooks[0].matchConditions[4].expression: Invalid value: "1": must evaluate to bool but got int
