@@ -197,7 +197,9 @@ fn rows_have_a_cell_for_every_column() {
     for kind in all() {
         for object in [object(&minimal(kind)), created(&minimal(kind))] {
             let row = kind.row(&object, now());
-            assert_eq!(row.cells.len(), kind.columns().len(), "{}", file_name(kind));
+            // Upstream tells the age of an IPAddress and has no column for it.
+            let columns = kind.columns().len() + usize::from(kind.names().kind == "IPAddress");
+            assert_eq!(row.cells.len(), columns, "{}", file_name(kind));
             for (cell, column) in row.cells.iter().zip(kind.columns()) {
                 let fits = match column.kind {
                     "integer" => cell.is_i64(),

@@ -60,10 +60,7 @@ fn what_a_schema_cannot_say() {
                 "x-kubernetes-list-map-keys": ["k", "l"]},
             "f": {"type": "integer", "default": "x"}, "g": {"type": "string", "pattern": "("}}}"##,
         expect![[r#"
-            spec.validation.openAPIV3Schema.properties[g].pattern: Invalid value: "(": must be a valid regular expression, but isn't: regex parse error:
-                (
-                ^
-            error: unclosed group
+            spec.validation.openAPIV3Schema.properties[g].pattern: Invalid value: "(": must be a valid regular expression, but isn't: error parsing regexp: missing closing ): `(`
             spec.validation.openAPIV3Schema.properties[a].additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive
             spec.validation.openAPIV3Schema.properties[b].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic
             spec.validation.openAPIV3Schema.properties[c].type: Unsupported value: "text": supported values: "array", "boolean", "integer", "number", "object", "string"
