@@ -50,6 +50,7 @@ fn of_two_of_each_one_may_die() {
             &format!("kube-controller-manager-{number}"),
             &words(&format!(
                 "kube-controller-manager --kubeconfig={manager} --use-service-account-credentials \
+                 --authentication-kubeconfig={manager} --authorization-kubeconfig={manager} \
                  --allocate-node-cidrs --cluster-cidr=10.244.0.0/16 --root-ca-file={p}/ca.crt \
                  --cluster-signing-cert-file={p}/ca.crt --cluster-signing-key-file={p}/ca.key \
                  --leader-elect-lease-duration=8s --leader-elect-renew-deadline=6s \
@@ -61,6 +62,7 @@ fn of_two_of_each_one_may_die() {
             &format!("kube-scheduler-{number}"),
             &words(&format!(
                 "kube-scheduler --kubeconfig={scheduler} --leader-elect-lease-duration=8s \
+                 --authentication-kubeconfig={scheduler} --authorization-kubeconfig={scheduler} \
                  --leader-elect-renew-deadline=6s --leader-elect-retry-period=500ms --secure-port={}",
                 10259 + 10 * number
             )),
@@ -86,6 +88,15 @@ fn of_two_of_each_one_may_die() {
     host.wait(&admin, &ready, |said| said.contains(" Ready "));
     let proxied = ["get", "--raw", "/api/v1/nodes/n1/proxy/healthz"];
     host.wait(&admin, &proxied, |said| said == "ok");
+    // What each of them is, is told to who may know.
+    let flags = host.kubectl(&admin, &["get", "--raw", "/flagz"]).ok();
+    assert!(
+        flags.contains("\nauthorization-mode=[Node,RBAC]\n"),
+        "{flags}"
+    );
+    let about = ["get", "--raw", "/api/v1/nodes/n1/proxy/flagz"];
+    let flags = host.kubectl(&admin, &about).ok();
+    assert!(flags.contains("\nhostname-override=n1\n"), "{flags}");
     // Whoever leads is killed; the other one goes on with its work.
     for component in ["kube-controller-manager", "kube-scheduler"] {
         let holder = [
@@ -101,10 +112,23 @@ fn of_two_of_each_one_may_die() {
         let leader = [0, 1]
             .into_iter()
             .find(|number| host.log(&format!("{component}-{number}")).contains(&before));
-        host.end(
-            &format!("{component}-{}", leader.expect("one of them")),
-            false,
-        );
+        let number = leader.expect("one of them");
+        let (first, shown) = match component {
+            "kube-scheduler" => (
+                10259,
+                "leader_election_master_status{name=\"kube-scheduler\"} 1",
+            ),
+            _ => (10257, "workqueue_depth{name=\"deployment\"} "),
+        };
+        let server = format!("--server=https://172.29.97.1:{}", first + 10 * number);
+        let ask = |path: &str| {
+            let arguments = [&*server, "--insecure-skip-tls-verify", "get", "--raw", path];
+            host.kubectl(&admin, &arguments).ok()
+        };
+        let (status, figures) = (ask("/statusz"), ask("/metrics"));
+        assert!(status.contains(&format!("{component} statusz")), "{status}");
+        assert!(figures.contains(shown), "{figures}");
+        host.end(&format!("{component}-{number}"), false);
         host.wait(&admin, &holder, |said| !said.is_empty() && said != before);
     }
     host.kubectl(
