@@ -16,8 +16,11 @@ const OPERATORS: [&str; 24] = [
     "(", ")", "[", "]", "{", "}",
 ];
 
-/// The words of an expression, and where they begin; and what belongs to none, which is passed over.
-pub(super) fn lex(text: &str) -> Result<(Vec<(usize, Token)>, Vec<Issue>), Issue> {
+/// Words, and where they begin.
+pub(super) type Tokens = Vec<(usize, Token)>;
+
+/// The words of an expression; and what belongs to none, which is passed over.
+pub(super) fn lex(text: &str) -> Result<(Tokens, Vec<Issue>), Issue> {
     let mut tokens = Vec::new();
     let mut unknown = Vec::new();
     let mut at = 0;

@@ -2,7 +2,7 @@
 
 mod mistakes;
 
-use super::lex::{Token, lex};
+use super::lex::{Token, Tokens, lex};
 use super::tree::{Comprehension, Expr, Issue, Literal, Node};
 
 const MAX_DEPTH: usize = 120;
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Issue>> {
     }
 }
 
-fn whole(text: &str, tokens: Vec<(usize, Token)>) -> Result<Node, Issue> {
+fn whole(text: &str, tokens: Tokens) -> Result<Node, Issue> {
     let mut parser = Parser {
         text,
         tokens,
@@ -45,7 +45,7 @@ fn whole(text: &str, tokens: Vec<(usize, Token)>) -> Result<Node, Issue> {
 
 struct Parser<'t> {
     text: &'t str,
-    tokens: Vec<(usize, Token)>,
+    tokens: Tokens,
     next: usize,
     depth: usize,
     nodes: usize,
