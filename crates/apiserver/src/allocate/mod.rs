@@ -19,6 +19,7 @@ use machinery::{ApiError, ErrorList, Object};
 
 use crate::call::Call;
 use crate::resource::Resource;
+use crate::server::Server;
 use crate::write::Along;
 use addresses::Promises;
 pub(crate) use addresses::{RANGES, usage};
@@ -48,7 +49,12 @@ impl Books {
         (held, all.saturating_sub(held))
     }
 
-    fn take_port(&self, needs: &Needs, need: &NodePort) -> Result<u16, Refused> {
+    async fn take_port(
+        &self,
+        server: &Server,
+        needs: &Needs,
+        need: &NodePort,
+    ) -> Result<u16, Refused> {
         let Some(wanted) = need.requested else {
             return self.ports.take_any().ok_or(Refused::NoPort);
         };
@@ -59,6 +65,12 @@ impl Books {
             return Err(refused(&format!(
                 "provided port is not in the valid range. The range of valid ports is {low}-{high}"
             )));
+        }
+        if self.ports.is_held(wanted)
+            && let Some(services) = server.resources().storage("", "services")
+        {
+            // Who knows that another server's client has given it back, may be faster than this cache.
+            services.cache.wait_fresh().await.map_err(Refused::Failed)?;
         }
         match self.ports.take(wanted) {
             true => Ok(wanted),
@@ -199,7 +211,7 @@ pub(crate) async fn for_write(
         let number = match sibling {
             Some(sibling) => numbers[sibling],
             None => {
-                let taken = books.take_port(&needs, need);
+                let taken = books.take_port(&call.server, &needs, need).await;
                 let measures = &call.server.metrics().measures;
                 measures.gave_port(need.requested.is_some(), taken.is_ok());
                 let number = taken.map_err(|r| r.told(&name))?;

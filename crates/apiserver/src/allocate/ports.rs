@@ -74,6 +74,11 @@ impl Ports {
         &self.range
     }
 
+    /// Whether a service has the port, as far as this server knows.
+    pub(super) fn is_held(&self, port: u16) -> bool {
+        self.state.lock().holders.contains_key(&port)
+    }
+
     /// Promises one port; false when it is somebody's.
     pub(super) fn take(&self, port: u16) -> bool {
         self.state.lock().promise(port)
