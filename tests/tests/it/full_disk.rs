@@ -80,9 +80,12 @@ fn a_full_file_system_stops_writes_only_and_only_while_it_is_full() {
             }
         });
         assert!(
-            why.contains("[-]store-writable failed: read-only: no space left"),
+            why.contains("[-]store-writable failed: reason withheld"),
             "{why}"
         );
+        let check = ["get", "--raw", "/readyz/store-writable"];
+        let why = host.kubectl(&admin, &check).failed();
+        assert!(why.contains("read-only: no space left"), "{why}");
         assert!(host.kubectl(&admin, &["get", "--raw", "/livez"]).ok() == "ok");
         // Reads go on, also those that are new to the server.
         let listed = ["get", "configmaps", "-o", "name"];

@@ -201,11 +201,7 @@ fn blur_ages(value: &mut Value) {
     match value {
         Value::Array(list) => list.iter_mut().for_each(blur_ages),
         Value::String(text) => {
-            let is_age = text.len() < 4
-                && text.ends_with('s')
-                && text[..text.len() - 1].bytes().all(|b| b.is_ascii_digit())
-                && text.len() > 1;
-            if is_age || is_recent(text) {
+            if is_age(text) || is_recent(text) {
                 *text = "AGE".to_owned();
             } else if is_of_this_run(text) {
                 *text = "*".to_owned();
@@ -213,6 +209,12 @@ fn blur_ages(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// An age of some seconds.
+fn is_age(text: &str) -> bool {
+    let number = text.strip_suffix('s').unwrap_or_default();
+    matches!(number.len(), 1 | 2) && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The object without what no two servers have in common.
@@ -226,6 +228,12 @@ fn blur(value: &mut Value) {
         Value::Object(map) => {
             map.remove("managedFields");
             for (key, inner) in map.iter_mut() {
+                if key == "cells" {
+                    let cells = inner.as_array_mut().into_iter().flatten();
+                    let ages = cells.filter(|cell| cell.as_str().is_some_and(is_age));
+                    ages.for_each(|age| *age = "0s".into());
+                    continue;
+                }
                 let random = match key.as_str() {
                     "uid" | "resourceVersion" | "continue" | "selfLink" => inner.is_string(),
                     "clusterIP" | "nodePort" | "healthCheckNodePort" => {
