@@ -14,7 +14,8 @@ pub(crate) struct Options {
     /// are left out.
     #[arg(long)]
     sources: PathBuf,
-    /// The cluster, whose namespace `default` is used; its nodes must have or be able to pull busybox, alpine, nginx and python.
+    /// A cluster for this alone: what the suites make in its namespace `default` is deleted, and there must be no pods and jobs
+    /// before. Its nodes must have or be able to pull busybox, alpine, nginx and python.
     #[arg(long, env = "KUBECONFIG")]
     kubeconfig: PathBuf,
     /// Only this one of them.
@@ -138,6 +139,18 @@ fn kube(place: &Place) -> anyhow::Result<Vec<String>> {
         command.args(arguments).stdout(Stdio::null());
         command.stderr(Stdio::null()).status()
     };
+    let found = place
+        .command(place.tools.join("kubectl-1.36"))
+        .args(["get", "pod,job", "--output=name"])
+        .output()?;
+    if !found.status.success() || !found.stdout.is_empty() {
+        bail!(
+            "its namespace must be there and have no pods and jobs, for those would be deleted: use a cluster for this \
+             alone, as of `oxikube start --name clients`\n{}{}",
+            String::from_utf8_lossy(&found.stdout),
+            String::from_utf8_lossy(&found.stderr)
+        );
+    }
     let mut failed = Vec::new();
     for (names, ends) in [(ENDING, true), (LASTING, false)] {
         for name in names {

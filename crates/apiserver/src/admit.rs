@@ -335,7 +335,7 @@ async fn plug_ins(
         decide(server, |authorizer| ask(authorizer, object)).await?;
         debug_assert!(
             before.is_none_or(|before| before == *object),
-            "a plug-in changed one of the {}, see `may_change`",
+            "a plug-in changed one of the {}, which its `changes` do not name",
             names.plural
         );
         return Ok(false);

@@ -45,12 +45,30 @@ use crate::Lookup;
 type Admit = fn(&Request, &mut Object, &dyn Lookup) -> Result<(), ApiError>;
 type Validate = fn(&Request, &Object, &dyn Lookup) -> Result<(), ApiError>;
 
+/// Groups and resources.
+type Resources = &'static [(&'static str, &'static str)];
+
+const NOTHING: Resources = &[];
+const PODS: Resources = &[("", "pods")];
+const NODES: Resources = &[("", "nodes")];
+const CLAIMS: Resources = &[("", "persistentvolumeclaims")];
+const INGRESSES: Resources = &[("networking.k8s.io", "ingresses")];
+/// What is not removed while it is in use.
+const PROTECTED: Resources = &[
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+];
+
 /// A plug-in. For a delete the object is empty.
 pub struct Plugin {
     /// Upstream's name.
     pub name: &'static str,
     /// May change the object, may refuse.
     pub admit: Option<Admit>,
+    /// The resources whose objects `admit` may change, those posted to their sub-resources included: of all others it
+    /// lets pass or refuses only.
+    pub changes: Resources,
     /// May refuse.
     pub validate: Option<Validate>,
 }
@@ -60,146 +78,175 @@ pub static PLUGINS: &[Plugin] = &[
     Plugin {
         name: "NamespaceLifecycle",
         admit: Some(namespace_lifecycle::admit),
+        changes: NOTHING,
         validate: None,
     },
     Plugin {
         name: "NamespaceExists",
         admit: None,
+        changes: NOTHING,
         validate: Some(namespace_lifecycle::exists),
     },
     Plugin {
         name: "LimitPodHardAntiAffinityTopology",
         admit: None,
+        changes: NOTHING,
         validate: Some(pod_rules::hard_anti_affinity),
     },
     Plugin {
         name: "LimitRanger",
         admit: Some(limit_ranger::admit),
+        changes: PODS,
         validate: Some(limit_ranger::validate),
     },
     Plugin {
         name: "ServiceAccount",
         admit: Some(service_account::admit),
+        changes: PODS,
         validate: Some(service_account::validate),
     },
     Plugin {
         name: "NodeRestriction",
         admit: Some(node_restriction::admit),
+        changes: NOTHING,
         validate: None,
     },
     Plugin {
         name: "TaintNodesByCondition",
         admit: Some(taint_nodes_by_condition::admit),
+        changes: NODES,
         validate: None,
     },
     Plugin {
         name: "AlwaysPullImages",
         admit: Some(pod_rules::pull_always),
+        changes: PODS,
         validate: Some(pod_rules::pulls_always),
     },
     Plugin {
         name: "PodSecurity",
         admit: None,
+        changes: NOTHING,
         validate: Some(pod_security::validate),
     },
     Plugin {
         name: "PodNodeSelector",
         admit: Some(pod_node_selector::admit),
+        changes: PODS,
         validate: Some(pod_node_selector::validate),
     },
     Plugin {
         name: "Priority",
         admit: Some(priority::admit),
+        changes: PODS,
         validate: Some(priority::validate),
     },
     Plugin {
         name: "DefaultTolerationSeconds",
         admit: Some(default_toleration_seconds::admit),
+        changes: PODS,
         validate: None,
     },
     Plugin {
         name: "PodTolerationRestriction",
         admit: Some(pod_toleration_restriction::admit),
+        changes: PODS,
         validate: Some(pod_toleration_restriction::validate),
     },
     Plugin {
         name: "ExtendedResourceToleration",
         admit: Some(pod_rules::tolerate_extended_resources),
+        changes: PODS,
         validate: None,
     },
     Plugin {
         name: "DefaultStorageClass",
         admit: Some(storage::default_class),
+        changes: CLAIMS,
         validate: None,
     },
     Plugin {
         name: "StorageObjectInUseProtection",
         admit: Some(storage::protect),
+        changes: PROTECTED,
         validate: None,
     },
     Plugin {
         name: "OwnerReferencesPermissionEnforcement",
         admit: None,
+        changes: NOTHING,
         validate: Some(owner_references::validate),
     },
     Plugin {
         name: "PersistentVolumeClaimResize",
         admit: None,
+        changes: NOTHING,
         validate: Some(storage::resize),
     },
     Plugin {
         name: "RuntimeClass",
         admit: Some(runtime_class::admit),
+        changes: PODS,
         validate: Some(runtime_class::validate),
     },
     Plugin {
         name: "CertificateApproval",
         admit: None,
+        changes: NOTHING,
         validate: Some(certificates::approval),
     },
     Plugin {
         name: "CertificateSigning",
         admit: None,
+        changes: NOTHING,
         validate: Some(certificates::signing),
     },
     Plugin {
         name: "ClusterTrustBundleAttest",
         admit: None,
+        changes: NOTHING,
         validate: Some(certificates::attest),
     },
     Plugin {
         name: "CertificateSubjectRestriction",
         admit: None,
+        changes: NOTHING,
         validate: Some(certificates::subject),
     },
     Plugin {
         name: "DefaultIngressClass",
         admit: Some(default_ingress_class::admit),
+        changes: INGRESSES,
         validate: None,
     },
     Plugin {
         name: "DenyServiceExternalIPs",
         admit: None,
+        changes: NOTHING,
         validate: Some(deny_service_external_ips::validate),
     },
     Plugin {
         name: "PodTopologyLabels",
         admit: Some(pod_topology_labels::admit),
+        changes: PODS,
         validate: None,
     },
     Plugin {
         name: "NodeDeclaredFeatureValidator",
         admit: None,
+        changes: NOTHING,
         validate: Some(node_declared_features::validate),
     },
     Plugin {
         name: "PodResizeValidator",
         admit: None,
+        changes: NOTHING,
         validate: Some(pod_resize::validate),
     },
     Plugin {
         name: "AlwaysDeny",
         admit: Some(|request, object, _| Err(deny(request, object))),
+        changes: NOTHING,
         validate: Some(|request, object, _| Err(deny(request, object))),
     },
 ];
@@ -249,19 +296,11 @@ fn settings_of(file: &serde_json::Value, api_version: &str, kind: &str) -> Resul
     }
 }
 
-/// The resources that plug-ins change; of all others, they let pass or refuse only.
-const CHANGED: &[(&str, &str)] = &[
-    ("", "pods"),
-    ("", "nodes"),
-    ("", "persistentvolumes"),
-    ("", "persistentvolumeclaims"),
-    ("storage.k8s.io", "volumeattributesclasses"),
-    ("networking.k8s.io", "ingresses"),
-];
-
 /// Whether [`admit`] may change objects of a resource, or what is posted to their sub-resources.
 pub fn may_change(group: &str, resource: &str) -> bool {
-    CHANGED.contains(&(group, resource))
+    PLUGINS
+        .iter()
+        .any(|plugin| plugin.changes.contains(&(group, resource)))
 }
 
 fn chosen(request: &Request) -> impl Iterator<Item = &'static Plugin> {

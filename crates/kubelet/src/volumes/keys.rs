@@ -181,20 +181,14 @@ fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use api::core::pod::validation::KEY_TYPES;
     use machinery::certificate::{Request, pod_key_problem};
 
     use super::generate;
 
     #[test]
     fn every_kind_of_key_proves_itself() {
-        for kind in [
-            "RSA3072",
-            "RSA4096",
-            "ECDSAP256",
-            "ECDSAP384",
-            "ECDSAP521",
-            "ED25519",
-        ] {
+        for kind in KEY_TYPES {
             let mut made = generate(kind).expect(kind);
             let request = Request::parse_der(&made.request).expect(kind);
             assert!(request.is_signed, "{kind}");

@@ -159,10 +159,6 @@ impl super::Flags for Flags {
     fn common(&self) -> &Common {
         &self.common
     }
-
-    fn common_mut(&mut self) -> &mut Common {
-        &mut self.common
-    }
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -345,7 +341,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         audit: flags.audit.options()?,
         proxy_client: flags.front_proxy.client()?,
         limits: flags.limits.limits()?,
-        flags: flags.common.told.clone(),
+        flags: flags.common.told(),
     })
     .await
     .context("the API server cannot start")?;

@@ -245,10 +245,6 @@ impl super::Flags for Flags {
         &self.common
     }
 
-    fn common_mut(&mut self) -> &mut Common {
-        &mut self.common
-    }
-
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[
         (
             "kube-api-qps",
@@ -333,7 +329,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             queues.unwrap_or_default()
         }),
         checks: vec![health::election(&["healthz"])],
-        flags: flags.common.told.clone(),
+        flags: flags.common.told(),
     };
     health::serve(&flags.secure, shown).await?;
     let names = ("kube-controller-manager", "kube-controller-manager");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -24,7 +25,7 @@ pub(super) struct Common {
     feature_gates: Vec<String>,
     /// All of them, as they came to be.
     #[arg(skip)]
-    pub(super) told: about::Flags,
+    told: OnceLock<about::Flags>,
 }
 
 /// Every flag and its value, as `/flagz` tells them: those of several values in brackets, what is not set empty.
@@ -49,6 +50,17 @@ pub(super) fn told(command: &Command, matches: &ArgMatches) -> about::Flags {
 }
 
 impl Common {
+    /// Remembers the whole command line, of which this is a part.
+    pub(super) fn tell(&self, flags: about::Flags) {
+        // Flags are parsed once.
+        let _ = self.told.set(flags);
+    }
+
+    /// The whole command line, as it came to be.
+    pub(super) fn told(&self) -> about::Flags {
+        self.told.get().cloned().unwrap_or_default()
+    }
+
     /// Starts the log.
     pub(super) fn init_logs(&self) {
         super::init_logs(self.v, self.logging_format == "json");

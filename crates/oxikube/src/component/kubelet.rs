@@ -146,10 +146,6 @@ impl super::Flags for Flags {
     fn common(&self) -> &Common {
         &self.common
     }
-
-    fn common_mut(&mut self) -> &mut Common {
-        &mut self.common
-    }
 }
 
 impl ConfigurationFlags {
@@ -355,7 +351,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             address: SocketAddr::new(configuration.address, configuration.port),
             certificate,
             client_ca: client_ca.unwrap_or_default(),
-            flags: flags.common.told.clone(),
+            flags: flags.common.told(),
         }),
         healthz: (configuration.healthz_port != 0).then(|| {
             SocketAddr::new(

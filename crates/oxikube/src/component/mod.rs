@@ -62,8 +62,6 @@ pub(crate) fn run(name: &str, arguments: Vec<OsString>) -> anyhow::Result<ExitCo
 trait Flags: Parser {
     /// Those that all have.
     fn common(&self) -> &Common;
-    /// The same, to be changed.
-    fn common_mut(&mut self) -> &mut Common;
     /// Flags that have had their day, and what to do instead.
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[];
 }
@@ -87,8 +85,8 @@ fn parse<F: Flags>(name: &str, arguments: Vec<OsString>) -> F {
     command.build();
     let matches = command.clone().get_matches_from(all);
     let parsed = F::from_arg_matches(&matches);
-    let mut parsed = parsed.unwrap_or_else(|error| error.format(&mut command).exit());
-    parsed.common_mut().told = flags::told(&command, &matches);
+    let parsed = parsed.unwrap_or_else(|error| error.format(&mut command).exit());
+    parsed.common().tell(flags::told(&command, &matches));
     parsed
 }
 

@@ -64,10 +64,6 @@ impl super::Flags for Flags {
     fn common(&self) -> &Common {
         &self.common
     }
-
-    fn common_mut(&mut self) -> &mut Common {
-        &mut self.common
-    }
 }
 
 impl Flags {
@@ -224,7 +220,7 @@ async fn show(flags: &Flags, ready: watch::Receiver<bool>) -> anyhow::Result<()>
             checks: vec![health::ping(&["healthz"])],
             told: Some(Told {
                 component: "kube-proxy",
-                flags: flags.common.told.clone(),
+                flags: flags.common.told(),
             }),
             pages: vec![
                 page(

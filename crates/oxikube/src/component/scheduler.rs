@@ -51,10 +51,6 @@ impl super::Flags for Flags {
         &self.common
     }
 
-    fn common_mut(&mut self) -> &mut Common {
-        &mut self.common
-    }
-
     const DEPRECATED: &'static [(&'static str, &'static str)] = &[
         (
             "kube-api-qps",
@@ -180,7 +176,7 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
             health::ping(&["livez"]),
             health::stays(&shutdown),
         ],
-        flags: flags.common.told.clone(),
+        flags: flags.common.told(),
     };
     health::serve(&flags.secure, shown).await?;
     let works = client.clone();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,6 +112,9 @@ impl Pulses {
     }
 }
 
+/// The ports that services may have on nodes.
+const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+
 /// The API server, with all that every cluster has in its store.
 pub(crate) async fn server(
     config: &Config,
@@ -143,14 +147,17 @@ pub(crate) async fn serve_at(
         ("authorization-mode", "[Node,RBAC]".to_owned()),
         ("secure-port", port.to_string()),
         ("service-cluster-ip-range", services.to_string()),
-        ("service-node-port-range", "30000-32767".to_owned()),
+        (
+            "service-node-port-range",
+            format!("{}-{}", NODE_PORTS.start(), NODE_PORTS.end()),
+        ),
     ];
     let flags = flags.map(|(name, value)| (name.to_owned(), value)).into();
     let config = apiserver::Config {
         store,
         tokens: pki.tokens()?,
         service_cidr: services,
-        node_ports: 30000..=32767,
+        node_ports: NODE_PORTS,
         advertise_address: address.into(),
         advertise_port: port,
         kubelet_client: Some(kubelet_client),

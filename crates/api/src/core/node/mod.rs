@@ -25,6 +25,20 @@ const ROLE_LABEL: &str = "kubernetes.io/role";
 /// A field of a feature that v1.37 has switched off.
 const PREEMPTION: &str = "podPreemptionPolicy";
 
+/// What both columns of addresses say of themselves.
+const ADDRESSES: &str = "List of addresses reachable to the node. Queried from cloud \
+    provider, if available. More info: \
+    https://kubernetes.io/docs/reference/node/node-status/#addresses \
+    Note: This field is declared as mergeable, but the merge key \
+    is not sufficiently unique, which can cause data corruption \
+    when it is merged. Callers should instead use a \
+    full-replacement patch. See https://pr.k8s.io/79391 for an \
+    example. Consumers should assume that addresses can change \
+    during the lifetime of a Node. However, there are some \
+    exceptions where this may not be possible, such as Pods that \
+    inherit a Node's address in its own status or consumers of \
+    the downward API (status.hostIP).";
+
 /// The kind `Node`.
 pub struct Node;
 
@@ -40,36 +54,8 @@ impl Kind for Node {
         columns::text("Roles", "The roles of the node"),
         columns::AGE,
         columns::text("Version", "Kubelet Version reported by the node."),
-        columns::wide(
-            "Internal-IP",
-            "List of addresses reachable to the node. Queried from cloud \
-                                      provider, if available. More info: \
-                                      https://kubernetes.io/docs/reference/node/node-status/#addresses \
-                                      Note: This field is declared as mergeable, but the merge key \
-                                      is not sufficiently unique, which can cause data corruption \
-                                      when it is merged. Callers should instead use a \
-                                      full-replacement patch. See https://pr.k8s.io/79391 for an \
-                                      example. Consumers should assume that addresses can change \
-                                      during the lifetime of a Node. However, there are some \
-                                      exceptions where this may not be possible, such as Pods that \
-                                      inherit a Node's address in its own status or consumers of \
-                                      the downward API (status.hostIP).",
-        ),
-        columns::wide(
-            "External-IP",
-            "List of addresses reachable to the node. Queried from cloud \
-                                      provider, if available. More info: \
-                                      https://kubernetes.io/docs/reference/node/node-status/#addresses \
-                                      Note: This field is declared as mergeable, but the merge key \
-                                      is not sufficiently unique, which can cause data corruption \
-                                      when it is merged. Callers should instead use a \
-                                      full-replacement patch. See https://pr.k8s.io/79391 for an \
-                                      example. Consumers should assume that addresses can change \
-                                      during the lifetime of a Node. However, there are some \
-                                      exceptions where this may not be possible, such as Pods that \
-                                      inherit a Node's address in its own status or consumers of \
-                                      the downward API (status.hostIP).",
-        ),
+        columns::wide("Internal-IP", ADDRESSES),
+        columns::wide("External-IP", ADDRESSES),
         columns::wide(
             "OS-Image",
             "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).",

@@ -6,24 +6,6 @@
 use super::{Parser, Token};
 use crate::cel::tree::Issue;
 
-/// What an expression can begin with, in the order of the grammar; what else may stand there comes in between.
-const BEGINNINGS: [&str; 15] = [
-    "'['",
-    "'{'",
-    "'('",
-    "'.'",
-    "'-'",
-    "'!'",
-    "'true'",
-    "'false'",
-    "'null'",
-    "NUM_FLOAT",
-    "NUM_INT",
-    "NUM_UINT",
-    "STRING",
-    "BYTES",
-    "IDENTIFIER",
-];
 /// All that may stand where an expression is looked for, in the order of the grammar.
 const ORDER: [&str; 20] = [
     "'['",
@@ -47,6 +29,9 @@ const ORDER: [&str; 20] = [
     "BYTES",
     "IDENTIFIER",
 ];
+
+/// Those of them that begin no expression: they may stand there in certain places only.
+const ELSEWHERE: [&str; 5] = ["']'", "'}'", "')'", "','", "'?'"];
 
 impl Parser<'_> {
     fn token(&self, at: usize) -> &Token {
@@ -122,7 +107,7 @@ impl Parser<'_> {
         };
         let wanted = ORDER
             .iter()
-            .filter(|word| BEGINNINGS.contains(word) || also.contains(word));
+            .filter(|word| !ELSEWHERE.contains(word) || also.contains(word));
         let wanted: Vec<&str> = wanted.copied().collect();
         let all = format!("{{{}}}", wanted.join(", "));
         let shown = self.shown(self.next);

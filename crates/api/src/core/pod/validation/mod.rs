@@ -23,6 +23,7 @@ use crate::core::volumes::{local_descending_path, no_backsteps};
 use crate::meta;
 use crate::view::{Items, OrEmpty};
 
+pub use projected::KEY_TYPES;
 pub(crate) use requirements::overhead;
 pub use scheduling::{node_selector, node_selector_term, tolerations};
 

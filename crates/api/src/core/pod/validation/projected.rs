@@ -158,6 +158,16 @@ fn bundle(errors: &mut ErrorList, at: &Path, bundle: &ClusterTrustBundleProjecti
     local_non_reserved_path(errors, &at.child("path"), &bundle.path);
 }
 
+/// The kinds of keys that pods may ask for.
+pub const KEY_TYPES: [&str; 6] = [
+    "RSA3072",
+    "RSA4096",
+    "ECDSAP256",
+    "ECDSAP384",
+    "ECDSAP521",
+    "ED25519",
+];
+
 /// The paths that the certificate and its key take.
 fn certificate<'a>(
     errors: &mut ErrorList,
@@ -165,15 +175,7 @@ fn certificate<'a>(
     certificate: &'a PodCertificateProjection,
 ) -> Vec<&'a str> {
     errors.required_text(&at.child("signerName"), &certificate.signer_name, "");
-    let known = [
-        "RSA3072",
-        "RSA4096",
-        "ECDSAP256",
-        "ECDSAP384",
-        "ECDSAP521",
-        "ED25519",
-    ];
-    errors.one_of(&at.child("keyType"), &certificate.key_type, &known);
+    errors.one_of(&at.child("keyType"), &certificate.key_type, &KEY_TYPES);
     if let Some(seconds) = certificate.max_expiration_seconds {
         let at = at.child("maxExpirationSeconds");
         if seconds < 3600 {
