@@ -15,7 +15,8 @@ pub(crate) struct Options {
     #[arg(long)]
     sources: PathBuf,
     /// A cluster for this alone: what the suites make in its namespace `default` is deleted, and there must be no pods and jobs
-    /// before. Its nodes must have or be able to pull busybox, alpine, nginx and python.
+    /// before. Its nodes must have or be able to pull the images that the suites name: busybox, alpine, python, `clux/blog`
+    /// and several of nginx.
     #[arg(long, env = "KUBECONFIG")]
     kubeconfig: PathBuf,
     /// Only this one of them.
@@ -183,15 +184,16 @@ fn watched(command: &mut Command, ends: bool) -> anyhow::Result<bool> {
 }
 
 fn python(place: &Place) -> anyhow::Result<Vec<String>> {
-    let environment = place.tools.join("clients/bin");
-    let quiet = [
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "pytest",
-    ];
-    run(place.command(environment.join("pip")).args(quiet))?;
-    let mut suite = place.command(environment.join("python"));
+    // The sources want newer modules than the client that the project's own tests install.
+    let environment = build::target().join("clients-python");
+    let python = place.tools.join("clients/bin/python");
+    run(place.command(python).args(["-m", "venv"]).arg(&environment))?;
+    let quiet = ["install", "--quiet", "--disable-pip-version-check"];
+    run(place
+        .command(environment.join("bin/pip"))
+        .args(quiet)
+        .args(["pytest", "--requirement", "requirements.txt"]))?;
+    let mut suite = place.command(environment.join("bin/python"));
     suite.args(["-m", "pytest", "-q", "kubernetes/e2e_test"]);
     Ok(place.pass("python", &mut suite))
 }
