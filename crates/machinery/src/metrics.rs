@@ -57,6 +57,74 @@ impl Histogram {
     }
 }
 
+/// How long a figure was where, as if it were noted at the end of every nanosecond. Nothing runs for that: what has passed is
+/// added up when the figure changes and when somebody looks.
+///
+/// Upstream: `k8s.io/component-base/metrics/prometheusextension` (`TimingHistogram`).
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    ends: &'static [f64],
+    /// Nanoseconds; the last ones are those beyond every end.
+    buckets: Vec<u64>,
+    sum: f64,
+    value: f64,
+    /// The bucket of the value.
+    at: usize,
+    since: u64,
+}
+
+impl Lasting {
+    /// Nothing so far, between these upper ends, and a figure of nothing from now on.
+    pub fn new(ends: &'static [f64], nanos: u64) -> Self {
+        let mut this = Self {
+            ends,
+            buckets: vec![0; ends.len() + 1],
+            sum: 0.0,
+            value: 0.0,
+            at: 0,
+            since: nanos,
+        };
+        this.at = this.place();
+        this
+    }
+
+    fn place(&self) -> usize {
+        let at = self.ends.iter().position(|end| self.value <= *end);
+        at.unwrap_or(self.ends.len())
+    }
+
+    /// The figure stayed what it was until now.
+    pub fn pass(&mut self, nanos: u64) {
+        let passed = nanos.saturating_sub(self.since);
+        self.since = self.since.max(nanos);
+        self.buckets[self.at] += passed;
+        self.sum += self.value * passed as f64;
+    }
+
+    /// From now on the figure is this.
+    pub fn set(&mut self, nanos: u64, value: f64) {
+        self.pass(nanos);
+        if value.to_bits() != self.value.to_bits() {
+            self.value = value;
+            self.at = self.place();
+        }
+    }
+
+    /// Its lines, up to the last change or look.
+    pub fn render(&self, out: &mut String, name: &str, labels: &str) {
+        let mut below = 0;
+        let ends = self.ends.iter().map(|end| number(*end));
+        for (nanos, end) in self.buckets.iter().zip(ends.chain(["+Inf".to_owned()])) {
+            below += nanos;
+            let count = number(below as f64);
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {count}");
+        }
+        line(out, &format!("{name}_sum"), labels, number(self.sum));
+        let count = number(below as f64);
+        line(out, &format!("{name}_count"), labels, count);
+    }
+}
+
 /// A number as Go writes it in its shortest form.
 pub fn number(value: f64) -> String {
     if value == 0.0 || (1e-4..1e6).contains(&value.abs()) || !value.is_finite() {
@@ -130,6 +198,27 @@ mod tests {
         ] {
             assert_eq!(number(value), wanted);
         }
+    }
+
+    #[test]
+    fn a_figure_lasts_until_it_changes() {
+        let mut lasting = Lasting::new(&[0.0, 0.5, 1.0], 1_000);
+        lasting.set(2_000, 0.5);
+        lasting.set(2_500, 7.0);
+        // Clocks of several processors may disagree a little.
+        lasting.set(2_400, 1.0);
+        lasting.pass(4_000_500);
+        let mut page = String::new();
+        lasting.render(&mut page, "use", "level=\"a\"");
+        expect_test::expect![[r#"
+            use_bucket{level="a",le="0"} 1000
+            use_bucket{level="a",le="0.5"} 1500
+            use_bucket{level="a",le="1"} 3.9995e+06
+            use_bucket{level="a",le="+Inf"} 3.9995e+06
+            use_sum{level="a"} 3.99825e+06
+            use_count{level="a"} 3.9995e+06
+        "#]]
+        .assert_eq(&page);
     }
 
     #[test]

@@ -15,10 +15,12 @@ mod rules;
 pub mod share;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-pub use demand::{Demand, Observed};
+pub use demand::{Demand, Memory, PERIOD};
 pub use dropped::Dropped;
 pub use estimate::Work;
 pub use level::{CATCH_ALL, EXEMPT, Level, Limits, Shape};
 pub use queues::{Outcome, Place, QueueSet, Released, Start, Totals};
 pub use rules::{Digest, Schema};
+pub use usage::Usage;

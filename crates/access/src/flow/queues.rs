@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::estimate::SERVICE_SECONDS;
-use super::{Demand, Shape, Work};
+use super::{Demand, Shape, Usage, Work};
 
 /// Requests that wait are known by a number.
 type Number = u64;
@@ -33,8 +33,12 @@ pub struct QueueSet<T> {
     pub(super) wanted: u64,
     totals: Totals,
     next: Number,
-    /// Seats in use and waited for, over time.
+    /// Seats in use and waited for, by periods.
     pub demand: Demand,
+    /// How busy it was.
+    usage: Usage,
+    /// What a level without seats is measured by.
+    otherwise: u64,
 }
 
 /// What is counted.
@@ -161,12 +165,26 @@ impl<T> QueueSet<T> {
             wanted: 0,
             totals: Totals::default(),
             next: 0,
-            demand: Demand::default(),
+            demand: Demand::starting(nanos),
+            usage: Usage::new(nanos),
+            otherwise: 1,
         };
-        set.demand.set(nanos, 0.0);
-        set.demand.take(nanos);
+        set.usage.measure_by(shape, limit, set.otherwise);
         set.grow();
         set
+    }
+
+    /// While it has no seats of its own, what is used is measured by so many.
+    pub fn measured_by(mut self, seats: u64) -> Self {
+        self.otherwise = seats;
+        self.usage.measure_by(self.shape, self.limit, seats);
+        self
+    }
+
+    /// How busy it was until now.
+    pub fn usage(&mut self, nanos: u64) -> Usage {
+        self.usage.note(nanos, &self.totals);
+        self.usage.clone()
     }
 
     fn grow(&mut self) {
@@ -183,6 +201,8 @@ impl<T> QueueSet<T> {
         self.shape = shape;
         self.limit = limit;
         self.grow();
+        self.usage.measure_by(shape, limit, self.otherwise);
+        self.usage.note(nanos, &self.totals);
         self.dispatch(nanos)
     }
 
@@ -243,6 +263,7 @@ impl<T> QueueSet<T> {
     fn note(&mut self, nanos: u64) {
         let seats = self.totals.seats + self.totals.seats_waiting;
         self.demand.set(nanos, seats as f64);
+        self.usage.note(nanos, &self.totals);
     }
 
     /// A request comes, of a flow with this hash.
@@ -407,6 +428,7 @@ impl<T> QueueSet<T> {
             queue.bound();
         }
         if place.work.after_nanos > 0 {
+            self.note(nanos);
             return Released {
                 woken: Vec::new(),
                 lingers: Some(place.work.after_nanos),

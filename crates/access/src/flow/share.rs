@@ -3,38 +3,9 @@
 //! Every level gets the same multiple of what it is thought to need, as far as its bounds allow, so that all seats are given.
 //! Behaviour: KEP-1040 "Dispatching", `k8s.io/apiserver/pkg/util/flowcontrol/{conc_alloc,apf_controller}.go`.
 
-use super::{Limits, Observed};
+use super::{Limits, Memory};
 
-/// How much of the smoothed demand stays after a period: half of it after five minutes.
-const SMOOTHING: f64 = 0.977;
 const LEAST_TARGET: f64 = 0.001;
-
-/// What is remembered of a level's demand.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Memory {
-    /// The mean of the last period.
-    pub average: f64,
-    /// The deviation of the last period.
-    pub deviation: f64,
-    /// The peak of the last period.
-    pub most: f64,
-    /// The demand over a longer while.
-    pub smoothed: f64,
-}
-
-impl Memory {
-    /// Adds a period.
-    pub fn note(&mut self, seen: &Observed) {
-        self.most = seen.most.round();
-        if seen.seconds <= 0.0 {
-            return;
-        }
-        self.average = seen.average;
-        self.deviation = seen.deviation;
-        let envelope = seen.average + seen.deviation;
-        self.smoothed = envelope.max(SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * envelope);
-    }
-}
 
 /// A level as it takes part.
 #[derive(Clone, Copy, Debug)]

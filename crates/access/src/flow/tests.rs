@@ -4,7 +4,7 @@ use machinery::Object;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::share::{Memory, Part, shares};
+use super::share::{Part, shares};
 use super::*;
 use crate::User;
 
@@ -324,4 +324,81 @@ fn queueing_of(limit: u64) -> QueueSet<u64> {
 fn a_level_that_makes_no_sense_is_none() {
     let level = json!({"metadata": {"name": "exempt"}, "spec": {"type": "Limited"}});
     assert!(Level::read(&Object::from_value(level).expect("an object")).is_none());
+}
+
+#[test]
+fn periods_end_without_a_clock() {
+    let second = 1_000 * MILLI;
+    let mut demand = Demand::starting(0);
+    demand.set(2 * second, 4.0);
+    demand.set(7 * second, 0.0);
+    // Nothing is over yet.
+    assert_eq!(demand.memory(9 * second), Memory::default());
+    let first = demand.memory(11 * second);
+    assert_eq!(
+        (first.average, first.deviation, first.most),
+        (2.0, 2.0, 4.0)
+    );
+    assert_eq!(first.smoothed, 4.0);
+    // The next four saw nothing.
+    let later = demand.memory(51 * second);
+    assert_eq!(
+        (later.average, later.deviation, later.most),
+        (0.0, 0.0, 0.0)
+    );
+    let expected = 4.0 * 0.977_f64.powi(4);
+    assert!((later.smoothed - expected).abs() < 1e-9, "{later:?}");
+    // It is the same whether somebody looks in between or not.
+    let mut seen = Demand::starting(0);
+    let mut unseen = Demand::starting(0);
+    for at in [3, 14, 36, 37, 61] {
+        seen.set(at * second, at as f64);
+        unseen.set(at * second, at as f64);
+    }
+    for at in 62..200 {
+        seen.memory(at * second);
+    }
+    let (a, b) = (seen.memory(200 * second), unseen.memory(200 * second));
+    assert!((a.smoothed - b.smoothed).abs() < 1e-9, "{a:?} {b:?}");
+    assert_eq!((a.average, a.most), (b.average, b.most));
+    // A new configuration ends a period early.
+    assert_eq!(unseen.cut(205 * second).average, 61.0);
+}
+
+#[test]
+fn a_level_says_how_busy_it_was() {
+    let shape = Shape::Queue {
+        queues: 2,
+        hand: 1,
+        length: 5,
+    };
+    let mut set = QueueSet::new(shape, 2, 0);
+    let Start::Execute(first) = set.start(0, Work::ONE, 1, || ()) else {
+        panic!("there is a seat")
+    };
+    let Start::Execute(_) = set.start(100, Work::ONE, 1, || ()) else {
+        panic!("there is a seat")
+    };
+    let Start::Wait(..) = set.start(200, Work::ONE, 1, || ()) else {
+        panic!("there is none")
+    };
+    set.finish(300, &first);
+    let usage = set.usage(1_000);
+    let mut page = String::new();
+    for (name, figure) in [
+        ("seats", &usage.seats),
+        ("demand", &usage.demand),
+        ("executing", &usage.executing),
+        ("waiting", &usage.waiting),
+    ] {
+        figure.render(&mut page, name, "x");
+    }
+    let sums: Vec<&str> = page.lines().filter(|l| l.contains("_sum")).collect();
+    // Half for 100, all from then on; one and a half while somebody waits, who is a tenth of those that may.
+    expect_test::expect![[r#"
+        seats_sum{x} 950
+        demand_sum{x} 1000
+        executing_sum{x} 950
+        waiting_sum{x} 10"#]]
+    .assert_eq(&sums.join("\n"));
 }

@@ -4,11 +4,45 @@
 
 use std::sync::Arc;
 
+use access::flow::Usage;
+use machinery::metrics::Lasting;
+
 use super::counts;
 use super::fairness::{Fairness, Level};
 use crate::metrics::{head, line};
 
 type Figure = fn(&Level) -> f64;
+/// Name, help, and of each level the figure with what is told of it beside its level.
+type OverTime = (&'static str, &'static str, &'static [Part]);
+type Part = (&'static str, fn(&Usage) -> &Lasting);
+
+const OVER_TIME: [OverTime; 3] = [
+    (
+        "demand_seats",
+        "Observations, at the end of every nanosecond, of (the number of seats each priority level could use) / (nominal number of seats for that level)",
+        &[("", |usage| &usage.demand)],
+    ),
+    (
+        "priority_level_request_utilization",
+        "Observations, at the end of every nanosecond, of number of requests (as a fraction of the relevant limit) waiting or in any stage of execution (but only initial stage for WATCHes)",
+        &[
+            ("phase=\"executing\",", |usage| &usage.executing),
+            ("phase=\"waiting\",", |usage| &usage.waiting),
+        ],
+    ),
+    (
+        "priority_level_seat_utilization",
+        "Observations, at the end of every nanosecond, of utilization of seats for any stage of execution (but only initial stage for WATCHes)",
+        &[("phase=\"executing\",", |usage| &usage.seats)],
+    ),
+];
+
+/// What stands before figures over time; upstream calls them experimental.
+pub(super) fn lasting_head(out: &mut String, name: &str, help: &str) {
+    out.push_str(&format!(
+        "# HELP {name} EXPERIMENTAL: [ALPHA] {help}\n# TYPE {name} histogram\n"
+    ));
+}
 
 impl Fairness {
     /// Adds to the page at `/metrics`.
@@ -88,6 +122,24 @@ impl Fairness {
         let help = "Fair fraction of server's concurrency to allocate to each priority level that can use it";
         head(out, fair, "gauge", "ALPHA", help);
         out.push_str(&format!("{fair} {}\n", self.multiple()));
+        self.render_over_time(out, &levels);
+    }
+
+    fn render_over_time(&self, out: &mut String, levels: &[&Arc<Level>]) {
+        let nanos = self.nanos();
+        let usage = |level: &Arc<Level>| level.queues.lock().usage(nanos);
+        let all: Vec<Usage> = levels.iter().map(|level| usage(level)).collect();
+        for (name, help, parts) in OVER_TIME {
+            let name = format!("apiserver_flowcontrol_{name}");
+            lasting_head(out, &name, help);
+            for (label, of) in parts {
+                for (level, usage) in levels.iter().zip(&all) {
+                    let labels = format!("{label}priority_level=\"{}\"", level.name);
+                    of(usage).render(out, &name, &labels);
+                }
+            }
+        }
+        self.flows.render(out, nanos);
     }
 
     /// One of the tables; none of another name.

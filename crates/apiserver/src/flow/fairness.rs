@@ -7,23 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use access::Lookup;
-use access::flow::share::{Memory, Part, Share, shares};
-use access::flow::{CATCH_ALL, Dropped, EXEMPT, Level as Spec, Limits, QueueSet, Schema};
+use access::flow::share::{Part, Share, shares};
+use access::flow::{
+    CATCH_ALL, Dropped, EXEMPT, Level as Spec, Limits, Memory, PERIOD, QueueSet, Schema, Shape,
+};
 use access::flow::{Work, estimate};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
 use super::counts::Counts;
-use super::permit::{Arrival, Permit, Queues, serve};
+use super::flows::Flows;
+use super::permit::{Arrival, Kind, Permit, Queues, serve};
 use super::watchers::Watchers;
 use super::{Refusal, digest, too_many};
 use crate::call::Call;
 use crate::server::Server;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
-/// Seats are lent anew after this.
-const PERIOD: Duration = Duration::from_secs(10);
 /// No request waits longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many objects of a resource tell how large one is.
@@ -35,10 +36,11 @@ pub(crate) struct Fairness {
     patience: Duration,
     born: Instant,
     pub(super) current: ArcSwap<Configured>,
-    /// When seats were last lent, in nanoseconds since the beginning.
+    /// When the period began whose demand is not known yet, in nanoseconds since the beginning.
     lent: AtomicU64,
     lending: Mutex<f64>,
     pub(crate) watchers: Watchers,
+    pub(super) flows: Arc<Flows>,
 }
 
 /// Schemas in the order in which they are tried, and levels by name.
@@ -63,6 +65,8 @@ pub(super) struct Level {
     pub(super) exempt: bool,
     born: Instant,
     pub(super) queues: Queues,
+    /// Reading and writing of all levels.
+    pub(super) flows: Arc<Flows>,
     /// Seats that one request takes at most; nothing when it is zero.
     of_one: AtomicU64,
     pub(super) standing: Mutex<Standing>,
@@ -78,13 +82,18 @@ pub(super) struct Standing {
 }
 
 impl Level {
-    fn new(spec: Spec, limits: Limits, born: Instant) -> Self {
+    fn new(spec: Spec, limits: Limits, of: &Fairness) -> Self {
+        let born = of.born;
         let nanos = Instant::now().duration_since(born).as_nanos() as u64;
+        let queues = QueueSet::new(spec.shape, limits.initial(), nanos);
+        // As upstream measures a level that has none: by a tenth of the server's.
+        let otherwise = (of.seats as f64 / 10.0).round() as u64;
         Self {
+            flows: of.flows.clone(),
             name: spec.name.clone(),
             exempt: spec.name == EXEMPT,
             born,
-            queues: Mutex::new(QueueSet::new(spec.shape, limits.initial(), nanos)),
+            queues: Mutex::new(queues.measured_by(otherwise)),
             of_one: AtomicU64::new(0),
             standing: Mutex::new(Standing {
                 spec,
@@ -98,7 +107,7 @@ impl Level {
 
     /// A moment as the queues count it.
     pub(super) fn nanos(&self, at: Instant) -> u64 {
-        at.duration_since(self.born).as_nanos() as u64
+        at.saturating_duration_since(self.born).as_nanos() as u64
     }
 
     fn of_one(&self) -> Option<u64> {
@@ -117,6 +126,7 @@ impl Fairness {
             lent: AtomicU64::new(0),
             lending: Mutex::new(0.0),
             watchers: Watchers::default(),
+            flows: Arc::default(),
         };
         this.configure_with(Vec::new(), Vec::new());
         this
@@ -142,6 +152,13 @@ impl Fairness {
         schemas.sort_by(|a, b| a.order().cmp(&b.order()));
         let old = self.current.load();
         let limits = Spec::limits(&specs, self.seats);
+        let seats: u64 = limits.iter().map(|limits| limits.nominal).sum();
+        let room = |spec: &Spec| match spec.shape {
+            Shape::Queue { queues, length, .. } => queues * length,
+            Shape::Exempt | Shape::Reject => 0,
+        };
+        let room: usize = specs.iter().map(room).sum();
+        self.flows.measure_by(self.nanos(), room as u64, seats);
         let levels: Vec<Arc<Level>> = specs
             .into_iter()
             .zip(limits)
@@ -167,14 +184,19 @@ impl Fairness {
         let schemas = entries.collect();
         self.current.store(Arc::new(Configured { schemas, levels }));
         drop(lending);
-        self.lend(Instant::now());
+        self.lend(true);
+    }
+
+    /// This moment as the queues count it.
+    pub(super) fn nanos(&self) -> u64 {
+        self.born.elapsed().as_nanos() as u64
     }
 
     /// The level of this name, with those who are there already.
     fn level(&self, old: &Configured, spec: Spec, limits: Limits) -> Arc<Level> {
         let before = old.levels.iter().find(|l| l.name == spec.name);
         let level = match before {
-            None => Arc::new(Level::new(spec, limits, self.born)),
+            None => Arc::new(Level::new(spec, limits, self)),
             Some(level) => {
                 let mut standing = level.standing.lock();
                 let shape = spec.shape;
@@ -193,19 +215,31 @@ impl Fairness {
         level
     }
 
-    /// Lends seats between levels, by what each could have used since the last time.
-    fn lend(&self, now: Instant) {
+    /// Lends seats between levels, by what each could have used in the periods that are over; with new levels, in what there
+    /// was of this one.
+    fn lend(&self, anew: bool) {
         let mut multiple = self.lending.lock();
-        let nanos = now.duration_since(self.born).as_nanos() as u64;
-        self.lent.store(nanos, Relaxed);
+        let nanos = self.nanos();
+        let lent = self.lent.load(Relaxed);
+        let periods = nanos.saturating_sub(lent) / PERIOD;
+        if !anew && periods == 0 {
+            // Somebody was faster.
+            return;
+        }
+        let lent = if anew { nanos } else { lent + periods * PERIOD };
+        self.lent.store(lent, Relaxed);
         let current = self.current.load();
         let parts: Vec<Part> = current
             .levels
             .iter()
             .map(|level| {
-                let seen = level.queues.lock().demand.take(nanos);
+                let demand = &mut level.queues.lock().demand;
+                let memory = match anew {
+                    true => demand.cut(nanos),
+                    false => demand.memory(nanos),
+                };
                 let mut standing = level.standing.lock();
-                standing.memory.note(&seen);
+                standing.memory = memory;
                 Part {
                     limits: standing.limits,
                     memory: standing.memory,
@@ -240,8 +274,8 @@ impl Fairness {
     pub(super) async fn enter(&self, call: &mut Call) -> Result<Permit, Refusal> {
         let now = Instant::now();
         let since = now.duration_since(self.born).as_nanos() as u64;
-        if since.saturating_sub(self.lent.load(Relaxed)) >= PERIOD.as_nanos() as u64 {
-            self.lend(now);
+        if since.saturating_sub(self.lent.load(Relaxed)) >= PERIOD {
+            self.lend(false);
         }
         let current = self.current.load_full();
         let digest = digest(call);
@@ -261,7 +295,10 @@ impl Fairness {
             work: self.work(call, level, &found.counts),
             hash: hasher.finish(),
             flow,
-            watch: call.info.verb == "watch",
+            kind: Kind {
+                watch: call.info.verb == "watch",
+                reads: matches!(call.info.verb, "get" | "list" | "watch"),
+            },
             patience: self.patience.min(call.timeout / 4),
         };
         let seated = arrival.seat().await;
@@ -283,7 +320,10 @@ impl Fairness {
             work: Work::ONE,
             hash: 0,
             flow: "",
-            watch: false,
+            kind: Kind {
+                watch: false,
+                reads: true,
+            },
             patience: self.patience,
         };
         arrival

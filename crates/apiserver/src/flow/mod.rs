@@ -13,6 +13,7 @@
 mod counts;
 mod describe;
 mod fairness;
+mod flows;
 mod permit;
 mod probe;
 #[cfg(test)]

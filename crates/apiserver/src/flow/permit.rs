@@ -11,12 +11,21 @@ use tokio::sync::oneshot;
 use super::counts::Counts;
 use super::fairness::Level;
 
+/// What is counted apart.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// It has its seats only until it has begun.
+    pub(super) watch: bool,
+    /// It changes nothing.
+    pub(super) reads: bool,
+}
+
 /// Wakes somebody who waits, and gives him his seats.
 pub(super) struct Waker {
     sender: oneshot::Sender<Permit>,
     counts: Arc<Counts>,
     work: Work,
-    watch: bool,
+    kind: Kind,
     /// For people who look: who it is and since when he waits.
     pub(super) flow: String,
     pub(super) arrived: jiff::Timestamp,
@@ -36,7 +45,7 @@ pub(crate) struct Permit {
     place: Place,
     work: Work,
     started: Instant,
-    watch: bool,
+    kind: Kind,
 }
 
 /// A request at the door of a level.
@@ -46,7 +55,7 @@ pub(super) struct Arrival<'a> {
     pub(super) work: Work,
     pub(super) hash: u64,
     pub(super) flow: &'a str,
-    pub(super) watch: bool,
+    pub(super) kind: Kind,
     /// No longer than this.
     pub(super) patience: Duration,
 }
@@ -71,7 +80,7 @@ impl Arrival<'_> {
                     sender,
                     counts: counts.clone(),
                     work,
-                    watch: self.watch,
+                    kind: self.kind,
                     flow: self.flow.to_owned(),
                     arrived: jiff::Timestamp::now(),
                 }
@@ -81,7 +90,7 @@ impl Arrival<'_> {
                 if !level.exempt {
                     counts.waited(Duration::ZERO, true);
                 }
-                return Ok(Permit::new(level, counts, place, work, self.watch));
+                return Ok(Permit::new(level, counts, place, work, self.kind));
             }
             Start::Reject(reason) => {
                 counts.reject(reason);
@@ -91,10 +100,12 @@ impl Arrival<'_> {
         };
         counts.waiting.fetch_add(1, Relaxed);
         counts.waiting_seats.fetch_add(work.most() as i64, Relaxed);
+        (level.flows).waiting(level.nanos(started), self.kind.reads, 1);
         let _waits = Waits {
             level,
             counts,
             work,
+            reads: self.kind.reads,
             queue,
             number,
         };
@@ -119,6 +130,7 @@ struct Waits<'a> {
     level: &'a Arc<Level>,
     counts: &'a Counts,
     work: Work,
+    reads: bool,
     queue: usize,
     number: u64,
 }
@@ -129,19 +141,16 @@ impl Drop for Waits<'_> {
         self.counts.waiting.fetch_sub(1, Relaxed);
         self.counts.waiting_seats.fetch_sub(seats, Relaxed);
         let now = self.level.nanos(Instant::now());
+        self.level.flows.waiting(now, self.reads, -1);
         // When he was called already, his seats come back with the permit that nobody takes.
         (self.level.queues.lock()).cancel(now, self.queue, self.number);
     }
 }
 
 impl Permit {
-    fn new(
-        level: &Arc<Level>,
-        counts: &Arc<Counts>,
-        place: Place,
-        work: Work,
-        watch: bool,
-    ) -> Self {
+    fn new(level: &Arc<Level>, counts: &Arc<Counts>, place: Place, work: Work, kind: Kind) -> Self {
+        let started = Instant::now();
+        (level.flows).executing(level.nanos(started), kind.reads, 1);
         counts.dispatched.fetch_add(1, Relaxed);
         counts.executing.fetch_add(1, Relaxed);
         (counts.executing_seats).fetch_add(work.most() as i64, Relaxed);
@@ -150,8 +159,8 @@ impl Permit {
             counts: counts.clone(),
             place,
             work,
-            started: Instant::now(),
-            watch,
+            started,
+            kind,
         }
     }
 }
@@ -160,10 +169,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let now = Instant::now();
         self.counts
-            .took(now.duration_since(self.started), self.watch);
+            .took(now.duration_since(self.started), self.kind.watch);
         self.counts.executing.fetch_sub(1, Relaxed);
         let seats = self.work.most() as i64;
         let (level, counts, place) = (&self.level, &self.counts, self.place);
+        (level.flows).executing(level.nanos(now), self.kind.reads, -1);
         let released = level.queues.lock().finish(level.nanos(now), &place);
         let Some(nanos) = released.lingers else {
             counts.executing_seats.fetch_sub(seats, Relaxed);
@@ -190,7 +200,7 @@ impl Drop for Permit {
 /// Calls those whose wait is over. The level's lock must not be held: who is not there any more gives his seats back.
 pub(super) fn serve(level: &Arc<Level>, woken: Vec<Outcome<Waker>>) {
     for Outcome { waker, place } in woken {
-        let permit = Permit::new(level, &waker.counts, place, waker.work, waker.watch);
+        let permit = Permit::new(level, &waker.counts, place, waker.work, waker.kind);
         drop(waker.sender.send(permit));
     }
 }

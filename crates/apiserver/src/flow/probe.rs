@@ -6,7 +6,7 @@ use access::User;
 use access::flow::{Digest, Level as Spec, Schema, Work};
 
 use super::fairness::{Configured, Fairness};
-use super::permit::Arrival;
+use super::permit::{Arrival, Kind};
 
 /// What a seat costs a request that finds one free, schema and flow looked up: the mean of so many, one after the other.
 /// `None` when there was none.
@@ -46,7 +46,10 @@ pub(super) fn arrival<'a>(
         work: Work::ONE,
         hash: 7,
         flow: found.schema.distinguisher(digest),
-        watch: false,
+        kind: Kind {
+            watch: false,
+            reads: true,
+        },
         patience,
     }
 }
