@@ -43,6 +43,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), StartError> {
     crate::kubernetes_service::say_here(server).await?;
     crate::kubernetes_service::settle(server, &own).await?;
     tokio::spawn(crate::kubernetes_service::keep(Arc::downgrade(server)));
+    tokio::spawn(crate::identity_lease::keep(Arc::downgrade(server)));
     tokio::spawn(crate::service_cidr::keep(Arc::downgrade(server)));
     tokio::spawn(crate::custom::settle::keep(Arc::downgrade(server)));
     tokio::spawn(crate::standing::keep(Arc::downgrade(server)));

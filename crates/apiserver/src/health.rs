@@ -64,6 +64,8 @@ const CHECKS: &[Check] = &[
     hook("poststarthook/start-system-namespaces-controller"),
     hook("poststarthook/start-cluster-authentication-info-controller"),
     check("poststarthook/storage-readiness", ALL, What::Caches),
+    hook("poststarthook/start-kube-apiserver-identity-lease-controller"),
+    hook("poststarthook/start-kube-apiserver-identity-lease-garbage-collector"),
     hook("poststarthook/start-legacy-token-tracking-controller"),
     hook("poststarthook/start-service-ip-repair-controllers"),
     hook("poststarthook/rbac/bootstrap-roles"),

@@ -31,6 +31,7 @@ mod file_watch;
 mod flow;
 mod go;
 mod health;
+mod identity_lease;
 mod impersonate;
 mod in_process;
 mod kept;

@@ -35,6 +35,7 @@ use crate::components::Component;
 use crate::connect::client::KubeletTls;
 use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
+use crate::identity_lease::{self, IdentityLease};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
@@ -74,6 +75,8 @@ pub struct Config {
     pub advertise_address: IpAddr,
     /// The port there.
     pub advertise_port: u16,
+    /// The name of the host: of it follows by which lease other servers know this one. Without it there is no such lease.
+    pub host_name: Option<String>,
     /// For connections to kubelets; without it logs, exec and the like are refused.
     pub kubelet_client: Option<KubeletClient>,
     /// Who is known beside client certificates and service accounts, what is asked, and what is left out.
@@ -158,6 +161,7 @@ pub struct Server {
     aggregation: Arc<Aggregation>,
     webhooks: Arc<webhooks::Table>,
     limits: Limits,
+    identity_lease: Option<IdentityLease>,
     /// The server has been told to end, and is not ready any more.
     ending: CancellationToken,
     shutdown: CancellationToken,
@@ -244,6 +248,7 @@ impl Server {
             aggregation,
             webhooks,
             limits: config.limits,
+            identity_lease: config.host_name.map(IdentityLease::new),
             ending: CancellationToken::new(),
             leaving: shutdown.child_token(),
             shutdown,
@@ -299,17 +304,23 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the cluster that this server goes, where several share a store: pods are led to the others from then on.
+    /// Tells the cluster that this server goes: its lease is removed, and where several share a store, pods are led to the
+    /// others from then on.
     /// Before [`Server::shut_down`], and before the store is closed.
     pub async fn leave(self: &Arc<Self>) {
         self.leaving.cancel();
-        let left = tokio::time::timeout(LEAVE_WITHIN, crate::kubernetes_service::leave(self));
-        match left.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the others are not told that this server goes")
+        let left = async {
+            let service = crate::kubernetes_service::leave(self);
+            let (service, lease) = futures::join!(service, identity_lease::leave(self));
+            if let Err(error) = service {
+                tracing::warn!(%error, "the others are not told that this server goes");
             }
-            Err(_) => tracing::warn!("the store does not answer to a server that goes"),
+            if let Err(error) = lease {
+                tracing::warn!(%error, "the lease of this server stays");
+            }
+        };
+        if tokio::time::timeout(LEAVE_WITHIN, left).await.is_err() {
+            tracing::warn!("the store does not answer to a server that goes");
         }
     }
 
@@ -351,6 +362,11 @@ impl Server {
     /// Cancelled when the server goes.
     pub(crate) fn leaving_token(&self) -> CancellationToken {
         self.leaving.clone()
+    }
+
+    /// By which other servers know this one.
+    pub(crate) fn identity_lease(&self) -> Option<&IdentityLease> {
+        self.identity_lease.as_ref()
     }
 
     pub(crate) fn shutdown_token(&self) -> CancellationToken {

@@ -88,6 +88,7 @@ async fn serve(
     let ready = ready::wait(components.admin(), components.config.name(), parts);
     let result = attend(ready, &mut components.tasks, progress).await;
     shutdown.cancel();
+    server.leave().await;
     server.shut_down();
     store.close();
     result

@@ -181,8 +181,6 @@ async fn what_is_served_is_what_a_stock_server_serves() {
         only here: /readyz/store-writable
         only there: /readyz/poststarthook/apiservice-wait-for-first-sync
         only there: /readyz/poststarthook/peer-endpoint-reconciler-controller
-        only there: /readyz/poststarthook/start-kube-apiserver-identity-lease-controller
-        only there: /readyz/poststarthook/start-kube-apiserver-identity-lease-garbage-collector
         /apis only here: "storagemigration.k8s.io" ["v1"]"#]]
     .assert_eq(&found.join("\n"));
 }
@@ -220,8 +218,6 @@ async fn the_checks_are_those_of_a_stock_server() {
         only here: [+]etcd-readiness ok
         only here: [+]store-writable ok
         only there: [+]poststarthook/peer-endpoint-reconciler-controller ok
-        only there: [+]poststarthook/start-kube-apiserver-identity-lease-controller ok
-        only there: [+]poststarthook/start-kube-apiserver-identity-lease-garbage-collector ok
         only there: [+]poststarthook/apiservice-wait-for-first-sync ok"#]]
     .assert_eq(&sides(&lines(&ours), &lines(&theirs)));
 }

@@ -18,6 +18,7 @@ mod harness;
 mod http2;
 
 mod identity;
+mod identity_lease;
 mod kinds;
 mod lists;
 mod live;

@@ -97,6 +97,7 @@ impl Cluster {
             node_ports: 30000..=32767,
             advertise_address: "192.0.2.1".parse().expect("an address"),
             advertise_port: 6443,
+            host_name: None,
             kubelet_client: None,
             policy: apiserver::Policy::default(),
             components: Vec::new(),

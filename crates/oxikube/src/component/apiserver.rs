@@ -335,6 +335,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         node_ports: flags.service_node_port_range.clone(),
         advertise_address,
         advertise_port: flags.secure_port,
+        host_name: Some(super::plain_host_name()),
         kubelet_client: flags.kubelet.client()?,
         policy: flags.policy()?,
         components: Pulses::default().components(false, false),

@@ -221,11 +221,13 @@ pub(crate) fn taint(text: &str) -> anyhow::Result<Taint> {
 
 /// The host's name, as nodes are called.
 pub(crate) fn host_name() -> String {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    name.trim().to_lowercase()
+    plain_host_name().trim().to_lowercase()
+}
+
+/// The host's name, as the kernel has it.
+pub(crate) fn plain_host_name() -> String {
+    let about = rustix::system::uname();
+    about.nodename().to_string_lossy().into_owned()
 }
 
 type Runtime = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);

@@ -27,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) use apiserver::own_address;
 use flags::Common;
 pub(crate) use flags::pairs;
-pub(crate) use kubelet::{host_name, taint};
+pub(crate) use kubelet::{host_name, plain_host_name, taint};
 
 /// Threads that run tasks: more would idle in more memory.
 const WORKERS: usize = 2;

@@ -160,6 +160,7 @@ pub(crate) async fn serve_at(
         node_ports: NODE_PORTS,
         advertise_address: address.into(),
         advertise_port: port,
+        host_name: Some(crate::component::plain_host_name()),
         kubelet_client: Some(kubelet_client),
         policy: apiserver::Policy {
             client_authorities: Some(pki.text("ca.crt")?),
