@@ -8,6 +8,8 @@ use ring::signature::{
 };
 use serde_json::Value;
 
+use crate::p521;
+
 /// A public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -20,6 +22,7 @@ enum Kind {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    P521(Vec<u8>),
 }
 
 /// Reads a set of keys. Those of kinds that are not known, or that are not for signatures, are left out.
@@ -50,6 +53,7 @@ fn read_key(key: &Value) -> Option<Key> {
         },
         ("EC", "P-256") => Kind::P256(point(32)?),
         ("EC", "P-384") => Kind::P384(point(48)?),
+        ("EC", "P-521") => Kind::P521(point(p521::NUMBER)?),
         _ => return None,
     };
     let id = text("kid").to_owned();
@@ -89,6 +93,9 @@ impl Key {
             }),
             Kind::P256(point) => ecdsa("ES256", &ECDSA_P256_SHA256_FIXED, point),
             Kind::P384(point) => ecdsa("ES384", &ECDSA_P384_SHA384_FIXED, point),
+            Kind::P521(point) => {
+                algorithm == "ES512" && p521::verifies(point, message, signature)
+            }
         }
     }
 }

@@ -86,8 +86,8 @@ pub struct Issuer {
 }
 
 /// The algorithms that may be used where nobody has said which.
-pub(super) const ALGORITHMS: [&str; 8] = [
-    "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512",
+pub(super) const ALGORITHMS: [&str; 9] = [
+    "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512",
 ];
 
 impl Issuer {

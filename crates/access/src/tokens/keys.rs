@@ -1,4 +1,4 @@
-//! Keys: RSA with SHA-256 (RS256), and ECDSA over P-256 and P-384 (ES256, ES384).
+//! Keys: RSA with SHA-256 (RS256), and ECDSA over P-256, P-384 and P-521 (ES256, ES384, ES512).
 //!
 //! Files are PEM, and hold what openssl and kubeadm write: PKCS #8, PKCS #1 or SEC 1; a key that only verifies may be
 //! that of a certificate.
@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 use machinery::der;
 
+use crate::p521;
+
 /// Why a key cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -29,7 +31,7 @@ pub enum KeyError {
     #[error("the PEM block is damaged")]
     Damaged,
     /// A key of another kind, or none.
-    #[error("not an RSA key of 2048 to 4096 bits, nor an ECDSA key over P-256 or P-384")]
+    #[error("not an RSA key of 2048 to 4096 bits, nor an ECDSA key over P-256, P-384 or P-521")]
     Unknown,
     /// The system gives no random numbers.
     #[error("no random numbers to make a key from")]
@@ -41,16 +43,18 @@ pub enum KeyError {
 enum Curve {
     P256,
     P384,
+    P521,
 }
 
 impl Curve {
-    const ALL: [Self; 2] = [Self::P256, Self::P384];
+    const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
 
     /// Its object identifier, encoded.
     fn oid(self) -> &'static [u8] {
         match self {
             Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
             Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
+            Self::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
         }
     }
 
@@ -58,6 +62,7 @@ impl Curve {
         match self {
             Self::P256 => ("P-256", "ES256"),
             Self::P384 => ("P-384", "ES384"),
+            Self::P521 => ("P-521", "ES512"),
         }
     }
 
@@ -66,20 +71,37 @@ impl Curve {
         match self {
             Self::P256 => 65,
             Self::P384 => 97,
+            Self::P521 => p521::POINT,
         }
     }
 
-    fn signing(self) -> &'static EcdsaSigningAlgorithm {
+    /// A private key over it.
+    fn pair(self, der: &[u8], random: &SystemRandom) -> Option<(Pair, Vec<u8>)> {
+        let of_ring = |how: &'static EcdsaSigningAlgorithm| {
+            let pair = EcdsaKeyPair::from_pkcs8(how, der, random).ok()?;
+            let point = pair.public_key().as_ref().to_vec();
+            Some((Pair::Ec(pair), point))
+        };
         match self {
-            Self::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
-            Self::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
+            Self::P256 => of_ring(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::P384 => of_ring(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::P521 => {
+                let pair = p521::Pair::from_pkcs8(der)?;
+                let point = pair.point();
+                Some((Pair::P521(Box::new(pair)), point))
+            }
         }
     }
 
-    fn verifying(self) -> &'static EcdsaVerificationAlgorithm {
+    fn verifies(self, point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        let by_ring = |how: &'static EcdsaVerificationAlgorithm| {
+            let key = UnparsedPublicKey::new(how, point);
+            key.verify(message, signature).is_ok()
+        };
         match self {
-            Self::P256 => &ECDSA_P256_SHA256_FIXED,
-            Self::P384 => &ECDSA_P384_SHA384_FIXED,
+            Self::P256 => by_ring(&ECDSA_P256_SHA256_FIXED),
+            Self::P384 => by_ring(&ECDSA_P384_SHA384_FIXED),
+            Self::P521 => p521::verifies(point, message, signature),
         }
     }
 }
@@ -93,6 +115,7 @@ const RSA: &[u8] = &[
 
 enum Pair {
     Ec(EcdsaKeyPair),
+    P521(Box<p521::Pair>),
     Rsa(rsa::KeyPair),
 }
 
@@ -122,9 +145,9 @@ impl SigningKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         for curve in Curve::ALL {
-            if let Ok(pair) = EcdsaKeyPair::from_pkcs8(curve.signing(), der, &random) {
-                let public = PublicKey::of_point(curve, pair.public_key().as_ref())?;
-                return Ok(Self::new(Pair::Ec(pair), random, public));
+            if let Some((pair, point)) = curve.pair(der, &random) {
+                let public = PublicKey::of_point(curve, &point)?;
+                return Ok(Self::new(pair, random, public));
             }
         }
         let pair = rsa::KeyPair::from_pkcs8(der).map_err(|_| KeyError::Unknown)?;
@@ -151,7 +174,8 @@ impl SigningKey {
             let body = der::element(der::OCTET_STRING, body);
             Self::from_pkcs8(&der::sequence(&[&[0x02, 0x01, 0x00], &kind, &body]))
         };
-        wrapped(Curve::P256).or_else(|_| wrapped(Curve::P384))
+        let mut keys = Curve::ALL.into_iter().filter_map(|curve| wrapped(curve).ok());
+        keys.next().ok_or(KeyError::Unknown)
     }
 
     /// Reads the first private key of a PEM file.
@@ -185,6 +209,7 @@ impl SigningKey {
                 let signature = pair.sign(&self.random, message).ok()?;
                 Some(signature.as_ref().to_vec())
             }
+            Pair::P521(pair) => pair.sign(message),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 let signed = pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature);
@@ -329,17 +354,15 @@ impl PublicKey {
     }
 
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let verified = match &self.key {
-            Public::Ec { curve, point } => {
-                UnparsedPublicKey::new(curve.verifying(), point).verify(message, signature)
+        match &self.key {
+            Public::Ec { curve, point } => curve.verifies(point, message, signature),
+            Public::Rsa { modulus, exponent } => {
+                let (n, e) = (modulus, exponent);
+                let key = rsa::PublicKeyComponents { n, e };
+                let verified = key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature);
+                verified.is_ok()
             }
-            Public::Rsa { modulus, exponent } => rsa::PublicKeyComponents {
-                n: modulus,
-                e: exponent,
-            }
-            .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature),
-        };
-        verified.is_ok()
+        }
     }
 }
 

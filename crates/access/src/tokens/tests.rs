@@ -222,10 +222,11 @@ fn a_key_survives_pem() {
 }
 
 /// Keys as openssl and kubeadm write them; made for these tests.
-const KEY_FILES: [(&str, &str); 3] = [
+const KEY_FILES: [(&str, &str); 4] = [
     ("RS256", include_str!("testdata/rsa.key")),
     ("ES256", include_str!("testdata/p256.key")),
     ("ES384", include_str!("testdata/p384.key")),
+    ("ES512", include_str!("testdata/p521.key")),
 ];
 
 #[test]

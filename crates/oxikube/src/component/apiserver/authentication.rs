@@ -48,7 +48,7 @@ pub(super) struct Flags {
     oidc_groups_prefix: String,
     /// How tokens may be signed.
     #[arg(long, value_delimiter = ',', default_value = "RS256",
-        value_parser = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"])]
+        value_parser = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"])]
     oidc_signing_algs: Vec<String>,
     /// A claim that must have a value: name=value.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
