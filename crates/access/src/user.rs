@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use machinery::names;
+
 /// The group that may do everything, whatever the policy says.
 pub const SYSTEM_MASTERS: &str = "system:masters";
 /// The group of kubelets.
@@ -138,10 +140,12 @@ pub fn service_accounts_of(namespace: &str) -> String {
     format!("{SERVICE_ACCOUNTS}:{namespace}")
 }
 
-/// Namespace and name of a service account's user name.
+/// Namespace and name of a service account's user name; both must be names that such objects can have.
 pub fn split_service_account(user_name: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user_name
         .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
         .split_once(':')?;
-    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+    let good =
+        names::dns1123_label(namespace).is_empty() && names::dns1123_subdomain(name).is_empty();
+    good.then_some((namespace, name))
 }

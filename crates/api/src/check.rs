@@ -91,6 +91,21 @@ pub fn json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
+/// A value such as `acme.io/foo`: a domain and a path below it.
+pub fn domain_prefixed_path(errors: &mut ErrorList, path: &Path, value: &str) {
+    if !errors.required_text(path, value, "") {
+        return;
+    }
+    let parts = value.split_once('/');
+    let Some((host, rest)) = parts.filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return errors.invalid(path, value, detail);
+    };
+    errors.invalid_each(path, host, names::dns1123_subdomain(host));
+    errors.invalid_each(path, rest, names::http_path(rest));
+}
+
 /// A label key.
 pub fn label_name(errors: &mut ErrorList, path: &Path, key: &str) {
     errors.invalid_each(path, key, names::qualified_name(key));

@@ -4,6 +4,7 @@
 
 mod by_resource;
 mod callers;
+mod impersonation;
 mod pod_security;
 mod stages;
 mod timing;
@@ -103,6 +104,7 @@ pub(crate) struct Measures {
     tls_errors: AtomicU64,
     pub(crate) stages: stages::Stages,
     pub(crate) callers: callers::Callers,
+    pub(crate) impersonation: impersonation::Impersonation,
     pub(crate) pod_security: pod_security::PodSecurity,
     /// How long it took until clients that wanted the state in their watch had it; by group, version, resource and scope.
     watch_lists: Mutex<BTreeMap<([String; 3], &'static str), Histogram>>,
@@ -273,6 +275,7 @@ impl Measures {
     pub(crate) fn render(&self, out: &mut String) {
         self.stages.render(out);
         self.callers.render(out);
+        self.impersonation.render(out);
         self.pod_security.render(out);
         self.render_watch_lists(out);
         self.render_given(out);

@@ -36,6 +36,7 @@ use crate::connect::client::KubeletTls;
 use crate::custom::{self, CustomResources};
 use crate::flow::Flow;
 use crate::identity_lease::{self, IdentityLease};
+use crate::impersonate::Impersonations;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::openapi::Documents;
@@ -146,6 +147,7 @@ pub struct Server {
     tokens: Tokens,
     elsewhere: ArcSwap<Elsewhere>,
     token_webhook: Option<Webhook>,
+    impersonations: Impersonations,
     flow: Flow,
     metrics: Arc<Metrics>,
     rest: Arc<Rest>,
@@ -233,6 +235,7 @@ impl Server {
             flow: Flow::new(&config.limits),
             elsewhere: ArcSwap::from_pointee(Elsewhere::new(&config.policy.authentication)),
             token_webhook,
+            impersonations: Impersonations::default(),
             metrics: Arc::default(),
             rest: Arc::default(),
             books,
@@ -412,6 +415,11 @@ impl Server {
     /// Puts others in their place.
     pub(crate) fn replace_elsewhere(&self, elsewhere: Elsewhere) {
         self.elsewhere.store(Arc::new(elsewhere));
+    }
+
+    /// What is remembered of those who act as somebody else.
+    pub(crate) fn impersonations(&self) -> &Impersonations {
+        &self.impersonations
     }
 
     pub(crate) fn token_webhook(&self) -> Option<&Webhook> {

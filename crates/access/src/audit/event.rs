@@ -74,6 +74,14 @@ pub struct ObjectReference {
     pub subresource: String,
 }
 
+/// How somebody came to be known as who he is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb that allowed the caller to act as somebody else.
+    pub impersonation_constraint: String,
+}
+
 /// One event: what is known of a request at one stage.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +105,9 @@ pub struct Event {
     /// Who he wants to be taken for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<Person>,
+    /// How that was allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     /// From where; only the last is certain.
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
@@ -152,6 +163,7 @@ impl Event {
             verb: request.verb.clone(),
             user: Person::from(&*request.user),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: request.is_resource_request.then(about),

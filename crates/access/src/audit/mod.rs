@@ -11,7 +11,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, ObjectReference, Person, without_managed_fields};
+pub use event::{AuthenticationMetadata, Event, ObjectReference, Person, without_managed_fields};
 pub use policy::{Policy, PolicyError, RequestConfig};
 
 use serde::Serialize;

@@ -96,25 +96,10 @@ fn spec(errors: &mut ErrorList, spec: &IngressClassSpec) {
     if controller.len() > CONTROLLER_MAX {
         errors.too_long(&at, CONTROLLER_MAX);
     }
-    domain_prefixed_path(errors, &at, controller);
+    check::domain_prefixed_path(errors, &at, controller);
     if let Some(reference) = &spec.parameters {
         parameters(errors, &path.child("parameters"), reference);
     }
-}
-
-/// `acme.io/foo`
-fn domain_prefixed_path(errors: &mut ErrorList, path: &Path, value: &str) {
-    if !errors.required_text(path, value, "") {
-        return;
-    }
-    let parts = value.split_once('/');
-    let Some((host, rest)) = parts.filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
-    else {
-        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        return errors.invalid(path, value, detail);
-    };
-    errors.invalid_each(path, host, names::dns1123_subdomain(host));
-    errors.invalid_each(path, rest, names::http_path(rest));
 }
 
 fn parameters(errors: &mut ErrorList, path: &Path, reference: &IngressClassParametersReference) {

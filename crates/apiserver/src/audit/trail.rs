@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use access::User;
-use access::audit::{Event, Level, Person, RequestConfig, Stage, without_managed_fields};
+use access::audit::{
+    AuthenticationMetadata, Event, Level, Person, RequestConfig, Stage, without_managed_fields,
+};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
@@ -189,9 +191,14 @@ impl Trail {
         self.level() == Level::RequestResponse
     }
 
-    /// The caller acts as somebody else.
-    pub(crate) fn impersonated(&self, user: &User) {
-        self.with(|open| open.event.impersonated_user = Some(Person::from(user)));
+    /// The caller acts as somebody else, by the right to this verb if it is a constrained one.
+    pub(crate) fn impersonated(&self, user: &User, constraint: Option<&str>) {
+        self.with(|open| {
+            open.event.impersonated_user = Some(Person::from(user));
+            open.event.authentication_metadata = constraint.map(|verb| AuthenticationMetadata {
+                impersonation_constraint: verb.to_owned(),
+            });
+        });
     }
 
     /// The body of the request.

@@ -25,7 +25,7 @@ const NAMES: [&str; 5] = [
     "authentication",
     "authorization",
     "priorityandfairness",
-    "impersonation",
+    "constrainedimpersonation",
 ];
 
 pub(crate) struct Stages {

@@ -19,6 +19,7 @@ mod http2;
 
 mod identity;
 mod identity_lease;
+mod impersonation;
 mod kinds;
 mod lists;
 mod live;

@@ -155,26 +155,9 @@ fn numbers(errors: &mut ErrorList, path: &Path, spec: &JobSpec) {
     }
     if let Some(manager) = &spec.managed_by {
         let at = path.child("managedBy");
-        domain_prefixed_path(errors, &at, manager);
+        check::domain_prefixed_path(errors, &at, manager);
         if manager.len() > MAX_MANAGED_BY {
             errors.too_long(&at, MAX_MANAGED_BY);
-        }
-    }
-}
-
-/// `acme.io/foo`
-fn domain_prefixed_path(errors: &mut ErrorList, at: &Path, text: &str) {
-    if !errors.required_text(at, text, "") {
-        return;
-    }
-    match text.split_once('/') {
-        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
-            errors.invalid_each(at, host, names::dns1123_subdomain(host));
-            errors.invalid_each(at, path, names::http_path(path));
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.invalid(at, text, detail);
         }
     }
 }
