@@ -47,6 +47,8 @@ pub struct Settings {
     pub toleration_seconds: TolerationSeconds,
     /// Where policies and webhooks stand in files.
     pub manifests: BTreeMap<manifests::Source, PathBuf>,
+    /// Kubeconfigs that say who the server is for which webhook: of the plug-ins that ask webhooks.
+    pub webhook_users: BTreeMap<manifests::Source, PathBuf>,
     /// Of the plug-in `ResourceQuota`.
     pub limited_resources: Vec<limited_resources::Limited>,
     /// Of the plug-in `EventRateLimit`.
@@ -69,6 +71,7 @@ impl Default for Settings {
             pod_security: pod_security::Configuration::default(),
             toleration_seconds: TolerationSeconds::default(),
             manifests: BTreeMap::new(),
+            webhook_users: BTreeMap::new(),
             limited_resources: Vec::new(),
             event_limits: Vec::new(),
             image_policy: None,

@@ -93,9 +93,7 @@ impl Key {
             }),
             Kind::P256(point) => ecdsa("ES256", &ECDSA_P256_SHA256_FIXED, point),
             Kind::P384(point) => ecdsa("ES384", &ECDSA_P384_SHA384_FIXED, point),
-            Kind::P521(point) => {
-                algorithm == "ES512" && p521::verifies(point, message, signature)
-            }
+            Kind::P521(point) => algorithm == "ES512" && p521::verifies(point, message, signature),
         }
     }
 }

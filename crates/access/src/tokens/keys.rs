@@ -174,7 +174,9 @@ impl SigningKey {
             let body = der::element(der::OCTET_STRING, body);
             Self::from_pkcs8(&der::sequence(&[&[0x02, 0x01, 0x00], &kind, &body]))
         };
-        let mut keys = Curve::ALL.into_iter().filter_map(|curve| wrapped(curve).ok());
+        let mut keys = Curve::ALL
+            .into_iter()
+            .filter_map(|curve| wrapped(curve).ok());
         keys.next().ok_or(KeyError::Unknown)
     }
 

@@ -1,11 +1,12 @@
 //! The plug-ins that are more than a function over one request: one asks somebody elsewhere about images, one remembers how
-//! many events there were, one makes namespaces. What they decide stands in `access::admission`.
+//! many events there were, one makes namespaces, and two show webhooks who asks. What they decide stands in `access::admission`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::admission::event_rate_limit::Enforcers;
 use access::admission::image_policy::{self, AUDIT_PREFIX, Answer, Configuration, FAILED_OPEN};
+use access::admission::manifests::Source;
 use access::admission::{self, Settings};
 use bytes::Bytes;
 use http::Method;
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 use super::Operation;
 use crate::bootstrap::Own;
 use crate::kept::Kept;
-use crate::outbound::{Callee, kubeconfig};
+use crate::outbound::Callee;
+use crate::outbound::kubeconfig::{self, HookUsers};
 use crate::server::Server;
 
 /// Answers about images that are kept at most.
@@ -29,6 +31,8 @@ pub(crate) struct Gates {
     began: Instant,
     events: Mutex<Enforcers>,
     images: Option<Images>,
+    /// Who the server is for webhooks that may change objects, and for those that may not.
+    hook_users: [HookUsers; 2],
 }
 
 struct Images {
@@ -44,13 +48,28 @@ impl Gates {
     /// The far end cannot be used as it is described.
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
         let images = settings.image_policy.as_ref().map(Images::new).transpose();
+        let users = |source: Source| match settings.webhook_users.get(&source) {
+            None => Ok(HookUsers::default()),
+            Some(path) => HookUsers::load(path).map_err(|why| {
+                let plugin = source.plugin();
+                format!("couldn't init admission plugin {plugin:?}: {why}")
+            }),
+        };
+        let hook_users = [Source::MutatingWebhooks, Source::ValidatingWebhooks].map(users);
+        let [mutating, validating] = hook_users;
         Ok(Self {
+            hook_users: [mutating?, validating?],
             began: Instant::now(),
             events: Mutex::new(Enforcers::new(&settings.event_limits)),
             images: images.map_err(|why| {
                 format!("couldn't init admission plugin \"ImagePolicyWebhook\": {why}")
             })?,
         })
+    }
+
+    /// What the server shows to an admission webhook.
+    pub(crate) fn hook_users(&self, mutating: bool) -> &HookUsers {
+        &self.hook_users[usize::from(!mutating)]
     }
 
     /// NamespaceAutoProvision: makes the namespace of something new.

@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Cause, End, Trust};
+use super::proxy::Proxy;
+use super::{Cause, End, Key, Trust};
 use crate::connect::client::{AnyCertificate, check_proxyable};
 use crate::server::Identity;
 
@@ -36,35 +37,35 @@ static SYSTEM_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
 pub(super) struct Dialer {
     end: End,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Dialer {
-    /// To an end that calls itself by the host of `origin`.
+    /// To an end that calls itself by the host of its origin, or by another name that is known beforehand.
     ///
     /// # Errors
     /// The certificates cannot be used.
-    pub(super) fn new(
-        end: End,
-        origin: &str,
-        trust: &Trust,
-        identity: Option<&Identity>,
-        upgrades: bool,
-    ) -> Result<Self, String> {
-        let uri: Uri = origin.parse().map_err(|e| format!("{e}"))?;
+    pub(super) fn new(key: &Key) -> Result<Self, String> {
+        let uri: Uri = key.origin.parse().map_err(|e| format!("{e}"))?;
+        let mut dialer = Self {
+            end: key.end.clone(),
+            tls: None,
+            proxy: key.proxy.clone(),
+        };
         if uri.scheme_str() == Some("http") {
-            return Ok(Self { end, tls: None });
+            return Ok(dialer);
         }
         let host = uri.host().unwrap_or("").trim_matches(['[', ']']);
+        let host = key.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-        let mut config = client_config(trust, identity).map_err(|e| tls_text(&e))?;
-        config.alpn_protocols = match upgrades {
+        let identity = key.credentials.as_ref().map(|c| &*c.0);
+        let mut config = client_config(&key.trust, identity).map_err(|e| tls_text(&e))?;
+        config.alpn_protocols = match key.upgrades {
             true => vec![b"http/1.1".to_vec()],
             false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        Ok(Self {
-            end,
-            tls: Some((TlsConnector::from(Arc::new(config)), name)),
-        })
+        dialer.tls = Some((TlsConnector::from(Arc::new(config)), name));
+        Ok(dialer)
     }
 
     async fn dial(self) -> Result<TokioIo<Wire>, DialError> {
@@ -75,10 +76,20 @@ impl Dialer {
     }
 
     async fn dial_in_time(&self) -> Result<TokioIo<Wire>, DialError> {
-        let stream = self.tcp().await?;
+        let mut stream = self.tcp().await?;
+        let asks_proxy = |proxy: &&Arc<Proxy>| self.tls.is_none() && proxy.takes_requests();
+        let proxied = self.proxy.as_ref().filter(asks_proxy).is_some();
+        if let (Some(proxy), false) = (&self.proxy, proxied) {
+            let (host, port) = self.end.host_and_port();
+            let passed = proxy.pass_on(&mut stream, &host, port).await;
+            passed.map_err(|error| DialError(io_text(&error)))?;
+        }
         let Some((connector, name)) = &self.tls else {
-            let stream = Box::new(stream);
-            return Ok(TokioIo::new(Wire { stream, h2: false }));
+            return Ok(TokioIo::new(Wire {
+                stream: Box::new(stream),
+                h2: false,
+                proxied,
+            }));
         };
         let connected = connector.connect(name.clone(), stream).await;
         let stream = connected.map_err(|error| {
@@ -89,37 +100,59 @@ impl Dialer {
         })?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = Box::new(stream);
-        Ok(TokioIo::new(Wire { stream, h2 }))
+        Ok(TokioIo::new(Wire {
+            stream,
+            h2,
+            proxied,
+        }))
     }
 
     async fn tcp(&self) -> Result<TcpStream, DialError> {
-        let addresses: Vec<SocketAddr> = match &self.end {
-            End::Address(address) => vec![*address],
-            End::Name(host, port) | End::Guarded(host, port) => {
-                let found = tokio::net::lookup_host((&**host, *port)).await;
-                let none = || DialError(format!("dial tcp: lookup {host}: no such host"));
-                found.map_err(|_| none())?.collect()
-            }
+        let Some(proxy) = &self.proxy else {
+            return connect(&self.end).await;
         };
-        let mut last = DialError(format!("dial tcp: lookup {}: no such host", self.end));
-        for address in addresses {
-            let guarded = matches!(self.end, End::Guarded(..));
-            if guarded && check_proxyable(address.ip()).is_err() {
-                last = DialError("address not allowed".to_owned());
-                continue;
+        let proxy = End::Name(proxy.host.clone(), proxy.port);
+        let failed = |error: DialError| DialError(format!("proxyconnect tcp: {}", error.0));
+        connect(&proxy).await.map_err(failed)
+    }
+}
+
+async fn connect(end: &End) -> Result<TcpStream, DialError> {
+    let addresses: Vec<SocketAddr> = match end {
+        End::Address(address) => vec![*address],
+        End::Name(host, port) | End::Guarded(host, port) => {
+            let found = tokio::net::lookup_host((&**host, *port)).await;
+            let none = || DialError(format!("dial tcp: lookup {host}: no such host"));
+            found.map_err(|_| none())?.collect()
+        }
+    };
+    let mut last = DialError(format!("dial tcp: lookup {}: no such host", end));
+    for address in addresses {
+        let guarded = matches!(end, End::Guarded(..));
+        if guarded && check_proxyable(address.ip()).is_err() {
+            last = DialError("address not allowed".to_owned());
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Small requests are not held back for more to come.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
             }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Small requests are not held back for more to come.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => {
-                    last = DialError(format!("dial tcp {address}: connect: {}", io_text(&error)));
-                }
+            Err(error) => {
+                last = DialError(format!("dial tcp {address}: connect: {}", io_text(&error)));
             }
         }
-        Err(last)
+    }
+    Err(last)
+}
+
+impl End {
+    fn host_and_port(&self) -> (String, u16) {
+        match self {
+            Self::Address(address) => (address.ip().to_string(), address.port()),
+            Self::Name(host, port) | Self::Guarded(host, port) => (host.to_string(), *port),
+        }
     }
 }
 
@@ -256,13 +289,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     h2: bool,
+    /// What takes requests here is a proxy, which wants whole URLs.
+    proxied: bool,
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.proxied);
         match self.h2 {
-            true => Connected::new().negotiated_h2(),
-            false => Connected::new(),
+            true => connected.negotiated_h2(),
+            false => connected,
         }
     }
 }

@@ -11,8 +11,11 @@
 mod answer;
 mod callee;
 mod dial;
+mod exec;
 pub(crate) mod kubeconfig;
+mod login;
 mod place;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use access::Lookup;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -36,8 +39,12 @@ use crate::server::Identity;
 pub(crate) use answer::Answer;
 pub(crate) use callee::Callee;
 use dial::Dialer;
+use kubeconfig::HookUsers;
+pub(crate) use login::Login;
+use login::Shown;
 use place::Candidates;
 pub(crate) use place::Place;
+use proxy::Proxy;
 
 /// Connections to one end that wait for the next request.
 const IDLE_CONNECTIONS: usize = 32;
@@ -106,8 +113,12 @@ pub(crate) struct Destination {
     pub(crate) trust: Trust,
     /// What the server shows of itself in the TLS handshake.
     pub(crate) credentials: Option<Credentials>,
-    /// A token for the `Authorization` header.
-    pub(crate) bearer: Option<Arc<str>>,
+    /// What it shows in requests.
+    pub(crate) login: Option<Arc<Login>>,
+    /// The name that the far end's certificate must have, if not its own.
+    pub(crate) server_name: Option<Arc<str>>,
+    /// Through whom it is reached.
+    pub(crate) proxy: Option<Arc<Proxy>>,
 }
 
 impl Destination {
@@ -117,7 +128,18 @@ impl Destination {
             place,
             trust,
             credentials: None,
-            bearer: None,
+            login: None,
+            server_name: None,
+            proxy: None,
+        }
+    }
+
+    /// Shows who the server is at this place, if it is anybody there.
+    pub(crate) fn show_as(&mut self, users: &HookUsers) {
+        let (host, port) = self.place.host_and_port();
+        if let Some(shows) = users.at(&host, port) {
+            self.credentials.clone_from(&shows.credentials);
+            self.login.clone_from(&shows.login);
         }
     }
 }
@@ -229,6 +251,8 @@ struct Key {
     origin: Arc<str>,
     trust: Trust,
     credentials: Option<Credentials>,
+    server_name: Option<Arc<str>>,
+    proxy: Option<Arc<Proxy>>,
     /// HTTP/1.1 only, for upgrades.
     upgrades: bool,
 }
@@ -339,21 +363,37 @@ impl Outbound {
         *request.uri_mut() = uri.map_err(|error| Cause::Unresolved(error.to_string()))?;
         // What HTTP/2 calls itself is no business of the request.
         *request.version_mut() = http::Version::HTTP_11;
-        if let Some(token) = &destination.bearer {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Cause::Unresolved("invalid bearer token".to_owned()))?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(header::AUTHORIZATION, value);
+        let shown = match &destination.login {
+            Some(login) => login.show().await.map_err(Cause::Broken)?,
+            None => Shown::default(),
+        };
+        if let Some(value) = &shown.authorization {
+            let headers = request.headers_mut();
+            headers.insert(header::AUTHORIZATION, value.clone());
         }
+        let proxy = destination.proxy.clone();
+        if candidates.origin.starts_with("http:")
+            && let Some(value) = proxy.as_ref().and_then(|proxy| proxy.header())
+        {
+            let headers = request.headers_mut();
+            headers.insert(header::PROXY_AUTHORIZATION, value);
+        }
+        let own = destination.credentials.clone();
         let key = Key {
             end,
             origin: candidates.origin.clone(),
             trust: destination.trust.clone(),
-            credentials: destination.credentials.clone(),
+            credentials: shown.credentials.clone().or(own),
+            server_name: destination.server_name.clone(),
+            proxy,
             upgrades,
         };
         let pool = self.pool(key)?;
-        pool.request(request).await.map_err(dial::cause)
+        let response = pool.request(request).await.map_err(dial::cause)?;
+        if let (Some(login), StatusCode::UNAUTHORIZED) = (&destination.login, response.status()) {
+            login.refused(&shown);
+        }
+        Ok(response)
     }
 
     /// The connections to an end.
@@ -364,13 +404,7 @@ impl Outbound {
             kept.used = now;
             return Ok(kept.pool.clone());
         }
-        let dialer = Dialer::new(
-            key.end.clone(),
-            &key.origin,
-            &key.trust,
-            key.credentials.as_ref().map(|c| &*c.0),
-            key.upgrades,
-        );
+        let dialer = Dialer::new(&key);
         let dialer = dialer.map_err(Cause::Dial)?;
         let pool = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

@@ -106,6 +106,19 @@ impl Place {
         Ok((place, path.to_owned()))
     }
 
+    /// How the far end calls itself.
+    pub(super) fn host_and_port(&self) -> (String, u16) {
+        match self {
+            Self::Url { host, port, .. } => (host.to_string(), *port),
+            Self::Service {
+                namespace,
+                name,
+                port,
+                ..
+            } => (format!("{name}.{namespace}.svc"), *port),
+        }
+    }
+
     /// Scheme, host and port, as errors tell them.
     pub(super) fn origin(&self) -> Arc<str> {
         match self {

@@ -20,7 +20,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Destination, Message, Outbound, OutboundError, Place, Trust};
+use super::{Destination, Login, Message, Outbound, OutboundError, Place, Trust};
+
+mod kubeconfigs;
 
 const NAME: &str = "hook.test.svc";
 
@@ -162,6 +164,10 @@ fn url(far: &Far, host: &str) -> Destination {
     Destination::new(place.0, Trust::bundle(far.authority.as_bytes()))
 }
 
+fn secret() -> Arc<Login> {
+    Arc::new(Login::Token("secret".into()))
+}
+
 fn text(failed: Result<super::Answer, OutboundError>) -> String {
     failed.expect_err("an error").to_string()
 }
@@ -173,7 +179,7 @@ async fn a_connection_serves_many_requests() {
         let known = Known::with_service(far.port, &["127.0.0.1"]);
         let outbound = Outbound::default();
         let mut to = hook(&far);
-        to.bearer = Some("secret".into());
+        to.login = Some(secret());
         for _ in 0..5 {
             let answer = outbound.exchange(&known, &to, message("/a?b=c")).await;
             let answer = answer.expect("an answer");
@@ -192,7 +198,7 @@ async fn cve_2019_11243_who_shows_nothing_shows_nothing() {
     let known = Known::with_service(far.port, &["127.0.0.1"]);
     let outbound = Outbound::default();
     let mut showing = hook(&far);
-    showing.bearer = Some("secret".into());
+    showing.login = Some(secret());
     let bare = Destination::new(showing.place.clone(), showing.trust.clone());
     for (to, shown) in [
         (&showing, true),
@@ -204,7 +210,7 @@ async fn cve_2019_11243_who_shows_nothing_shows_nothing() {
         let answer = answer.expect("an answer");
         assert_eq!(answer.headers.contains_key("x-bearer"), shown);
     }
-    assert!(bare.credentials.is_none() && bare.bearer.is_none());
+    assert!(bare.credentials.is_none() && bare.login.is_none());
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ async fn ask_uncounted(
     let uid = new_uid();
     let states = (object.as_ref(), old.as_ref());
     let question = encode(write, place, states, &uid, version);
-    let body = send(write, webhook, question).await?;
+    let body = send(write, webhook, question, mutating).await?;
     let answer = Answer::read(&body, version, &uid, mutating);
     let answer = answer.map_err(|unusable| match unusable {
         Unusable::Undecodable(why) => {
@@ -154,10 +154,17 @@ fn encode(
     question.encode(version)
 }
 
-async fn send(write: &Write<'_>, webhook: &Webhook, question: Vec<u8>) -> Result<Vec<u8>, Failure> {
+async fn send(
+    write: &Write<'_>,
+    webhook: &Webhook,
+    question: Vec<u8>,
+    mutating: bool,
+) -> Result<Vec<u8>, Failure> {
     let call = write.operation.call();
-    let (destination, path) = destination(&webhook.spec.client_config)
+    let (mut destination, path) = destination(&webhook.spec.client_config)
         .map_err(|why| Failure::calling(500, format!("could not get REST client: {why}")))?;
+    let users = call.server.gates().hook_users(mutating);
+    destination.show_as(users);
     let own = webhook.spec.timeout_seconds.unwrap_or(10).unsigned_abs();
     let timeout = Duration::from_secs(own.into()).min(call.time_left());
     // Whole seconds, rounded up.

@@ -29,8 +29,11 @@ type Behaviour = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
 pub(crate) struct Hook {
     pub(crate) url: String,
     pub(crate) bundle: String,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    asked: Asked,
 }
+
+/// Path and body of each question; the body has what was shown under the key `shown`, if anything was.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
 impl Hook {
     /// A server that answers as the function says: given path and body, it gives the body of the answer. At `/never` it is silent.
@@ -107,12 +110,16 @@ impl Hook {
 
 async fn answer(
     request: Request<hyper::body::Incoming>,
-    log: Arc<Mutex<Vec<(String, Value)>>>,
+    log: Asked,
     behaviour: Behaviour,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path().to_owned();
+    let shown = request.headers().get("authorization").cloned();
     let body = request.into_body().collect().await?.to_bytes();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(shown) = shown {
+        body["shown"] = shown.to_str().expect("text").into();
+    }
     log.lock().push((path.clone(), body.clone()));
     if path.starts_with("/never") {
         std::future::pending::<()>().await;

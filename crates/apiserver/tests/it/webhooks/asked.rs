@@ -299,3 +299,47 @@ async fn a_scale_is_shown_as_such() {
         .collect();
     assert_eq!(told, [json!([1, 2]), json!([1, 5])]);
 }
+
+#[tokio::test]
+async fn a_webhook_is_shown_who_asks_as_a_kubeconfig_says() {
+    use access::admission::manifests::Source;
+    let dir = tempfile::tempdir().expect("a directory");
+    let hook = Hook::start(usual).await;
+    let place = hook.url.trim_start_matches("https://");
+    let token = dir.path().join("token");
+    std::fs::write(&token, "from-file\n").expect("written");
+    let users = |all: Value| {
+        let path = dir
+            .path()
+            .join(format!("{}", all.as_array().map_or(0, Vec::len)));
+        let file = json!({"apiVersion": "v1", "kind": "Config", "users": all});
+        std::fs::write(&path, file.to_string()).expect("written");
+        path
+    };
+    // One plug-in names this very place, the other one's user is for every host there.
+    let mutating = users(json!([
+        {"name": place, "user": {"username": "api", "password": "pass"}},
+        {"name": "*", "user": {"token": "for-others"}},
+    ]));
+    let (_, rest) = place.split_once('.').expect("an address");
+    let validating = users(json!([
+        {"name": format!("*.{rest}"), "user": {"tokenFile": "token"}},
+        {"name": "elsewhere", "user": {"token": "for-others"}}, {"name": "*", "user": {}},
+    ]));
+    let cluster = Cluster::with(|config| {
+        let users = &mut config.policy.admission.webhook_users;
+        users.insert(Source::MutatingWebhooks, mutating);
+        users.insert(Source::ValidatingWebhooks, validating);
+    })
+    .await;
+    let specs = |path: &str| json!([hook.spec(path, json!({}))]);
+    configure(&cluster, "Mutating", "a", specs("/one/a")).await;
+    configure(&cluster, "Validating", "b", specs("/two/b")).await;
+    cluster.admin.post(MAPS, map("a")).await.ok();
+    let shown: Vec<Value> = hook
+        .take()
+        .iter()
+        .map(|(_, b)| b["shown"].clone())
+        .collect();
+    assert_eq!(shown, ["Basic YXBpOnBhc3M=", "Bearer from-file"]);
+}

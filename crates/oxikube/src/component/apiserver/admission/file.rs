@@ -90,7 +90,7 @@ const CONFIGURED: [(&str, Take); 10] = [
 /// The kind of the settings of both plug-ins that ask webhooks.
 const WEBHOOKS: &str = "WebhookAdmissionConfiguration";
 
-/// The directory that the settings of a plug-in name.
+/// The directory that the settings of a plug-in name, and the kubeconfig of those that ask webhooks.
 fn manifests(
     settings: &mut Settings,
     source: Source,
@@ -115,8 +115,12 @@ fn manifests(
             return Err(format!("strict decoding error: unknown field {key:?}"));
         }
     }
-    if !text("kubeConfigFile").is_empty() {
-        return Err("kubeConfigFile is not supported here".to_owned());
+    let users = Path::new(text("kubeConfigFile"));
+    if users.is_absolute() {
+        settings.webhook_users.insert(source, users.to_owned());
+    } else if !users.as_os_str().is_empty() {
+        let why = "must be an absolute file path";
+        return Err(format!("kubeConfigFile: Invalid value: {users:?}: {why}"));
     }
     let directory = text("staticManifestsDir");
     if directory.is_empty() {
