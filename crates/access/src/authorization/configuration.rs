@@ -2,12 +2,14 @@
 //!
 //! Behaviour: `k8s.io/apiserver/pkg/apis/apiserver`, its `validation`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use machinery::{ErrorList, Path, duration, names};
 use serde::Deserialize;
 
 use super::Conditions;
+use super::abac::Policies;
 use crate::{Decision, settings_file};
 
 /// What is asked, in order, after `system:masters` has been let in.
@@ -28,6 +30,8 @@ pub enum Link {
     AlwaysAllow,
     /// Nothing is, by this one.
     AlwaysDeny,
+    /// What the lines of a file allow.
+    Abac(Arc<Policies>),
     /// Somebody elsewhere is asked.
     Webhook(Box<Webhook>),
 }

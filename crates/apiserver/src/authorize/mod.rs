@@ -54,6 +54,7 @@ impl Chain {
                 Link::Rbac => Step::Here(views.rbac.clone()),
                 Link::AlwaysAllow => Step::Here(Arc::new(Always::Allow)),
                 Link::AlwaysDeny => Step::Here(Arc::new(Always::Deny)),
+                Link::Abac(policies) => Step::Here(policies.clone()),
                 Link::Webhook(settings) => Step::Elsewhere(Box::new(Webhook::new(settings)?)),
             });
         }

@@ -1,8 +1,10 @@
 //! `--authorization-*`: who is asked what may be done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use access::authorization::abac::Policies;
 use access::authorization::{Conditions, Configuration, FailurePolicy, Link, Webhook};
 use anyhow::{Context, bail};
 
@@ -12,10 +14,13 @@ use crate::component::flags::{duration, read};
 #[derive(clap::Args)]
 #[group(id = "authorization")]
 pub(super) struct Flags {
-    /// Who decides, in order: AlwaysAllow, AlwaysDeny, Webhook, RBAC, Node. AlwaysAllow when neither this nor
+    /// Who decides, in order: AlwaysAllow, AlwaysDeny, ABAC, Webhook, RBAC, Node. AlwaysAllow when neither this nor
     /// --authorization-config is given.
     #[arg(long, value_delimiter = ',')]
     authorization_mode: Vec<String>,
+    /// File with a policy a line, for mode ABAC.
+    #[arg(long)]
+    authorization_policy_file: Option<PathBuf>,
     /// Kubeconfig of the service that is asked in mode Webhook.
     #[arg(long)]
     authorization_webhook_config_file: Option<PathBuf>,
@@ -57,6 +62,7 @@ impl Flags {
 
     fn has_others(&self) -> bool {
         !self.authorization_mode.is_empty()
+            || self.authorization_policy_file.is_some()
             || self.authorization_webhook_config_file.is_some()
             || self.authorization_webhook_version.is_some()
             || self.authorization_webhook_cache_authorized_ttl.is_some()
@@ -75,6 +81,14 @@ impl Flags {
             }
             _ => {}
         }
+        let abac = modes.iter().any(|mode| mode == "ABAC");
+        match (&self.authorization_policy_file, abac) {
+            (Some(_), false) => {
+                bail!("cannot specify --authorization-policy-file without mode ABAC")
+            }
+            (None, true) => bail!("authorization-mode ABAC's authorization policy file not passed"),
+            _ => {}
+        }
         if modes.is_empty() {
             return Ok(vec![Link::AlwaysAllow]);
         }
@@ -88,11 +102,18 @@ impl Flags {
                 "RBAC" => Link::Rbac,
                 "AlwaysAllow" => Link::AlwaysAllow,
                 "AlwaysDeny" => Link::AlwaysDeny,
+                "ABAC" => Link::Abac(Arc::new(self.policies()?)),
                 "Webhook" => Link::Webhook(Box::new(self.webhook())),
                 other => bail!("authorization-mode {other:?} is not a valid mode"),
             });
         }
         Ok(links)
+    }
+
+    fn policies(&self) -> anyhow::Result<Policies> {
+        let path = self.authorization_policy_file.as_deref();
+        let path = path.unwrap_or(Path::new(""));
+        Ok(Policies::parse(&read(path)?, &path.display().to_string())?)
     }
 
     fn webhook(&self) -> Webhook {
@@ -149,6 +170,15 @@ mod tests {
             &[file],
             &["--authorization-mode=RBAC,RBAC"],
             &["--authorization-mode=Nobody"],
+            &["--authorization-mode=ABAC"],
+            &[
+                "--authorization-mode=RBAC",
+                "--authorization-policy-file=/x",
+            ],
+            &[
+                "--authorization-mode=ABAC",
+                "--authorization-policy-file=/nowhere",
+            ],
             &["--authorization-config=/x", all],
         ] {
             assert!(chosen(wrong).is_err(), "{wrong:?}");
