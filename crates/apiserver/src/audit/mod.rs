@@ -135,6 +135,14 @@ impl Target {
         }
     }
 
+    /// How many batches it takes at a time. Upstream sets webhooks no bound but the throttle, which may be off.
+    fn at_once(&self) -> usize {
+        match self {
+            Self::Log(_) => 1,
+            Self::Webhook(_) => 64,
+        }
+    }
+
     /// Writes events, all or nothing as far as it can be told.
     ///
     /// # Errors

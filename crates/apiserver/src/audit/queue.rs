@@ -1,9 +1,13 @@
-//! Events that wait to be written: a queue with a bound, emptied in batches.
+//! Events that wait to be written: a queue with a bound, emptied in batches; where the target takes several at a time, the next
+//! goes while the last is under way, as fast as the throttle lets it.
+//!
+//! Behaviour: `k8s.io/apiserver/plugin/pkg/audit/buffered`.
 
 use std::sync::Arc;
 
 use access::audit::Event;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Batch, Counts, Target};
@@ -22,6 +26,8 @@ struct Worker {
     throttle: Option<Throttle>,
     target: Arc<Target>,
     counts: Arc<Counts>,
+    /// Batches that are under way.
+    sending: JoinSet<()>,
 }
 
 /// A bucket of tokens: `rate` a second, at most `burst`.
@@ -69,6 +75,7 @@ impl Queue {
             batch: batch.clone(),
             target,
             counts,
+            sending: JoinSet::new(),
         };
         tokio::spawn(worker.run());
         Self { events, flushes }
@@ -100,6 +107,7 @@ impl Worker {
                     None => return,
                 },
                 Some(done) = self.flushes.recv() => self.empty(done).await,
+                Some(_) = self.sending.join_next() => {}
             }
         }
     }
@@ -141,6 +149,7 @@ impl Worker {
             }
             self.send(events, false).await;
         }
+        while self.sending.join_next().await.is_some() {}
         // Whoever asked may have gone.
         let _ = done.send(());
     }
@@ -150,8 +159,20 @@ impl Worker {
             let at = throttle.take(Instant::now());
             sleep_until(at).await;
         }
-        if let Err(why) = self.target.send(&events).await {
-            self.counts.failed(self.target.name(), &why, events.len());
+        let (target, counts) = (self.target.clone(), self.counts.clone());
+        let work = async move {
+            if let Err(why) = target.send(&events).await {
+                counts.failed(target.name(), &why, events.len());
+            }
+        };
+        match self.target.at_once() {
+            0 | 1 => work.await,
+            most => {
+                while self.sending.len() >= most {
+                    self.sending.join_next().await;
+                }
+                self.sending.spawn(work);
+            }
         }
     }
 }

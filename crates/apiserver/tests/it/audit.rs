@@ -290,3 +290,71 @@ async fn events_are_sent_to_a_server_elsewhere_until_it_takes_them() {
         }
     }
 }
+
+/// A server that answers only when two lists are there at a time.
+async fn slow_collector() -> (std::net::SocketAddr, std::sync::Arc<tokio::sync::Barrier>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let both = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    let met = std::sync::Arc::new(tokio::sync::Barrier::new(3));
+    let told = met.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (both, told) = (both.clone(), told.clone());
+            let answer = move |_: http::Request<hyper::body::Incoming>| {
+                let (both, told) = (both.clone(), told.clone());
+                async move {
+                    both.wait().await;
+                    told.wait().await;
+                    let body = http_body_util::Empty::<bytes::Bytes>::new();
+                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                }
+            };
+            tokio::spawn(async move {
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                let service = hyper::service::service_fn(answer);
+                let served = hyper::server::conn::http1::Builder::new();
+                let _ = served.serve_connection(stream, service).await;
+            });
+        }
+    });
+    (address, met)
+}
+
+#[tokio::test]
+async fn a_batch_does_not_wait_until_the_one_before_has_arrived() {
+    let (address, met) = slow_collector().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let kubeconfig = dir.path().join("kubeconfig");
+    let text = json!({
+        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}/")}}],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).expect("a file");
+    let log = options(&dir.path().join("unused")).log.expect("a log");
+    let webhook = apiserver::WebhookOptions {
+        kubeconfig,
+        initial_backoff: Duration::from_secs(10),
+        max_batch_bytes: None,
+        delivery: Delivery {
+            mode: DeliveryMode::Batch,
+            ..log.delivery
+        },
+    };
+    let cluster = Cluster::with(|config| {
+        config.audit = AuditOptions {
+            log: None,
+            webhook: Some(webhook),
+            ..options(dir.path())
+        };
+    });
+    let cluster = cluster.await;
+    // A batch is one event here.
+    for name in ["a", "b"] {
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+        cluster.admin.get(&path).await;
+    }
+    let waited = tokio::time::timeout(Duration::from_secs(20), met.wait()).await;
+    waited.expect("two lists at a time");
+}
