@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "nft",
         "streaming",
         "cri",
+        "token-signer",
     ],
     &[
         "api",

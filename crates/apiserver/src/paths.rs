@@ -80,8 +80,11 @@ fn knows_group(call: &Call, group: &str) -> bool {
 fn published(call: &Call, media: &'static str, document: &Value) -> Response<Body> {
     let body = serde_json::to_vec(document).unwrap_or_default();
     let mut response = respond::whole(200, &call.form, media, body.into());
-    let kept = HeaderValue::from_static("public, max-age=3600");
-    response.headers_mut().insert(CACHE_CONTROL, kept);
+    let signer = call.server.policy().token_signer.as_ref();
+    let seconds = signer.map_or(3600, |signer| signer.good_for().as_secs());
+    if let Ok(kept) = HeaderValue::try_from(format!("public, max-age={seconds}")) {
+        response.headers_mut().insert(CACHE_CONTROL, kept);
+    }
     response
 }
 
@@ -215,6 +218,9 @@ async fn metrics(call: &Call) -> Response<Body> {
         None => audit::Counts::default().render(&mut text),
     }
     call.server.aggregation().render(&mut text);
+    if let Some(signer) = &call.server.policy().token_signer {
+        signer.render(&mut text);
+    }
     if let Some(fairness) = call.server.flow().fairness() {
         fairness.render(&mut text);
     }

@@ -2,12 +2,15 @@
 //! by one command has.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use access::admission::Settings;
 use access::authorization::{Configuration, Link};
 use access::{User, authentication};
 use serde_json::{Map, Value, json};
+
+use crate::token_signer::TokenSigner;
 
 /// The operator's choices.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub struct Policy {
     pub static_tokens: Vec<(String, User)>,
     /// Where others find the keys of service accounts' tokens; at the server itself when empty.
     pub keys_url: String,
+    /// Who signs service accounts' tokens, when that is somebody elsewhere.
+    pub token_signer: Option<Arc<TokenSigner>>,
     /// Issuers of tokens that are believed, and for which paths nobody needs to say who he is.
     pub authentication: authentication::Configuration,
     /// The file which that was read from, and its text: when it changes, so does who is believed.
@@ -108,6 +113,7 @@ impl Default for Policy {
             bootstrap_tokens: true,
             static_tokens: Vec::new(),
             keys_url: String::new(),
+            token_signer: None,
             authentication: authentication::Configuration::default(),
             authentication_file: None,
             token_webhook: None,

@@ -44,7 +44,7 @@ use crate::outbound::Outbound;
 use crate::policy::Policy;
 use crate::resource::{Resources, Storage};
 use crate::rest::Rest;
-use crate::{policies, webhooks};
+use crate::{policies, token_signer, webhooks};
 
 /// A certificate with its chain, and its key.
 pub struct Identity {
@@ -274,6 +274,9 @@ impl Server {
         }
         if let Some((path, text)) = server.policy.authentication_file.clone() {
             authenticate::follow(&server, path, text);
+        }
+        if let Some(signer) = server.policy.token_signer.clone() {
+            token_signer::follow(&server, signer);
         }
         server.rest.set();
         Ok(server)

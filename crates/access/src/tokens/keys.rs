@@ -239,6 +239,8 @@ enum Public {
 pub struct PublicKey {
     id: String,
     key: Public,
+    /// It verifies tokens and is not shown to others.
+    hidden: bool,
 }
 
 impl PublicKey {
@@ -302,7 +304,8 @@ impl PublicKey {
         let id = id(&[EC, curve.oid()], point);
         let point = point.to_vec();
         let key = Public::Ec { curve, point };
-        Ok(Self { id, key })
+        let hidden = false;
+        Ok(Self { id, key, hidden })
     }
 
     /// From `RSAPublicKey`.
@@ -320,7 +323,20 @@ impl PublicKey {
         let id = id(&[RSA], der);
         let (modulus, exponent) = (modulus.to_vec(), exponent.to_vec());
         let key = Public::Rsa { modulus, exponent };
-        Ok(Self { id, key })
+        let hidden = false;
+        Ok(Self { id, key, hidden })
+    }
+
+    /// Under another name than its own; `hidden`: not shown to others.
+    #[must_use]
+    pub fn named(mut self, id: String, hidden: bool) -> Self {
+        (self.id, self.hidden) = (id, hidden);
+        self
+    }
+
+    /// Not shown to others.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// The key ID: a digest of the key, as in the `kid` of tokens.

@@ -14,12 +14,14 @@ mod verify;
 
 pub use claims::{Bindings, Claims, Ref};
 pub use keys::{KeyError, PublicKey, SigningKey};
-pub use request::RequestContext;
+pub use request::{Draft, RequestContext};
 pub use verify::{Authenticated, LegacyUse, TokenError};
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+
+use crate::Shared;
 
 /// Seconds for which the token of a pod is asked for when nothing else is said; such tokens live on for
 /// [`EXTENDED_SECONDS`] and say so when used.
@@ -33,8 +35,32 @@ pub struct Tokens {
     /// Issuers whose tokens are good as well, until they end.
     former: Vec<String>,
     audiences: Vec<String>,
-    signing: SigningKey,
-    accepted: Vec<PublicKey>,
+    /// None: somebody elsewhere signs.
+    signing: Option<SigningKey>,
+    /// Whoever signs elsewhere may have others at any time.
+    accepted: Shared<Vec<PublicKey>>,
+    lifetimes: Lifetimes,
+}
+
+/// How long tokens live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// No token is issued for longer; 0: no bound but that of the API.
+    pub most_seconds: i64,
+    /// Tokens of pods that are asked for [`WARN_AFTER_SECONDS`] live on.
+    pub extends: bool,
+    /// For so long, then.
+    pub extended_seconds: i64,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            most_seconds: 0,
+            extends: true,
+            extended_seconds: EXTENDED_SECONDS,
+        }
+    }
 }
 
 impl Tokens {
@@ -57,9 +83,47 @@ impl Tokens {
             issuer: issuer.to_owned(),
             former: Vec::new(),
             audiences,
-            signing,
-            accepted: keys,
+            signing: Some(signing),
+            accepted: Shared::new(keys),
+            lifetimes: Lifetimes::default(),
         }
+    }
+
+    /// An issuer whose tokens somebody elsewhere signs, by one of these keys.
+    pub fn signed_elsewhere(issuer: &str, audiences: Vec<String>, keys: Vec<PublicKey>) -> Self {
+        let audiences = if audiences.is_empty() {
+            vec![issuer.to_owned()]
+        } else {
+            audiences
+        };
+        Self {
+            issuer: issuer.to_owned(),
+            former: Vec::new(),
+            audiences,
+            signing: None,
+            accepted: Shared::new(keys),
+            lifetimes: Lifetimes::default(),
+        }
+    }
+
+    /// With other bounds on how long tokens live.
+    #[must_use]
+    pub fn with_lifetimes(mut self, lifetimes: Lifetimes) -> Self {
+        self.lifetimes = lifetimes;
+        self
+    }
+
+    /// From now on tokens of these keys are good, and of no others.
+    pub fn accept(&self, keys: Vec<PublicKey>) {
+        *self.accepted.write() = keys;
+    }
+
+    /// Whether a key of this name is known, and published.
+    pub fn publishes(&self, id: &str) -> Option<bool> {
+        let keys = self.accepted.read();
+        let mut named = keys.iter().filter(|key| key.id() == id).peekable();
+        named.peek()?;
+        Some(named.all(|key| !key.is_hidden()))
     }
 
     /// With issuers of before, whose tokens are good until they end. Unless the server has audiences of its own, they are
@@ -86,8 +150,9 @@ impl Tokens {
 
     /// The document at `/.well-known/openid-configuration`; `jwks_url` is where [`Tokens::jwks`] is served.
     pub fn openid_configuration(&self, jwks_url: &str) -> Value {
-        let keys = self.accepted.iter().map(PublicKey::algorithm);
-        let algorithms: BTreeSet<&str> = keys.collect();
+        let keys = self.accepted.read();
+        let shown = keys.iter().filter(|key| !key.is_hidden());
+        let algorithms: BTreeSet<&str> = shown.map(PublicKey::algorithm).collect();
         json!({
             "issuer": self.issuer,
             "jwks_uri": jwks_url,
@@ -99,7 +164,9 @@ impl Tokens {
 
     /// The document at `/openid/v1/jwks`.
     pub fn jwks(&self) -> Value {
-        let keys: Vec<Value> = self.accepted.iter().map(PublicKey::jwk).collect();
+        let keys = self.accepted.read();
+        let shown = keys.iter().filter(|key| !key.is_hidden());
+        let keys: Vec<Value> = shown.map(PublicKey::jwk).collect();
         json!({ "keys": keys })
     }
 }

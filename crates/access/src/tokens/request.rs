@@ -1,12 +1,14 @@
 //! `TokenRequest` in, signed token out: the `token` sub-resource of service accounts.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::BoundObjectReference;
 use machinery::{ApiError, ErrorList, Object, Path};
 use serde_json::{Value, json};
 
 use super::claims::Audience;
-use super::{Bindings, Claims, EXTENDED_SECONDS, Ref, Tokens, WARN_AFTER_SECONDS};
+use super::{Bindings, Claims, Ref, Tokens, WARN_AFTER_SECONDS};
 use crate::{Lookup, user};
 
 const GROUP: &str = "authentication.k8s.io";
@@ -27,12 +29,56 @@ pub struct RequestContext<'a> {
     pub token_id: &'a str,
 }
 
+/// The answer to a `TokenRequest` but for the signature.
+pub struct Draft {
+    answer: Object,
+    claims: Claims,
+    expires: Timestamp,
+    /// What the client is told beside the answer.
+    pub warning: Option<String>,
+}
+
+impl Draft {
+    /// The middle part of the token, which is to be signed.
+    pub fn payload(&self) -> String {
+        let claims = serde_json::to_vec(&self.claims).expect("claims encode");
+        URL_SAFE_NO_PAD.encode(claims)
+    }
+
+    /// The answer with its token.
+    pub fn with(self, token: &str) -> Object {
+        let mut answer = self.answer;
+        let expires = seconds_precision(self.expires);
+        let status = json!({"token": token, "expirationTimestamp": expires});
+        answer.0.insert("status".into(), status);
+        answer
+    }
+}
+
 impl Tokens {
     /// Answers a `TokenRequest` for the service account in `context`; the answer is the request with its status.
     ///
     /// # Errors
     /// The request does not fit the account, is invalid, or names an object that is not there.
     pub fn issue(&self, request: &Object, context: &RequestContext) -> Result<Object, ApiError> {
+        self.complete(self.draft(request, context)?)
+    }
+
+    /// Signs an answer.
+    ///
+    /// # Errors
+    /// There is no key to sign with, or no random number.
+    pub fn complete(&self, draft: Draft) -> Result<Object, ApiError> {
+        let token = self.sign(draft.claims.clone());
+        let token = token.ok_or_else(|| ApiError::internal("failed to generate token"))?;
+        Ok(draft.with(&token))
+    }
+
+    /// The answer to a `TokenRequest` but for the signature.
+    ///
+    /// # Errors
+    /// As [`Tokens::issue`].
+    pub fn draft(&self, request: &Object, context: &RequestContext) -> Result<Draft, ApiError> {
         let account = context.account;
         let mut answer = self.completed(request, account)?;
         answer.set_meta_str("creationTimestamp", &seconds_precision(context.now));
@@ -40,7 +86,7 @@ impl Tokens {
         let spec: k8s_openapi::api::authentication::v1::TokenRequestSpec =
             serde_json::from_value(answer.0["spec"].clone())
                 .map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let seconds = spec.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
+        let mut seconds = spec.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
         validate(seconds, spec.attestations.is_some_and(|a| !a.is_empty()))?;
         let audiences = spec.audiences.unwrap_or_default();
         let mut bindings = Bindings {
@@ -51,29 +97,44 @@ impl Tokens {
         if let Some(reference) = &spec.bound_object_ref {
             bind(&mut bindings, reference, context)?;
         }
+        let (asked, most) = (seconds, self.lifetimes.most_seconds);
+        let mut warning = None;
+        if most > 0 && asked > most {
+            seconds = most;
+            let spec = answer.object_at_mut(&["spec"]);
+            spec.insert("expirationSeconds".into(), seconds.into());
+            warning = Some(format!(
+                "requested expiration of {asked} seconds shortened to {most} seconds"
+            ));
+        }
         let now = context.now.as_second();
-        let extend = bindings.pod.is_some()
+        let extend = self.lifetimes.extends
+            && bindings.pod.is_some()
             && seconds == WARN_AFTER_SECONDS
             && audiences.iter().all(|a| self.audiences.contains(a));
         if extend {
             bindings.warnafter = Some(now + seconds);
         }
+        let lives = match extend {
+            true => self.lifetimes.extended_seconds,
+            false => seconds,
+        };
         let claims = Claims {
             aud: Audience::Many(audiences),
-            exp: Some(now + if extend { EXTENDED_SECONDS } else { seconds }),
+            exp: Some(now + lives),
             iat: Some(now),
             nbf: Some(now),
             jti: context.token_id.to_owned(),
             kubernetes: bindings,
             sub: user::service_account_name(account.namespace(), account.name()),
-            iss: String::new(),
+            iss: self.issuer.clone(),
         };
-        let token = self.sign(claims);
-        let token = token.ok_or_else(|| ApiError::internal("failed to generate token"))?;
-        let expires = context.now + SignedDuration::from_secs(seconds);
-        let status = json!({"token": token, "expirationTimestamp": seconds_precision(expires)});
-        answer.0.insert("status".into(), status);
-        Ok(answer)
+        Ok(Draft {
+            answer,
+            claims,
+            expires: context.now + SignedDuration::from_secs(seconds),
+            warning,
+        })
     }
 
     /// The request with name, namespace, UID, audiences and expiry filled in.

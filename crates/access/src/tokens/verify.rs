@@ -74,10 +74,10 @@ struct Header {
 }
 
 impl Tokens {
-    /// Signs claims under this issuer; `None` when the system gives no random numbers.
+    /// Signs claims under this issuer; `None` when the system gives no random numbers, or somebody elsewhere signs.
     pub fn sign(&self, mut claims: Claims) -> Option<String> {
         claims.iss.clone_from(&self.issuer);
-        encode(&self.signing, &claims)
+        encode(self.signing.as_ref()?, &claims)
     }
 
     /// The user of a token. `wanted` are the audiences the token must be for (one of them); empty: the API server's.
@@ -135,6 +135,18 @@ impl Tokens {
         })
     }
 
+    /// The key that a token of this issuer names, when it is not known.
+    pub fn unknown_key(&self, token: &str) -> Option<String> {
+        let mut parts = token.split('.');
+        let mut part = || URL_SAFE_NO_PAD.decode(parts.next()?).ok();
+        let (header, payload) = (part()?, part()?);
+        let issued: Issued = serde_json::from_slice(&payload).ok()?;
+        let header: Header = serde_json::from_slice(&header).ok()?;
+        let own = issued.iss == legacy::ISSUER || self.issuers().any(|one| one == issued.iss);
+        let open = own && !header.kid.is_empty() && self.publishes(&header.kid).is_none();
+        open.then_some(header.kid)
+    }
+
     /// What the token says, once the signature has been found good.
     fn checked_payload(&self, token: &str) -> Result<Vec<u8>, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
@@ -152,8 +164,8 @@ impl Tokens {
         let header: Header =
             serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Foreign)?;
         let signature = decode(signature)?;
-        let mut keys = self
-            .accepted
+        let accepted = self.accepted.read();
+        let mut keys = accepted
             .iter()
             .filter(|k| header.kid.is_empty() || k.id() == header.kid)
             .peekable();

@@ -44,6 +44,10 @@ pub(crate) async fn by_token(
     if let Some(user) = policy.static_user(token).filter(|_| here) {
         return Ok(known(user));
     }
+    if let Some(signer) = &policy.token_signer {
+        let tokens = call.server.tokens();
+        signer.know(tokens, token, call.time_left()).await;
+    }
     let mut errors = Vec::new();
     match service_account(call, token, wanted) {
         Ok(found) => return Ok(found),

@@ -45,13 +45,29 @@ pub(crate) async fn issue(
     request.set_type("authentication.k8s.io/v1", KIND);
     admit::mutate(&operation, &mut request, None).await?;
     admit::validate(&operation, &request, None).await?;
-    let context = RequestContext {
-        account: &account,
-        lookup: server,
-        now: call.now,
-        token_id: &new_uid(),
+    let draft = {
+        let context = RequestContext {
+            account: &account,
+            lookup: server,
+            now: call.now,
+            token_id: &new_uid(),
+        };
+        server.tokens().draft(&request, &context)?
     };
-    let answer = server.tokens().issue(&request, &context)?;
+    if let Some(warning) = &draft.warning {
+        call.warn(warning.as_str());
+    }
+    let answer = match &server.policy().token_signer {
+        None => server.tokens().complete(draft)?,
+        Some(signer) => {
+            let payload = draft.payload();
+            let token = signer.sign(server.tokens(), &payload, call.time_left());
+            let token = token
+                .await
+                .map_err(|why| ApiError::internal(format!("failed to generate token: {why}")))?;
+            draft.with(&token)
+        }
+    };
     Ok(respond::value(201, &call.form, &answer.into_value()))
 }
 

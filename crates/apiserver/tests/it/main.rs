@@ -32,5 +32,6 @@ mod services;
 mod standing;
 mod streams;
 mod tls;
+mod token_signer;
 mod watches;
 mod webhooks;

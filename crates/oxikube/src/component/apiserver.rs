@@ -9,11 +9,13 @@ mod limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use access::User;
-use access::tokens::{PublicKey, SigningKey, Tokens};
+use access::tokens::{Lifetimes, PublicKey, SigningKey, Tokens};
 use anyhow::{Context, bail};
-use apiserver::{Identity, KubeletClient, Policy, Server, TlsSettings};
+use apiserver::{Identity, KubeletClient, Policy, Server, TlsSettings, TokenSigner};
 use clap::Parser;
 use clap::builder::ArgAction;
 use ipnet::IpNet;
@@ -23,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::AuditFlags;
-use super::flags::{Common, read};
+use super::flags::{Common, duration, read};
 use crate::node::api::Pulses;
 use crate::{datastore, encryption};
 
@@ -122,6 +124,17 @@ struct TokenFlags {
     /// File with the key that signs tokens.
     #[arg(long)]
     service_account_signing_key_file: Option<PathBuf>,
+    /// Socket of the program that signs tokens and has their keys (ExternalJWTSigner), instead of files; `@name` is an
+    /// abstract one.
+    #[arg(long)]
+    service_account_signing_endpoint: Option<String>,
+    /// No token is issued for longer; 0: no bound.
+    #[arg(long, value_parser = duration, value_name = "DURATION", default_value = "0s")]
+    service_account_max_token_expiration: Duration,
+    /// Tokens of pods live on for a year, and tell when they should have been renewed.
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", require_equals = true,
+        action = clap::ArgAction::Set)]
+    service_account_extend_token_expiration: bool,
     /// For whom tokens are meant; the issuer when not given.
     #[arg(long, value_delimiter = ',')]
     api_audiences: Vec<String>,
@@ -195,7 +208,68 @@ fn identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
 }
 
 impl TokenFlags {
-    fn tokens(&self) -> anyhow::Result<Tokens> {
+    /// The issuer, and who signs for it if that is somebody elsewhere.
+    async fn tokens(&self) -> anyhow::Result<(Tokens, Option<Arc<TokenSigner>>)> {
+        let most = i64::try_from(self.service_account_max_token_expiration.as_secs())?;
+        if most != 0 && !(3600..=1 << 32).contains(&most) {
+            bail!(
+                "the service-account-max-token-expiration must be between 1 hour and 2^32 seconds"
+            );
+        }
+        let mut lifetimes = Lifetimes {
+            most_seconds: most,
+            extends: self.service_account_extend_token_expiration,
+            ..Lifetimes::default()
+        };
+        let Some(endpoint) = &self.service_account_signing_endpoint else {
+            return Ok((self.own_tokens()?.with_lifetimes(lifetimes), None));
+        };
+        self.check_endpoint(endpoint)?;
+        let (issuer, former) = self.issuers()?;
+        let found = TokenSigner::introduce(endpoint).await;
+        let found = found.map_err(anyhow::Error::msg)?;
+        let bound = found.most_seconds;
+        if most > bound {
+            let go = |seconds: i64| machinery::duration::go(seconds.saturating_mul(1_000_000_000));
+            bail!(
+                "service-account-max-token-expiration cannot be set longer than the token expiration supported by \
+                 service-account-signing-endpoint: {} > {}",
+                go(most),
+                go(bound)
+            );
+        }
+        if most == 0 {
+            lifetimes.most_seconds = bound;
+        }
+        lifetimes.extended_seconds = lifetimes.extended_seconds.min(bound);
+        let tokens = Tokens::signed_elsewhere(issuer, self.api_audiences.clone(), found.keys);
+        let tokens = tokens.with_former_issuers(former.to_vec());
+        let signer = Arc::new(found.signer);
+        Ok((tokens.with_lifetimes(lifetimes), Some(signer)))
+    }
+
+    fn check_endpoint(&self, endpoint: &str) -> anyhow::Result<()> {
+        if self.service_account_signing_key_file.is_some()
+            || !self.service_account_key_file.is_empty()
+        {
+            bail!(
+                "can't set `--service-account-signing-key-file` and/or `--service-account-key-file` with \
+                 `--service-account-signing-endpoint` (They are mutually exclusive)"
+            );
+        }
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let part = |part: &str| !part.is_empty() && part.chars().all(letter);
+        match endpoint.strip_prefix('@') {
+            Some(name) if !name.split('.').all(part) => bail!(
+                "invalid value {endpoint:?} passed for `--service-account-signing-endpoint`, when prefixed with @ must be \
+                 a valid abstract socket name"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The issuer of new tokens, and those of before.
+    fn issuers(&self) -> anyhow::Result<(&String, &[String])> {
         let [issuer, former @ ..] = self.service_account_issuer.as_slice() else {
             bail!("--service-account-issuer is a required flag");
         };
@@ -203,6 +277,11 @@ impl TokenFlags {
         if !uri.is_empty() && !uri.starts_with("https://") {
             bail!("service-account-jwks-uri requires https scheme, parsed as: {uri}");
         }
+        Ok((issuer, former))
+    }
+
+    fn own_tokens(&self) -> anyhow::Result<Tokens> {
+        let (issuer, former) = self.issuers()?;
         let Some(path) = &self.service_account_signing_key_file else {
             bail!("--service-account-signing-key-file is a required flag");
         };
@@ -325,9 +404,14 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         None => own_address()?,
     };
     let kept = flags.encryption.over(store.store(), &shutdown).await?;
+    let (tokens, token_signer) = flags.tokens.tokens().await?;
+    let policy = Policy {
+        token_signer,
+        ..flags.policy()?
+    };
     let server = Server::new(apiserver::Config {
         store: kept,
-        tokens: flags.tokens.tokens()?,
+        tokens,
         service_cidr: *flags
             .service_cluster_ip_range
             .first()
@@ -337,7 +421,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         advertise_port: flags.secure_port,
         host_name: Some(super::plain_host_name()),
         kubelet_client: flags.kubelet.client()?,
-        policy: flags.policy()?,
+        policy,
         components: Pulses::default().components(false, false),
         audit: flags.audit.options()?,
         proxy_client: flags.front_proxy.client()?,
