@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -54,6 +55,8 @@ pub struct Observed {
     pub live_uid: Option<String>,
     /// Secrets are filled here.
     pub fills: bool,
+    /// The certificates that it holds are not those of now.
+    pub outdated: bool,
     /// The secret as the API has it, once it has been asked.
     pub live: Option<Value>,
     /// What the secret lacks and should hold, as the API has it.
@@ -82,9 +85,12 @@ impl Reconciler for TokensController {
         .trim::<Secret>(|secret| {
             secret.string_data = None;
             if secret.type_.as_deref() == Some(TOKEN) {
-                // Whether there is something is all that is looked at here.
-                for (_, value) in secret.data.iter_mut().flatten() {
-                    value.0.truncate(1);
+                // Whether there is something is all that is looked at here; of the certificates, whether they are the same.
+                for (key, value) in secret.data.iter_mut().flatten() {
+                    match key.as_str() {
+                        ROOT if !value.0.is_empty() => value.0 = mark(&value.0),
+                        _ => value.0.truncate(1),
+                    }
                 }
             } else if !crate::bootstraptokens::is_token(secret) {
                 secret.data = None;
@@ -111,7 +117,11 @@ impl Reconciler for TokensController {
             Some(live) => self.missing(live, &account.key.name, &uid),
             None => Vec::new(),
         };
+        let held = secret.data.as_ref().and_then(|data| data.get(ROOT));
+        let held = held.map(|value| value.0.as_slice());
+        let root = self.root_certificates.as_bytes();
         Some(Observed {
+            outdated: !root.is_empty() && held != Some(&mark(root)),
             account: cached,
             live_uid,
             fills: self.signer.is_some(),
@@ -149,8 +159,9 @@ impl TokensController {
         let lacks = |key: &str| text(&live["data"][key]).is_empty();
         let namespace = text(&live["metadata"]["namespace"]);
         let mut out = Vec::new();
-        if lacks(ROOT) && !self.root_certificates.is_empty() {
-            out.push((ROOT, STANDARD.encode(&*self.root_certificates)));
+        let root = STANDARD.encode(&*self.root_certificates);
+        if !root.is_empty() && text(&live["data"][ROOT]) != root {
+            out.push((ROOT, root));
         }
         if lacks(NAMESPACE) {
             out.push((NAMESPACE, STANDARD.encode(namespace)));
@@ -161,6 +172,13 @@ impl TokensController {
         out.extend(token.map(|token| (TOKEN_KEY, STANDARD.encode(token))));
         out
     }
+}
+
+/// What stands for certificates where only their change matters.
+fn mark(certificates: &[u8]) -> Vec<u8> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(certificates);
+    hasher.finish().to_be_bytes().to_vec()
 }
 
 fn text(value: &Value) -> &str {
@@ -180,13 +198,18 @@ fn fill(o: &Observed) -> Plan {
         let data = o.secret.data.as_ref().and_then(|data| data.get(key));
         data.is_none_or(|value| value.0.is_empty())
     };
-    if !o.fills || !(lacks(TOKEN_KEY) || lacks(NAMESPACE)) {
+    let incomplete = lacks(TOKEN_KEY) || lacks(NAMESPACE);
+    if !o.fills || !(incomplete || o.outdated) {
         return Plan::idle("its service account exists");
     }
+    let because = match incomplete {
+        true => "it lacks its token",
+        false => "the API server's certificates are others now",
+    };
     let Some(live) = &o.live else {
         return Plan {
             actions: vec![Action::Confirm(Question::Get(target(&o.secret)))],
-            because: "it lacks its token, the API is asked for the rest".to_owned(),
+            because: format!("{because}, the API is asked for the rest"),
             ..Plan::default()
         };
     };
@@ -208,7 +231,7 @@ fn fill(o: &Observed) -> Plan {
             subresource: None,
             report: None,
         }],
-        because: "it lacks its token".to_owned(),
+        because: because.to_owned(),
         ..Plan::default()
     }
 }

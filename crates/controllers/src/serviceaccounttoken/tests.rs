@@ -96,7 +96,7 @@ fn tokens_are_made_where_they_are_missing() {
     );
     let filled = both.replace(
         "type: kube",
-        "data: {token: eA==, namespace: eA==, ca.crt: eA==}\ntype: kube",
+        "data: {token: eA==, namespace: eA==, ca.crt: cm9vdA==}\ntype: kube",
     );
     check(
         &controller,
@@ -104,6 +104,19 @@ fn tokens_are_made_where_they_are_missing() {
         "team/t",
         &expect![[r#"
         because its service account exists
+    "#]],
+    );
+    // Its certificates are those of an authority that is gone.
+    let former = filled.replace("cm9vdA==", "Zm9ybWVy");
+    check(
+        &controller,
+        &former,
+        "team/t",
+        &expect![[r#"
+        because the API server's certificates are others now, the API is asked for the rest
+        confirm secrets team/t
+        because the API server's certificates are others now
+        update secrets team/t
     "#]],
     );
 }

@@ -332,6 +332,8 @@ impl Flags {
                 None => Vec::new(),
             },
             keys_url: self.tokens.service_account_jwks_uri.clone(),
+            // Asked when everything else is in order.
+            token_signer: None,
             authentication,
             authentication_file,
             token_webhook: self.authentication.webhook(),
