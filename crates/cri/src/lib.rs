@@ -14,6 +14,7 @@
 mod calls;
 mod error;
 mod image_service;
+pub mod observed;
 pub mod remote;
 mod runtime_service;
 pub mod server;

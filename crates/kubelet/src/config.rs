@@ -70,4 +70,8 @@ pub struct ServerConfig {
     pub client_ca: String,
     /// The command line, as `/flagz` tells it.
     pub flags: serving::about::Flags,
+    /// What of the configuration at `/configz` only who starts the kubelet knows, in upstream's words.
+    pub configuration: serde_json::Map<String, serde_json::Value>,
+    /// What was asked of the API server over the network, for `/metrics`.
+    pub requests: client::requests::Requests,
 }

@@ -42,6 +42,7 @@ pub(crate) struct Context {
     /// Where the claims' volumes of pods lie.
     pub(crate) claimed: crate::volumes::claims::Claimed,
     pub(crate) rotation: Rotation,
+    pub(crate) measures: Arc<crate::measures::Measures>,
     /// Something that the node's status tells of has changed.
     pub(crate) node_changed: tokio::sync::Notify,
     /// The pods of this node by UID.

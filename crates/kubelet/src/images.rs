@@ -16,7 +16,7 @@ use crate::objects::Needs;
 use crate::operations::StartError;
 
 /// How many images are pulled at a time.
-const PARALLEL: usize = 4;
+pub(crate) const PARALLEL: usize = 4;
 
 /// Lets a few pulls through at a time.
 pub(crate) struct Puller {

@@ -17,6 +17,7 @@ mod grpc;
 mod http;
 mod images;
 mod logs;
+mod measures;
 mod node;
 mod objects;
 mod observe;

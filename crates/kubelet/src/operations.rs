@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::logs::links;
+use crate::measures::Counter;
 use crate::objects::Needs;
 use crate::probes::{self, Target};
 use crate::{images, volumes};
@@ -84,6 +85,11 @@ pub(crate) async fn create_sandbox(
     };
     let runtime = Arc::clone(&context.runtime);
     let made = to_the_end(async move { runtime.run_pod_sandbox(request).await }).await;
+    let counter = match made {
+        Ok(_) => Counter::Pods,
+        Err(_) => Counter::PodErrors,
+    };
+    context.measures.count(counter, String::new());
     made.map(drop).map_err(|error| error.to_string())
 }
 
@@ -190,6 +196,7 @@ pub(crate) async fn start(context: &Context, pod: &Pod, job: StartJob) -> Result
             Err(error) => Err(say_reason(context, pod, name, error)),
         },
     };
+    count_start(context, pod, name, started.as_ref().err());
     let id = started?;
     let hook = container
         .lifecycle
@@ -199,6 +206,26 @@ pub(crate) async fn start(context: &Context, pod: &Pod, job: StartJob) -> Result
         post_start(context, pod, &container, hook, &job, &id).await?;
     }
     Ok(())
+}
+
+/// Counts a container that was started, or why it was not.
+fn count_start(context: &Context, pod: &Pod, name: &str, error: Option<&StartError>) {
+    let spec = parts::spec(pod);
+    let among =
+        |containers: &Option<Vec<Container>>| containers.iter().flatten().any(|c| c.name == name);
+    let kind = match () {
+        () if among(&spec.init_containers) => "init_container",
+        () if spec.containers.iter().any(|c| c.name == name) => "container",
+        () => "ephemeral_container",
+    };
+    let measures = &context.measures;
+    match error {
+        None => measures.count(Counter::Containers, format!("container_type=\"{kind}\"")),
+        Some(error) => {
+            let labels = format!("code=\"{}\",container_type=\"{kind}\"", error.reason);
+            measures.count(Counter::ContainerErrors, labels);
+        }
+    }
 }
 
 /// The image of a container, and those of its volumes that are images.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use client::events::Recorder;
 use client::watch::{Change, Reader, store};
+use cri::observed::{Listener, Observed};
 use cri::v1::{GetEventsRequest, ListPodSandboxRequest, VersionRequest};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::context::Context;
+use crate::measures::Measures;
 use crate::static_pods::{self, StaticPods, Watch};
 use crate::{cleanup, node, server, worker};
 
@@ -178,6 +180,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             }
         });
     };
+    let (config, measures) = observed(config);
     let version = config.runtime.version(VersionRequest::default()).await?;
     let runtime = format!("{}://{}", version.runtime_name, version.runtime_version);
     let machine = node::Machine::of(&config, version.runtime_name);
@@ -188,7 +191,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let own = watcher::Config::default().fields(&format!("metadata.name={}", config.node_name));
     let (nodes, node_changes) = store(Api::<Node>::all(config.client.clone()), own);
     let cgroups = Cgroups::new(config.cgroup_root.as_deref())?;
-    let context = Arc::new(context(&config, &machine, cgroups, (services, nodes)));
+    let watched = (services, nodes);
+    let context = Arc::new(context(&config, &machine, cgroups, watched, measures));
     spawn(Box::pin(service_changes.for_each(|_| async {})));
     let reporter = node::Reporter::new(Arc::clone(&context), machine, runtime, &config);
     spawn(Box::pin(reporter.run(node_changes.boxed())));
@@ -196,7 +200,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     spawn(Box::pin(crate::logs::rotate::run(Arc::clone(&context))));
     spawn(Box::pin(crate::volumes::local::keep(Arc::clone(&context))));
     if let Some(server) = &config.server {
-        let serving = server::serve(Arc::clone(&context), server).await?;
+        let serving = server::serve(Arc::clone(&context), &config, server).await?;
         spawn(Box::pin(serving));
     }
     if let Some(address) = config.healthz {
@@ -218,11 +222,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     Ok(())
 }
 
+/// The same, with a runtime whose calls are counted.
+fn observed(config: Config) -> (Config, Arc<Measures>) {
+    let measures = Arc::<Measures>::default();
+    let own = Arc::clone(&measures);
+    let listener: Listener = Arc::new(move |call, took, failed| own.called(call, took, failed));
+    let config = Config {
+        runtime: Observed::new(config.runtime, Arc::clone(&listener)),
+        images: Observed::new(config.images, listener),
+        ..config
+    };
+    (config, measures)
+}
+
 fn context(
     config: &Config,
     machine: &node::Machine,
     cgroups: Cgroups,
     (services, nodes): (Reader<Service>, Reader<Node>),
+    measures: Arc<Measures>,
 ) -> Context {
     let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
     Context {
@@ -254,6 +272,7 @@ fn context(
         certificates: crate::volumes::certificates::Certificates::default(),
         claimed: crate::volumes::claims::Claimed::default(),
         rotation: crate::logs::rotate::Rotation::new(),
+        measures,
         node_changed: Notify::new(),
         pods: Arc::default(),
         static_pods: StaticPods::default(),

@@ -6,7 +6,7 @@
 mod outcome;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -323,7 +323,12 @@ impl Worker {
                 }
             }
             Action::Probe { kind, name, id } => self.run(|context, pod, ips| async move {
+                let started = Instant::now();
                 let outcome = probes::probe(&context, &pod, kind, &name, &id, &ips).await;
+                let (namespace, pod_name) = (parts::namespace(&pod), parts::name(&pod));
+                let place = (parts::uid(&pod), namespace, pod_name);
+                let took = started.elapsed();
+                (context.measures).probed(place, &name, kind, outcome.success(), took);
                 Outcome::Probed(kind, name, id, outcome)
             }),
             Action::DeletePod => self.run(|context, pod, _| async move {
@@ -532,6 +537,7 @@ impl Worker {
         self.context.cgroups.remove(&self.pod);
         self.context.tokens.forget(&self.uid);
         self.context.certificates.forget(&self.uid);
+        self.context.measures.forget(&self.uid);
         let waiting: Vec<Arc<Mailbox>> = {
             let mut pods = self.context.pods.lock();
             pods.remove(&self.uid);

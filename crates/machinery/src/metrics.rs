@@ -144,6 +144,11 @@ pub fn head(out: &mut String, name: &str, kind: &str, level: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} [{level}] {help}\n# TYPE {name} {kind}");
 }
 
+/// The same for names without a level.
+pub fn head_plain(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
 /// A sample; without labels no braces.
 pub fn line(out: &mut String, name: &str, labels: &str, value: impl Display) {
     let _ = match labels {

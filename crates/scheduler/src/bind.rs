@@ -1,26 +1,37 @@
 //! Carries decisions out: bindings, conditions, events.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use client::events::{Event, EventType, Recorder};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use scheduling::PodInfo;
+use scheduling::{PodInfo, Tries};
 use serde_json::{Value, json};
 
 use crate::claims::{Claims, Unbound};
 use crate::cluster::{Outcome, Step};
+use crate::measures::Measures;
 
 #[derive(Clone)]
 pub(crate) struct Binder {
     client: Client,
     events: Recorder,
     claims: Claims,
+    measures: Arc<Measures>,
 }
 
 impl Binder {
-    pub(crate) fn new(client: Client, events: Recorder, claims: Claims) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        events: Recorder,
+        claims: Claims,
+        measures: Arc<Measures>,
+    ) -> Self {
         Self {
+            measures,
             client,
             events,
             claims,
@@ -28,15 +39,19 @@ impl Binder {
     }
 
     pub(crate) async fn carry_out(self, step: Step) -> Outcome {
+        let attempt = (step.tries, step.started);
         match step.decision {
             Ok((node, volumes)) => {
+                let began = Instant::now();
                 let ready = self.claims.clone().bind(&step.pod, &node, volumes).await;
+                (self.measures).point("PreBind", ready.is_ok(), began.elapsed());
                 match ready {
-                    Ok(()) => self.bind(step.pod, &node).await,
+                    Ok(()) => self.bind(step.pod, &node, attempt).await,
                     Err(Unbound::PodGone) => Outcome::Done(step.pod.key),
                     Err(Unbound::Failed(why)) => {
                         tracing::warn!(pod = %step.pod.key.name, why, "the pod's claims are not bound");
                         self.tell(&step.pod, "SchedulerError", &why, None).await;
+                        self.measures.failed(attempt.1);
                         Outcome::Failed(Box::new(step.pod))
                     }
                 }
@@ -47,6 +62,7 @@ impl Binder {
                     self.make_room(&step.pod, preemption, &step.disappointed)
                         .await;
                 }
+                self.measures.unschedulable(attempt.1);
                 self.tell(&step.pod, "Unschedulable", &why.to_string(), node)
                     .await;
                 Outcome::Done(step.pod.key)
@@ -58,7 +74,7 @@ impl Binder {
         Api::namespaced(self.client.clone(), &pod.key.namespace)
     }
 
-    async fn bind(&self, pod: PodInfo, node: &str) -> Outcome {
+    async fn bind(&self, pod: PodInfo, node: &str, attempt: (Tries, Instant)) -> Outcome {
         let binding = Binding {
             metadata: ObjectMeta {
                 name: Some(pod.key.name.clone()),
@@ -73,12 +89,15 @@ impl Binder {
             },
         };
         let parameters = PostParams::default();
+        let began = Instant::now();
         let bound: kube::Result<Status> = self
             .pods(&pod)
             .create_subresource("binding", &pod.key.name, &parameters, &binding)
             .await;
+        (self.measures).point("Bind", bound.is_ok(), began.elapsed());
         match bound {
             Ok(_) => {
+                self.measures.scheduled(attempt);
                 let PodInfo { key, .. } = &pod;
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
@@ -91,6 +110,7 @@ impl Binder {
             Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done(pod.key),
             Err(error) => {
                 tracing::warn!(pod = %pod.key.name, %error, "binding failed");
+                self.measures.failed(attempt.1);
                 self.tell(&pod, "SchedulerError", &error.to_string(), None)
                     .await;
                 Outcome::Failed(Box::new(pod))

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use client::watch::Change;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
 use scheduling::{
-    Group, PodInfo, PodKey, Preemption, Queue, Snapshot, Storage, Unschedulable, VolumePlan, Wake,
-    key_of, preempt, schedule, volume_plan,
+    Group, PodInfo, PodKey, Preemption, Queue, Snapshot, Storage, Tries, Unschedulable, VolumePlan,
+    Wake, key_of, preempt, schedule, volume_plan,
 };
 
 use crate::Seen;
 
+/// What upstream calls it that a pod is gone from its node.
+const POD_LEFT: &str = "AssignedPodDelete";
 /// How many kinds are watched.
 const KINDS: usize = 12;
 
@@ -25,6 +28,19 @@ pub(crate) struct Step {
     pub(crate) preemption: Option<Preemption>,
     /// Pods of lower priority to which the same node was promised.
     pub(crate) disappointed: Vec<PodInfo>,
+    /// How the pod fared before.
+    pub(crate) tries: Tries,
+    /// When this attempt began.
+    pub(crate) started: Instant,
+}
+
+/// How long the parts of a decision took; none where nothing was decided.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Took {
+    /// Looking for a node.
+    pub(crate) algorithm: Duration,
+    /// Looking for somebody who makes room, and whether there was one.
+    pub(crate) preemption: Option<(Duration, bool)>,
 }
 
 /// How that went.
@@ -68,11 +84,16 @@ impl Cluster {
     }
 
     /// The decision for the next pod; it counts as made from now on.
-    pub(crate) fn next(&mut self, now: Timestamp) -> Option<Step> {
+    pub(crate) fn next(&mut self, now: Timestamp) -> Option<(Step, Took)> {
         let pod = self.queue.pop(now)?;
+        let (started, tries) = (Instant::now(), self.queue.tries(&pod.key));
         self.turn = self.turn.wrapping_add(1);
         let decision = schedule(&self.snapshot, &pod, self.turn);
-        match decision {
+        let mut took = Took {
+            algorithm: started.elapsed(),
+            preemption: None,
+        };
+        let step = match decision {
             Ok(node) => {
                 let volumes = volume_plan(&self.snapshot, &pod, &node);
                 self.snapshot.storage.promise(&pod.key, &node, &volumes);
@@ -80,19 +101,35 @@ impl Cluster {
                 self.assumed.insert(pod.key.clone(), pod.uid.clone());
                 self.snapshot.unpromise(&pod.key);
                 self.snapshot.set_pod(placed);
-                Some(Step {
+                Step {
                     pod,
                     decision: Ok((node, volumes)),
                     preemption: None,
                     disappointed: Vec::new(),
-                })
+                    tries,
+                    started,
+                }
             }
-            Err(why) => Some(self.make_room(pod, why, now)),
-        }
+            Err(why) => {
+                let began = Instant::now();
+                let asked = why.nodes > 0;
+                let step = self.make_room(pod, why, (tries, started), now);
+                let found = step.preemption.is_some();
+                took.preemption = asked.then(|| (began.elapsed(), found));
+                step
+            }
+        };
+        Some((step, took))
     }
 
     /// Nobody takes the pod: perhaps others go for it. What is promised to it counts from now on.
-    fn make_room(&mut self, pod: PodInfo, mut why: Box<Unschedulable>, now: Timestamp) -> Step {
+    fn make_room(
+        &mut self,
+        pod: PodInfo,
+        mut why: Box<Unschedulable>,
+        (tries, started): (Tries, Instant),
+        now: Timestamp,
+    ) -> Step {
         let plugins = why.plugins.clone();
         let mut preemption = None;
         let mut disappointed = Vec::new();
@@ -124,7 +161,23 @@ impl Cluster {
             decision: Err(why),
             preemption,
             disappointed,
+            tries,
+            started,
         }
+    }
+
+    /// How many pods wait, and how they came to.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// How many pods are assumed, nodes and pods on nodes there are.
+    pub(crate) fn size(&self) -> [usize; 3] {
+        let nodes = self.snapshot.nodes();
+        let (nodes, pods) = nodes.fold((0, 0), |(nodes, pods), node| {
+            (nodes + 1, pods + node.pods.len())
+        });
+        [self.assumed.len(), nodes, pods]
     }
 
     pub(crate) fn finish(&mut self, outcome: Outcome, now: Timestamp) {
@@ -136,7 +189,7 @@ impl Cluster {
         if self.assumed.get(&pod.key) == Some(&pod.uid) {
             self.assumed.remove(&pod.key);
             self.snapshot.remove_pod(&pod.key);
-            self.queue.wake(Wake::PodLeft, now);
+            self.queue.wake(Wake::PodLeft, POD_LEFT, now);
         }
         self.queue.failed(&pod.key, now);
     }
@@ -148,22 +201,30 @@ impl Cluster {
             Seen::Namespace(change) => self.see_namespace(change),
             Seen::Claim(change) => self.see_claim(change, now),
             Seen::Volume(change) => {
+                let event = event_of(&change, ["PersistentVolumeAdd", "PersistentVolumeUpdate"]);
                 let changed = self.see_storage(change, 4, |storage, name, volume| {
                     storage.set_volume(name, volume);
                 });
-                self.storage_changed(changed, now);
+                self.storage_changed(changed, event, now);
             }
             Seen::Class(change) => {
+                let events = [
+                    "storage.k8s.io/StorageClassAdd",
+                    "storage.k8s.io/StorageClassUpdate",
+                ];
+                let event = event_of(&change, events);
                 let changed = self.see_storage(change, 5, |storage, name, class| {
                     storage.set_class(name, class);
                 });
-                self.storage_changed(changed, now);
+                self.storage_changed(changed, event, now);
             }
             Seen::CsiNode(change) => {
+                let events = ["storage.k8s.io/CSINodeAdd", "storage.k8s.io/CSINodeUpdate"];
+                let event = event_of(&change, events);
                 let changed = self.see_storage(change, 6, |storage, name, node| {
                     storage.set_csi_node(name, node);
                 });
-                self.storage_changed(changed, now);
+                self.storage_changed(changed, event, now);
             }
             Seen::Budget(change) => match change {
                 Change::Synced => self.synced[7] = true,
@@ -208,7 +269,7 @@ impl Cluster {
                 || self.snapshot.place_of(&pod.key).is_some();
             self.snapshot.set_pod(pod);
             if !known {
-                self.queue.wake(Wake::PodBound, now);
+                self.queue.wake(Wake::PodBound, "AssignedPodAdd", now);
             }
             return;
         }
@@ -218,7 +279,7 @@ impl Cluster {
         }
         if pod.scheduler == self.scheduler && !pod.terminating {
             self.snapshot.promise(pod.clone());
-            self.queue.set(pod);
+            self.queue.set(pod, now);
         } else {
             self.snapshot.unpromise(&pod.key);
             self.queue.delete(&pod.key);
@@ -230,7 +291,7 @@ impl Cluster {
         self.snapshot.unpromise(key);
         self.assumed.remove(key);
         if self.snapshot.remove_pod(key) {
-            self.queue.wake(Wake::PodLeft, now);
+            self.queue.wake(Wake::PodLeft, POD_LEFT, now);
         }
     }
 
@@ -239,8 +300,12 @@ impl Cluster {
             Change::Synced => self.synced[1] = true,
             Change::Applied { new, old } => {
                 self.snapshot.set_node(&new);
-                if old.is_none_or(|old| matters(&old, &new)) {
-                    self.queue.wake(Wake::NodeChanged, now);
+                let event = match old {
+                    None => Some("NodeAdd"),
+                    Some(old) => what_matters(&old, &new),
+                };
+                if let Some(event) = event {
+                    self.queue.wake(Wake::NodeChanged, event, now);
                 }
             }
             Change::Deleted(old) => {
@@ -254,9 +319,11 @@ impl Cluster {
         let storage = &mut self.snapshot.storage;
         match change {
             Change::Synced => self.synced[3] = true,
-            Change::Applied { new, .. } => {
+            Change::Applied { new, old } => {
                 storage.set_claim(key_of(&new), Some(new));
-                self.queue.wake(Wake::StorageChanged, now);
+                let events = ["PersistentVolumeClaimAdd", "PersistentVolumeClaimUpdate"];
+                let event = events[usize::from(old.is_some())];
+                self.queue.wake(Wake::StorageChanged, event, now);
             }
             Change::Deleted(old) => storage.set_claim(key_of(&old), None),
         }
@@ -282,9 +349,9 @@ impl Cluster {
         false
     }
 
-    fn storage_changed(&mut self, changed: bool, now: Timestamp) {
+    fn storage_changed(&mut self, changed: bool, event: &'static str, now: Timestamp) {
         if changed {
-            self.queue.wake(Wake::StorageChanged, now);
+            self.queue.wake(Wake::StorageChanged, event, now);
         }
     }
 
@@ -304,10 +371,23 @@ fn name(namespace: &Namespace) -> &str {
     namespace.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// The change can make room for a pod; a heartbeat cannot.
-fn matters(old: &Node, new: &Node) -> bool {
+/// One of two events: something came, or it changed.
+fn event_of<K>(change: &Change<K>, [came, changed]: [&'static str; 2]) -> &'static str {
+    match change {
+        Change::Applied { old: Some(_), .. } => changed,
+        _ => came,
+    }
+}
+
+/// The change that can make room for a pod, as upstream calls it; a heartbeat cannot.
+fn what_matters(old: &Node, new: &Node) -> Option<&'static str> {
     let allocatable = |node: &Node| node.status.as_ref().and_then(|s| s.allocatable.clone());
-    old.spec != new.spec
-        || old.metadata.labels != new.metadata.labels
-        || allocatable(old) != allocatable(new)
+    let taints = |node: &Node| node.spec.as_ref().and_then(|s| s.taints.clone());
+    match () {
+        () if allocatable(old) != allocatable(new) => Some("NodeUpdateNodeAllocatable"),
+        () if old.metadata.labels != new.metadata.labels => Some("NodeUpdateNodeLabel"),
+        () if taints(old) != taints(new) => Some("NodeUpdateNodeTaint"),
+        () if old.spec != new.spec => Some("NodeUpdate"),
+        () => None,
+    }
 }

@@ -1,7 +1,7 @@
 //! Runs the scheduler: watches pods, nodes, storage and what says how pods belong together, asks `scheduling` for
 //! decisions, binds pods, and lets others make room.
 //!
-//! One task owns the picture of the cluster and the queue, so decisions never race; bindings travel in tasks of their own,
+//! One task changes the picture of the cluster and the queue, so decisions never race (others only count what is there); bindings travel in tasks of their own,
 //! at most [`BINDINGS`] at a time, with the pod assumed on its node meanwhile. Nothing polls: the task sleeps until a watch,
 //! a finished binding or the end of a back-off wakes it.
 //! Not here: which node is best, and when a pod is worth another try (`scheduling`).
@@ -9,10 +9,13 @@
 mod bind;
 mod claims;
 mod cluster;
+mod measures;
 mod preempt;
 
 use std::fmt::Debug;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::events::Recorder;
 use client::watch::{Change, Reader, store};
@@ -27,13 +30,43 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use scheduling::UNNAMED_SCHEDULER;
+use parking_lot::Mutex;
+pub use scheduling::UNNAMED_SCHEDULER;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::bind::Binder;
 use crate::claims::Claims;
 use crate::cluster::Cluster;
+use crate::measures::Measures;
+
+pub use crate::measures::Metrics;
+
+/// The first and the longest pause between two attempts for a pod.
+pub const BACKOFF: (Duration, Duration) = (scheduling::BACKOFF_START, scheduling::BACKOFF_MAX);
+
+/// The plug-ins that take part in decisions, with the weights of their scores.
+pub fn plugins() -> impl Iterator<Item = (&'static str, i64)> {
+    let scores = scheduling::plugins::SCORES;
+    let weight = move |name: &str| {
+        let mut known = scores.iter();
+        let found = known.find(|(plugin, _)| plugin.name() == name);
+        found.map_or(0, |(_, weight)| *weight)
+    };
+    let filters = scheduling::plugins::FILTERS
+        .iter()
+        .map(|plugin| plugin.name());
+    let filtering: Vec<&'static str> = filters.collect();
+    let scoring = scores.iter().map(|(plugin, _)| plugin.name());
+    let scoring: Vec<_> = scoring.filter(|name| !filtering.contains(name)).collect();
+    ["SchedulingGates", "PrioritySort"]
+        .into_iter()
+        .chain(filtering)
+        .chain(["DefaultPreemption"])
+        .chain(scoring)
+        .chain(["DefaultBinder"])
+        .map(move |name| (name, weight(name)))
+}
 
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
@@ -45,6 +78,11 @@ pub async fn run(client: Client) {
 
 /// Schedules pods that name this scheduler until the future is dropped.
 pub async fn run_as(client: Client, name: &str) {
+    run_told(client, name, drop).await;
+}
+
+/// The same; `tell` gets what reads its figures while it runs.
+pub async fn run_told(client: Client, name: &str, tell: impl FnOnce(Metrics)) {
     let (known_pods, pods) = watched::<Pod>(&client);
     let (known_claims, claims) = watched::<PersistentVolumeClaim>(&client);
     let (_, nodes) = watched::<Node>(&client);
@@ -78,28 +116,37 @@ pub async fn run_as(client: Client, name: &str) {
         pods: known_pods,
         changed,
     };
-    let binder = Binder::new(client.clone(), Recorder::start(client, name, ""), claims);
+    let cluster = Arc::new(Mutex::new(Cluster::new(name)));
+    let measures = Arc::new(Measures::new(name));
+    tell(Metrics::new(Arc::clone(&cluster), Arc::clone(&measures)));
+    let events = Recorder::start(client.clone(), name, "");
+    let binder = Binder::new(client, events, claims, Arc::clone(&measures));
     let mut seen = pin!(seen);
-    let mut cluster = Cluster::new(name);
     let mut bindings = FuturesUnordered::new();
     loop {
         let now = Timestamp::now();
-        while cluster.is_synced() && bindings.len() < BINDINGS {
-            let Some(step) = cluster.next(now) else { break };
-            bindings.push(binder.clone().carry_out(step).boxed());
-        }
-        let due = cluster.next_due().filter(|_| bindings.len() < BINDINGS);
+        let due = {
+            let mut own = cluster.lock();
+            while own.is_synced() && bindings.len() < BINDINGS {
+                let Some((step, took)) = own.next(now) else {
+                    break;
+                };
+                measures.decided(&step, took);
+                bindings.push(binder.clone().carry_out(step).boxed());
+            }
+            own.next_due().filter(|_| bindings.len() < BINDINGS)
+        };
         tokio::select! {
             event = seen.next() => match event {
-                Some(event) => take_in(&mut cluster, event, &moved),
+                Some(event) => take_in(&mut cluster.lock(), event, &moved),
                 None => return,
             },
-            Some(outcome) = bindings.next() => cluster.finish(outcome, Timestamp::now()),
+            Some(outcome) = bindings.next() => cluster.lock().finish(outcome, Timestamp::now()),
             () = sleep_until(due) => {}
         }
         // Whatever else has arrived by now is taken in before the next decision.
         while let Some(Some(event)) = seen.next().now_or_never() {
-            take_in(&mut cluster, event, &moved);
+            take_in(&mut cluster.lock(), event, &moved);
         }
     }
 }

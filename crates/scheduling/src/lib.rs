@@ -25,7 +25,7 @@ pub use groups::{Group, Owner};
 pub use node::NodeInfo;
 pub use pod::{PREEMPTION, PodInfo, PodKey, UNNAMED_SCHEDULER};
 pub use preemption::{Preemption, preempt};
-pub use queue::{Queue, Wake};
+pub use queue::{BACKOFF_MAX, BACKOFF_START, Incoming, Pending, Queue, Tries, Wake};
 pub use resources::Resources;
 pub use schedule::{Refusal, Unschedulable, schedule, volume_plan};
 pub use snapshot::Snapshot;

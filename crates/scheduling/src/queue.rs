@@ -5,7 +5,7 @@
 //! Higher priority goes first, then the older pod. Behaviour follows kube-scheduler's scheduling queue.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,9 +13,12 @@ use jiff::Timestamp;
 use crate::pod::{PodInfo, PodKey};
 
 /// The first wait after a failure; it doubles with each one.
-const BACKOFF_START: Duration = Duration::from_secs(1);
+pub const BACKOFF_START: Duration = Duration::from_secs(1);
 /// The longest wait.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// What upstream calls the end of an attempt that failed.
+const FAILURE: &str = "ScheduleAttemptFailure";
 
 /// What happened in the cluster that may help a waiting pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl Wake {
 #[derive(Debug)]
 struct Entry {
     pod: PodInfo,
-    attempts: u32,
+    tries: Tries,
     state: State,
 }
 
@@ -72,6 +75,33 @@ enum State {
     InFlight(bool),
 }
 
+/// How a pod fared so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// Since when it could have been; none as long as it is gated.
+    pub since: Option<Timestamp>,
+}
+
+/// How many pods wait, and what for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// To be tried now.
+    pub active: usize,
+    /// To be tried at a known time.
+    pub backing_off: usize,
+    /// To be tried when something happens.
+    pub waiting: usize,
+    /// Not to be tried.
+    pub gated: usize,
+    /// Those of `waiting` by the plug-ins that refused them.
+    pub by_plugin: BTreeMap<&'static str, usize>,
+}
+
+/// How often pods came into a part of the queue (upstream's name for it), and by which event.
+pub type Incoming = BTreeMap<(&'static str, &'static str), u64>;
+
 type Rank = (Reverse<i32>, Option<Timestamp>, PodKey);
 
 /// All pods that wait for a node.
@@ -80,6 +110,7 @@ pub struct Queue {
     entries: HashMap<PodKey, Entry>,
     active: BTreeSet<Rank>,
     backing_off: BTreeSet<(Timestamp, PodKey)>,
+    incoming: Incoming,
 }
 
 fn rank(pod: &PodInfo) -> Rank {
@@ -93,24 +124,28 @@ impl Queue {
     }
 
     /// Takes in a new or changed pod. A change of the pod itself makes it worth another try.
-    pub fn set(&mut self, pod: PodInfo) {
+    pub fn set(&mut self, pod: PodInfo, now: Timestamp) {
         let key = pod.key.clone();
         let old = self.remove(&key);
         if old.as_ref().is_some_and(|old| old.pod == pod) {
             let old = old.expect("just looked at");
             return self.insert(Entry { pod, ..old });
         }
-        let attempts = old.as_ref().map_or(0, |old| old.attempts);
+        let mut tries = old.as_ref().map_or_else(Tries::default, |old| old.tries);
+        let event = match &old {
+            None => "UnscheduledPodAdd",
+            Some(_) => "UnscheduledPodUpdate",
+        };
         let state = match old.map(|old| old.state) {
             _ if !pod.gates.is_empty() => State::Gated,
             Some(State::InFlight(_)) => State::InFlight(true),
             _ => State::Active,
         };
-        self.insert(Entry {
-            pod,
-            attempts,
-            state,
-        });
+        if state != State::Gated {
+            tries.since = tries.since.or(Some(now));
+        }
+        self.count(&state, event);
+        self.insert(Entry { pod, tries, state });
     }
 
     /// Forgets a pod: bound, deleted, or somebody else's.
@@ -124,16 +159,47 @@ impl Queue {
             if due > now {
                 break;
             }
-            self.put(&key, State::Active);
+            self.put(&key, State::Active, "BackoffComplete");
         }
         let (_, _, key) = self.active.first()?.clone();
-        self.put(&key, State::InFlight(false));
+        self.put(&key, State::InFlight(false), "");
         let entry = self
             .entries
             .get_mut(&key)
             .expect("active pods have an entry");
-        entry.attempts += 1;
+        entry.tries.attempts += 1;
         Some(entry.pod.clone())
+    }
+
+    /// How a pod fared so far.
+    pub fn tries(&self, key: &PodKey) -> Tries {
+        let entry = self.entries.get(key);
+        entry.map_or_else(Tries::default, |entry| entry.tries)
+    }
+
+    /// How often pods came into which part of the queue.
+    pub fn incoming(&self) -> &Incoming {
+        &self.incoming
+    }
+
+    /// How many pods wait.
+    pub fn pending(&self) -> Pending {
+        let mut pending = Pending::default();
+        for entry in self.entries.values() {
+            match &entry.state {
+                State::Active => pending.active += 1,
+                State::BackingOff(_) => pending.backing_off += 1,
+                State::Gated => pending.gated += 1,
+                State::InFlight(_) => {}
+                State::Waiting(plugins, _) => {
+                    pending.waiting += 1;
+                    for plugin in plugins {
+                        *pending.by_plugin.entry(plugin).or_default() += 1;
+                    }
+                }
+            }
+        }
+        pending
     }
 
     /// A pod that was handed out fits nowhere.
@@ -141,25 +207,25 @@ impl Queue {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        let due = now + backoff(entry.attempts);
+        let due = now + backoff(entry.tries.attempts);
         let state = match entry.state {
             State::InFlight(true) => State::BackingOff(due),
             State::InFlight(false) => State::Waiting(plugins, due),
             _ => return,
         };
-        self.put(key, state);
+        self.put(key, state, FAILURE);
     }
 
     /// A pod that was handed out could not be bound for a reason of the moment.
     pub fn failed(&mut self, key: &PodKey, now: Timestamp) {
         if let Some(entry) = self.entries.get(key) {
-            let due = now + backoff(entry.attempts);
-            self.put(key, State::BackingOff(due));
+            let due = now + backoff(entry.tries.attempts);
+            self.put(key, State::BackingOff(due), FAILURE);
         }
     }
 
-    /// Something happened: waiting pods that it may help are to be tried again.
-    pub fn wake(&mut self, wake: Wake, now: Timestamp) {
+    /// Something happened, which upstream calls `event`: waiting pods that it may help are to be tried again.
+    pub fn wake(&mut self, wake: Wake, event: &'static str, now: Timestamp) {
         let mut moved = Vec::new();
         for (key, entry) in &mut self.entries {
             match &mut entry.state {
@@ -178,7 +244,7 @@ impl Queue {
             } else {
                 State::Active
             };
-            self.put(&key, state);
+            self.put(&key, state, event);
         }
     }
 
@@ -187,8 +253,19 @@ impl Queue {
         self.backing_off.first().map(|(due, _)| *due)
     }
 
-    fn put(&mut self, key: &PodKey, state: State) {
+    fn count(&mut self, state: &State, event: &'static str) {
+        let queue = match state {
+            State::Active => "active",
+            State::BackingOff(_) => "backoff",
+            State::Waiting(..) => "unschedulable",
+            State::Gated | State::InFlight(_) => return,
+        };
+        *self.incoming.entry((queue, event)).or_default() += 1;
+    }
+
+    fn put(&mut self, key: &PodKey, state: State, event: &'static str) {
         if let Some(entry) = self.remove(key) {
+            self.count(&state, event);
             self.insert(Entry { state, ..entry });
         }
     }

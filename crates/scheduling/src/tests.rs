@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
-use crate::{PodInfo, Queue, Snapshot, Wake, schedule};
+use crate::{PodInfo, Queue, Snapshot, Tries, Wake, schedule};
 
 fn node(name: &str, more: Value) -> Node {
     let mut node = json!({
@@ -191,32 +191,51 @@ fn at(seconds: i64) -> Timestamp {
 fn the_queue_hands_out_by_priority_and_tries_again_when_it_can_help() {
     let mut queue = Queue::new();
     let (low, high) = (pod("low", json!({})), pod("high", json!({"priority": 10})));
-    queue.set(low.clone());
-    queue.set(high.clone());
+    queue.set(low.clone(), at(0));
+    queue.set(high.clone(), at(0));
     assert_eq!(queue.pop(at(0)).expect("a pod").key, high.key);
     queue.unschedulable(&high.key, ["NodeResourcesFit"].into(), at(0));
     assert_eq!(queue.pop(at(0)).expect("a pod").key, low.key);
     queue.delete(&low.key);
     assert_eq!((queue.pop(at(100)), queue.next_due()), (None, None));
-    queue.wake(Wake::PodBound, at(100));
+    queue.wake(Wake::PodBound, "AssignedPodAdd", at(100));
     assert_eq!(queue.pop(at(100)), None, "a bound pod frees no resources");
-    queue.wake(Wake::PodLeft, at(100));
+    queue.wake(Wake::PodLeft, "AssignedPodDelete", at(100));
     assert_eq!(queue.pop(at(100)).expect("a pod").key, high.key);
     // What happens while a pod is being tried counts as well.
-    queue.wake(Wake::NodeChanged, at(100));
+    queue.wake(Wake::NodeChanged, "NodeAdd", at(100));
     queue.unschedulable(&high.key, ["NodeResourcesFit"].into(), at(100));
     assert_eq!(queue.next_due(), Some(at(102)));
     assert_eq!(queue.pop(at(101)), None);
+    assert_eq!(queue.pending().backing_off, 1);
     assert_eq!(queue.pop(at(102)).expect("a pod").key, high.key);
+    let tries = Tries {
+        attempts: 3,
+        since: Some(at(0)),
+    };
+    assert_eq!(queue.tries(&high.key), tries);
+    let incoming: Vec<String> = (queue.incoming().iter())
+        .map(|((part, event), count)| format!("{part} {event} {count}"))
+        .collect();
+    let wanted = [
+        "active AssignedPodDelete 1",
+        "active BackoffComplete 1",
+        "active UnscheduledPodAdd 2",
+        "backoff ScheduleAttemptFailure 1",
+        "unschedulable ScheduleAttemptFailure 1",
+    ];
+    assert_eq!(incoming, wanted);
 }
 
 #[test]
 fn a_gated_pod_waits_until_its_gates_are_gone() {
     let mut queue = Queue::new();
-    queue.set(pod("p", json!({"schedulingGates": [{"name": "g"}]})));
+    queue.set(pod("p", json!({"schedulingGates": [{"name": "g"}]})), at(0));
     assert_eq!(queue.pop(at(0)), None);
-    queue.set(pod("p", json!({})));
-    assert!(queue.pop(at(0)).is_some());
+    assert_eq!(queue.pending().gated, 1);
+    queue.set(pod("p", json!({})), at(5));
+    let popped = queue.pop(at(5)).expect("a pod");
+    assert_eq!(queue.tries(&popped.key).since, Some(at(5)));
 }
 
 mod volumes;

@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How long an answer of the API server holds: yes, and no.
-const HOLDS: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(30));
+pub const HOLDS: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(30));
 /// How long a known token stays known.
-const TOKEN_HOLDS: Duration = Duration::from_secs(120);
+pub const TOKEN_HOLDS: Duration = Duration::from_secs(120);
 /// How many answers are kept.
 const MAX_KEPT: usize = 1024;
 /// Who may do anything.

@@ -354,9 +354,11 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
 fn typed(status: StatusCode, media_type: &'static str, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    let media_type = HeaderValue::from_static(media_type);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, media_type);
+    let headers = response.headers_mut();
+    if media_type == "application/json" {
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }

@@ -6,9 +6,11 @@
 
 mod access;
 mod certificate;
+pub mod configz;
 mod endpoints;
 
 pub use access::{Access, Caller, Refusal, Right, caller_of};
+pub use access::{HOLDS, TOKEN_HOLDS};
 pub use certificate::Certificate;
 pub use endpoints::{Check, Endpoints, Page, Told};
 pub use machinery::about;

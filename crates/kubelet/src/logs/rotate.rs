@@ -14,9 +14,9 @@ use super::inotify::{Inotify, Touched};
 use crate::context::Context;
 
 /// The length from which a log is put aside.
-const MAX_BYTES: u64 = 10 << 20;
+pub(crate) const MAX_BYTES: u64 = 10 << 20;
 /// How many files of a log there are, the one being written included.
-const MAX_FILES: usize = 5;
+pub(crate) const MAX_FILES: usize = 5;
 /// How long what is written is not looked at after a look.
 const PAUSE: Duration = Duration::from_secs(10);
 

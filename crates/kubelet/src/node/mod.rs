@@ -13,6 +13,9 @@ use crate::context::Context;
 pub(crate) use machine::Machine;
 pub(crate) use report::Reporter;
 
+/// How long the lease of a node holds.
+pub(crate) const LEASE_SECONDS: i32 = 40;
+
 /// Renews the node's lease for ever.
 pub(crate) async fn keep_lease(context: Arc<Context>) {
     if !context.nodes.synced().await {
@@ -31,7 +34,7 @@ pub(crate) async fn keep_lease(context: Arc<Context>) {
         namespace: "kube-node-lease".to_owned(),
         name: context.node_name.clone(),
         holder: context.node_name.clone(),
-        duration_seconds: 40,
+        duration_seconds: LEASE_SECONDS,
         every: Duration::from_secs(10),
         owner: Some(OwnerReference {
             api_version: "v1".to_owned(),

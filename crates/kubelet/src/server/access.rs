@@ -32,9 +32,9 @@ pub(super) async fn authorize(
             }
         }
     }
-    let subresources = resources_of(path).join(",");
+    let subresources = resources_of(path).join(" ");
     let message = format!(
-        "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])",
+        "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])\n",
         caller.name
     );
     Err(text(StatusCode::FORBIDDEN, message))

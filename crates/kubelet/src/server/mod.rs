@@ -4,6 +4,9 @@
 //! (`nodes/proxy` and its finer parts).
 
 mod access;
+mod cadvisor;
+mod configz;
+mod health;
 mod logs;
 mod stats;
 mod streams;
@@ -11,8 +14,9 @@ mod streams;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use client::requests::Requests;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -25,7 +29,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::ServerConfig;
+use crate::config::{Config, ServerConfig};
 use crate::context::Context;
 use serving::{Access, Caller, Told, about};
 
@@ -41,6 +45,7 @@ pub(crate) use serving::Error;
 /// Listens, and answers with the task that serves.
 pub(crate) async fn serve(
     context: Arc<Context>,
+    kubelet: &Config,
     config: &ServerConfig,
 ) -> Result<BoxFuture<'static, ()>, Error> {
     let acceptor = TlsAcceptor::from(Arc::new(serving::tls(
@@ -48,18 +53,23 @@ pub(crate) async fn serve(
         &config.client_ca,
     )?));
     let listener = listen(config.address).await?;
-    let access = Arc::new(Access::new(Some(context.client.clone())));
-    let told = Arc::new(Told {
-        component: "kubelet",
-        flags: config.flags.clone(),
+    let site = Arc::new(Site {
+        access: Access::new(Some(context.client.clone())),
+        told: Told {
+            component: "kubelet",
+            flags: config.flags.clone(),
+        },
+        configuration: configz::configuration(kubelet, config),
+        health: health::Health::default(),
+        requests: config.requests.clone(),
+        context,
     });
     Ok(Box::pin(async move {
         loop {
             let Some(stream) = accept(&listener).await else {
                 continue;
             };
-            let (acceptor, context) = (acceptor.clone(), Arc::clone(&context));
-            let (access, told) = (Arc::clone(&access), Arc::clone(&told));
+            let (acceptor, site) = (acceptor.clone(), Arc::clone(&site));
             tokio::spawn(async move {
                 let accepted = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream));
                 let Ok(Ok(stream)) = accepted.await else {
@@ -67,13 +77,8 @@ pub(crate) async fn serve(
                 };
                 let certificate = serving::caller_of(stream.get_ref().1);
                 let service = service_fn(|request| {
-                    answer(
-                        Arc::clone(&context),
-                        Arc::clone(&access),
-                        Arc::clone(&told),
-                        certificate.clone(),
-                        request,
-                    )
+                    let (site, certificate) = (Arc::clone(&site), certificate.clone());
+                    async move { Ok::<_, Infallible>(answer(&site, certificate, request).await) }
                 });
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -135,39 +140,87 @@ async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     }
 }
 
-async fn answer(
+/// What the API is served from.
+struct Site {
     context: Arc<Context>,
-    access: Arc<Access>,
-    told: Arc<Told>,
+    access: Access,
+    told: Told,
+    /// The page at `/configz`.
+    configuration: String,
+    health: health::Health,
+    requests: Requests,
+}
+
+/// A request, counted while it is answered.
+async fn answer(
+    site: &Site,
     certificate: Option<Caller>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let caller = match access.authenticate(certificate, request.headers()).await {
-        Ok(caller) => caller,
-        Err(_) => return Ok(text(StatusCode::UNAUTHORIZED, "Unauthorized")),
+) -> Response<Body> {
+    let labels = labels(request.method(), request.uri().path());
+    let (measures, started) = (&site.context.measures, Instant::now());
+    measures.arrived(&labels);
+    let response = answer_known(site, certificate, request).await;
+    measures.answered(&labels, started.elapsed());
+    response
+}
+
+async fn answer_known(
+    site: &Site,
+    certificate: Option<Caller>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let caller = (site.access).authenticate(certificate, request.headers());
+    let Ok(caller) = caller.await else {
+        return text(StatusCode::UNAUTHORIZED, "Unauthorized");
     };
-    let (node, method, path) = (&context.node_name, request.method(), request.uri().path());
-    if let Err(refusal) = access::authorize(&access, node, &caller, method, path).await {
-        return Ok(refusal);
+    let node = &site.context.node_name;
+    let (method, path) = (request.method(), request.uri().path());
+    if let Err(refusal) = access::authorize(&site.access, node, &caller, method, path).await {
+        return refusal;
     }
     if let Some(page) = about::Page::at(path) {
         let paths = PATHS.map(str::to_owned);
-        let page = told.answer(page, &paths, request.headers());
-        return Ok(page.map(|body| body.map_err(|never| match never {}).boxed()));
+        let page = site.told.answer(page, &paths, request.headers());
+        return page.map(|body| body.map_err(|never| match never {}).boxed());
     }
-    Ok(route(context, request).await)
+    route(site, request).await
+}
+
+/// What a request is counted by, as upstream: the beginning of its path, if it is one that is served.
+fn labels(method: &Method, path: &str) -> String {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let root = match (parts.next().unwrap_or_default(), parts.next()) {
+        ("metrics", Some(which)) => format!("metrics/{which}"),
+        (first, _) => first.to_owned(),
+    };
+    let known = PATHS.iter().any(|path| path[1..] == root);
+    let root = if known { root.as_str() } else { "other" };
+    let method = match *method {
+        Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD => method.as_str(),
+        Method::OPTIONS | Method::PATCH | Method::TRACE | Method::CONNECT => method.as_str(),
+        _ => "other",
+    };
+    let stays = matches!(root, "exec" | "attach" | "portForward" | "debug");
+    format!(
+        "long_running=\"{stays}\",method=\"{method}\",path=\"{root}\",server_type=\"readwrite\""
+    )
 }
 
 /// What is served, as `/statusz` lists it.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 18] = [
     "/attach",
+    "/configz",
     "/containerLogs",
     "/exec",
     "/flagz",
     "/healthz",
     "/livez",
     "/metrics",
+    "/metrics/cadvisor",
+    "/metrics/probes",
     "/metrics/resource",
+    "/metrics/slis",
     "/pods",
     "/portForward",
     "/readyz",
@@ -176,30 +229,44 @@ const PATHS: [&str; 14] = [
     "/statusz",
 ];
 
-async fn route(context: Arc<Context>, request: Request<Incoming>) -> Response<Body> {
+async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
+    let context = &site.context;
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     let reading = request.method() == Method::GET;
     match parts.as_slice() {
-        ["healthz" | "readyz" | "livez"] if reading => text(StatusCode::OK, "ok"),
-        ["pods"] if reading => pods(&context, false),
-        ["runningpods"] if reading => pods(&context, true),
-        ["metrics"] if reading => stats::metrics(&context),
-        ["metrics", "resource"] if reading => stats::resource(&context).await,
-        ["stats", "summary"] if reading => stats::summary(&context).await,
+        [kind @ ("healthz" | "readyz" | "livez")] if reading => {
+            (site.health).page(kind, None, request.uri().query().unwrap_or_default())
+        }
+        [kind @ ("healthz" | "readyz" | "livez"), check] if reading => {
+            (site.health).page(kind, Some(check), request.uri().query().unwrap_or_default())
+        }
+        ["configz"] => nosniff(with_type(
+            StatusCode::OK,
+            "application/json",
+            site.configuration.clone().into_bytes(),
+        )),
+        ["pods"] if reading => pods(context, false),
+        ["runningpods"] if reading => pods(context, true),
+        ["metrics"] if reading => stats::metrics(context, &site.requests),
+        ["metrics", "cadvisor"] if reading => cadvisor::page(context).await,
+        ["metrics", "probes"] if reading => stats::figures(context.measures.probes()),
+        ["metrics", "resource"] if reading => stats::resource(context).await,
+        ["metrics", "slis"] if reading => stats::figures(site.health.records()),
+        ["stats", "summary"] if reading => stats::summary(context).await,
         ["containerLogs", namespace, pod, container] if reading => {
-            logs::serve(&context, namespace, pod, container, request.uri().query()).await
+            logs::serve(context, namespace, pod, container, request.uri().query()).await
         }
         ["exec", namespace, pod, container] | ["exec", namespace, pod, _, container] => {
             let place = (*namespace, *pod, *container);
-            streams::exec(&context, place, request).await
+            streams::exec(context, place, request).await
         }
         ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
             let place = (*namespace, *pod, *container);
-            streams::attach(&context, place, request).await
+            streams::attach(context, place, request).await
         }
         ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
-            streams::port_forward(&context, namespace, pod, request).await
+            streams::port_forward(context, namespace, pod, request).await
         }
         _ => text(StatusCode::NOT_FOUND, "404: Page Not Found"),
     }
@@ -229,6 +296,13 @@ fn json(value: &impl serde::Serialize) -> Response<Body> {
         Ok(bytes) => with_type(StatusCode::OK, "application/json", bytes),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
+}
+
+fn nosniff(mut response: Response<Body>) -> Response<Body> {
+    let value = hyper::header::HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(hyper::header::X_CONTENT_TYPE_OPTIONS, value);
+    response
 }
 
 fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {

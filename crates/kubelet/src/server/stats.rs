@@ -2,10 +2,12 @@
 
 use std::fmt::{Display, Write};
 
+use client::requests::Requests;
 use cri::v1::{ContainerStats, ListPodSandboxStatsRequest, PodSandboxStats};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
 use linux::own::Process;
+use machinery::metrics;
 use pod_lifecycle::config::label;
 use pod_lifecycle::view::State;
 use serde_json::{Value, json};
@@ -15,8 +17,13 @@ use crate::context::Context;
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How many pods and containers run here.
-pub(super) fn metrics(context: &Context) -> Response<Body> {
+/// A page for Prometheus.
+pub(super) fn figures(text: String) -> Response<Body> {
+    with_type(StatusCode::OK, FORMAT, text.into_bytes())
+}
+
+/// How many pods and containers run here, and what was counted.
+pub(super) fn metrics(context: &Context, requests: &Requests) -> Response<Body> {
     let pods: Vec<_> = context.pods.lock().values().map(|m| m.known()).collect();
     let sandboxes = pods.iter().flat_map(|p| &p.sandboxes).filter(|s| s.ready);
     let containers = pods.iter().flat_map(|p| &p.containers);
@@ -42,7 +49,33 @@ pub(super) fn metrics(context: &Context) -> Response<Body> {
         )
         .ok();
     }
-    with_type(StatusCode::OK, FORMAT, text.into_bytes())
+    let (name, help) = (
+        "kubelet_node_name",
+        "The node's name. The count is always 1.",
+    );
+    metrics::head(&mut text, name, "gauge", "ALPHA", help);
+    metrics::line(
+        &mut text,
+        name,
+        &format!("node=\"{}\"", context.node_name),
+        1,
+    );
+    let mut desired = [0, 0];
+    for uid in context.pods.lock().keys() {
+        desired[usize::from(context.static_pods.is_static(uid))] += 1;
+    }
+    let (name, help) = (
+        "kubelet_desired_pods",
+        "The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.",
+    );
+    metrics::head(&mut text, name, "gauge", "ALPHA", help);
+    for (is_static, count) in ["false", "true"].iter().zip(desired) {
+        let labels = format!("static=\"{is_static}\"");
+        metrics::line(&mut text, name, &labels, count);
+    }
+    context.measures.render(&mut text);
+    text += &requests.render();
+    figures(text)
 }
 
 /// One metric with its samples.
@@ -63,7 +96,7 @@ impl Family {
     }
 }
 
-async fn all(context: &Context) -> Result<Vec<PodSandboxStats>, Response<Body>> {
+pub(super) async fn all(context: &Context) -> Result<Vec<PodSandboxStats>, Response<Body>> {
     let request = ListPodSandboxStatsRequest { filter: None };
     match context.runtime.list_pod_sandbox_stats(request).await {
         Ok(answer) => Ok(answer.stats),
@@ -71,7 +104,7 @@ async fn all(context: &Context) -> Result<Vec<PodSandboxStats>, Response<Body>> 
     }
 }
 
-fn label_of<'a>(stats: &'a ContainerStats, key: &str) -> &'a str {
+pub(super) fn label_of<'a>(stats: &'a ContainerStats, key: &str) -> &'a str {
     let labels = stats.attributes.as_ref().map(|a| &a.labels);
     labels.and_then(|l| l.get(key)).map_or("", String::as_str)
 }
@@ -86,13 +119,13 @@ fn usage(stats: &ContainerStats) -> (u64, u64) {
 }
 
 /// Nanoseconds as seconds.
-fn seconds(nanoseconds: u64) -> String {
+pub(super) fn seconds(nanoseconds: u64) -> String {
     let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
     format!("{whole}.{rest:09}")
 }
 
 /// CPU time in nanoseconds and memory in use in bytes of the whole node.
-fn node_usage(context: &Context) -> Option<(u64, u64)> {
+pub(super) fn node_usage(context: &Context) -> Option<(u64, u64)> {
     let usage = context.cgroups.usage()?;
     let cpu = u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
     Some((cpu, usage.working_set_bytes))
@@ -139,7 +172,7 @@ pub(super) async fn resource(context: &Context) -> Response<Body> {
     }
     families[7].sample("", 0);
     let out: String = families.into_iter().map(|f| f.text).collect();
-    with_type(StatusCode::OK, FORMAT, out.into_bytes())
+    figures(out)
 }
 
 fn pod_samples(context: &Context, pod: &PodSandboxStats, families: &mut [Family; 8]) {

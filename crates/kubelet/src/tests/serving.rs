@@ -101,6 +101,8 @@ async fn node(last: u8) -> (Node, Caller) {
         certificate: serving::Certificate::from_pem(&certificate, &key).unwrap(),
         client_ca: pki.pem.clone(),
         flags: [("v".to_owned(), "2".to_owned())].into(),
+        configuration: serde_json::Map::new(),
+        requests: client::requests::Requests::default(),
     });
     node.start().await;
     (node, Caller { pki, address })
@@ -139,7 +141,7 @@ async fn nobody_gets_in_unknown_and_nobody_does_what_he_may_not() {
         "GET /healthz": 401 Unauthorized
         "GET /pods": 401 Unauthorized
         "GET /healthz\nAuthorization: Bearer nonsense\r\n": 401 Unauthorized
-        "GET /healthz\nAuthorization: Bearer token-of-nobody\r\n": 403 Forbidden (user=nobody, verb=get, resource=nodes, subresource(s)=[healthz,proxy])
+        "GET /healthz\nAuthorization: Bearer token-of-nobody\r\n": 403 Forbidden (user=nobody, verb=get, resource=nodes, subresource(s)=[healthz proxy])
         "GET /healthz\nAuthorization: Bearer token-of-reader\r\n": 200 ok
         "POST /exec/shop/web/app\nAuthorization: Bearer token-of-reader\r\n": 403 Forbidden (user=reader, verb=create, resource=nodes, subresource(s)=[proxy])
         "GET /stats/summary": 403 Forbidden (user=someone, verb=get, resource=nodes, subresource(s)=[stats])
@@ -244,5 +246,44 @@ async fn a_command_in_a_container_byte_for_byte() {
         nothing,
         "400 you must specify at least 1 of stdin, stdout, stderr"
     );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_it_is_configured_with_and_what_was_counted() {
+    let (mut node, caller) = node(4).await;
+    node.create("{containers: [{name: app, image: 'nginx:1'}]}");
+    node.ready().await;
+    let request = "GET /configz\nAuthorization: Bearer token-of-nobody\r\n";
+    let refused = caller.ask(None, request).await;
+    assert_eq!(
+        refused,
+        "403 Forbidden (user=nobody, verb=get, resource=nodes, subresource(s)=[configz proxy])"
+    );
+    let answer = caller.ask(MASTER, "GET /configz").await;
+    let told: serde_json::Value = serde_json::from_str(&answer[4..]).unwrap();
+    let told = &told["kubeletconfig"];
+    assert_eq!(told["kind"], "KubeletConfiguration");
+    assert_eq!(told["address"], format!("{}", caller.address.ip()));
+    assert_eq!(told["authentication"]["anonymous"]["enabled"], false);
+    assert_eq!(told["nodeStatusReportFrequency"], "5m0s");
+
+    caller.ask(MASTER, "GET /healthz?verbose").await;
+    let slis = caller.ask(MASTER, "GET /metrics/slis").await;
+    let wanted =
+        "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 1";
+    assert!(slis.contains(wanted), "{slis}");
+
+    let metrics = caller.ask(MASTER, "GET /metrics").await;
+    for wanted in [
+        "kubelet_node_name{node=\"n1\"} 1",
+        "kubelet_started_pods_total 1",
+        "kubelet_started_containers_total{container_type=\"container\"} 1",
+        "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} 1",
+        "kubelet_http_requests_total{long_running=\"false\",method=\"GET\",path=\"metrics/slis\",server_type=\"readwrite\"} 1",
+        "kubelet_http_inflight_requests{long_running=\"false\",method=\"GET\",path=\"metrics\",server_type=\"readwrite\"} 1",
+    ] {
+        assert!(metrics.contains(wanted), "{wanted} in {metrics}");
+    }
     node.stop().await;
 }

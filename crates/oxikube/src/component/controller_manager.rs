@@ -3,21 +3,24 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use clap::builder::ArgAction;
+use client::requests::Requests;
 use controller_manager::{
     API_CLIENT, Addresses, Authority, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN,
     NodeLifecycle, Ranges, Selection, Signing,
 };
 use ipnet::IpNet;
-use kube::Client;
+use serde_json::{Value, json};
+use serving::configz::seconds;
 use tokio_util::sync::CancellationToken;
 
+use super::configz;
 use super::credentials::{self, Accounts};
 use super::elect::{self, Leading};
 use super::flags::{Common, Election, Secure, duration, read};
@@ -130,6 +133,17 @@ impl NodeFlags {
             unhealthy_zone_threshold: self.unhealthy_zone_threshold,
             large_cluster_size_threshold: self.large_cluster_size_threshold,
         }
+    }
+
+    fn configuration(&self) -> Value {
+        json!({
+            "NodeEvictionRate": self.node_eviction_rate,
+            "SecondaryNodeEvictionRate": self.secondary_node_eviction_rate,
+            "NodeStartupGracePeriod": seconds(self.node_startup_grace_period),
+            "NodeMonitorGracePeriod": seconds(self.node_monitor_grace_period),
+            "LargeClusterSizeThreshold": self.large_cluster_size_threshold,
+            "UnhealthyZoneThreshold": self.unhealthy_zone_threshold,
+        })
     }
 
     fn load_balancers(&self) -> Option<Addresses> {
@@ -279,13 +293,77 @@ impl Flags {
     }
 }
 
+impl Flags {
+    /// The page at `/configz`.
+    fn configuration(&self, kubeconfig: &Path) -> Value {
+        let words = |networks: &[IpNet]| {
+            let words: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+            words.join(",")
+        };
+        let own = &self.signing;
+        let signer = |certificate: &Option<PathBuf>, key: &Option<PathBuf>| {
+            json!({
+                "CertFile": configz::path(certificate.as_ref()),
+                "KeyFile": configz::path(key.as_ref()),
+            })
+        };
+        let root = configz::path(self.root_ca_file.as_ref());
+        let tokens = configz::path(self.service_account_private_key_file.as_ref());
+        json!({
+            "kind": "KubeControllerManagerConfiguration",
+            "apiVersion": "kubecontrollermanager.config.k8s.io/v1alpha1",
+            "Generic": {
+                "ClientConnection": configz::connection(kubeconfig),
+                "LeaderElection": configz::election(&self.election, "kube-controller-manager"),
+                "Controllers": self.controllers,
+            },
+            "KubeCloudShared": {
+                "UseServiceAccountCredentials": self.use_service_account_credentials,
+                "ClusterName": self.cluster_name,
+                "ClusterCIDR": words(&self.cluster_cidr),
+                "AllocateNodeCIDRs": self.allocate_node_cidrs,
+                "CIDRAllocatorType": "RangeAllocator",
+            },
+            "CSRSigningController": {
+                "ClusterSigningCertFile": configz::path(own.cluster_signing_cert_file.as_ref()),
+                "ClusterSigningKeyFile": configz::path(own.cluster_signing_key_file.as_ref()),
+                "KubeletServingSignerConfiguration": signer(
+                    &own.cluster_signing_kubelet_serving_cert_file,
+                    &own.cluster_signing_kubelet_serving_key_file,
+                ),
+                "KubeletClientSignerConfiguration": signer(
+                    &own.cluster_signing_kubelet_client_cert_file,
+                    &own.cluster_signing_kubelet_client_key_file,
+                ),
+                "KubeAPIServerClientSignerConfiguration": signer(
+                    &own.cluster_signing_kube_apiserver_client_cert_file,
+                    &own.cluster_signing_kube_apiserver_client_key_file,
+                ),
+                "LegacyUnknownSignerConfiguration": signer(
+                    &own.cluster_signing_legacy_unknown_cert_file,
+                    &own.cluster_signing_legacy_unknown_key_file,
+                ),
+                "ClusterSigningDuration": seconds(own.cluster_signing_duration),
+            },
+            "NodeIPAMController": {
+                "ServiceCIDR": words(&self.service_cluster_ip_range),
+                "NodeCIDRMaskSize": self.node_cidr_mask_size,
+            },
+            "NodeLifecycleController": self.nodes.configuration(),
+            "SAController": {"ServiceAccountKeyFile": tokens, "RootCAFile": root},
+        })
+    }
+}
+
 /// Runs until `shutdown`.
 pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
     let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
+    let configuration = flags.configuration(path);
     let config = credentials::config(path, flags.master.as_deref()).await?;
-    let client = Client::try_from(config.clone())?;
+    let requests = Requests::default();
+    let client = requests.client(config.clone())?;
     let accounts = match flags.use_service_account_credentials {
-        true => Some(Accounts::new(config)?),
+        true => Some(Accounts::new(config, &requests)?),
         false => None,
     };
     let main = client.clone();
@@ -326,10 +404,11 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         // There are queues from when this process leads.
         metrics: Box::new(move || {
             let queues = queues.get().map(controller_manager::figures);
-            queues.unwrap_or_default()
+            queues.unwrap_or_default() + &requests.render()
         }),
         checks: vec![health::election(&["healthz"])],
         flags: flags.common.told(),
+        configuration: (configz::CONTROLLER_MANAGER, configuration),
     };
     health::serve(&flags.secure, shown).await?;
     let names = ("kube-controller-manager", "kube-controller-manager");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use client::requests::Requests;
 use http::{HeaderValue, Request, header};
 use kube::client::{AuthError, Body};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -54,13 +55,13 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    /// For the server of this configuration.
-    pub(super) fn new(mut config: Config) -> anyhow::Result<Arc<Self>> {
-        let main = Client::try_from(config.clone())?;
+    /// For the server of this configuration; `requests` counts what it is asked.
+    pub(super) fn new(mut config: Config, requests: &Requests) -> anyhow::Result<Arc<Self>> {
+        let main = requests.client(config.clone())?;
         config.auth_info = AuthInfo::default();
         Ok(Arc::new(Self {
             main,
-            bare: Client::try_from(config)?,
+            bare: requests.client(config)?,
             tokens: Mutex::default(),
         }))
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use linux::own::Process;
+use serde_json::Value;
 use serving::{Access, Check, Endpoints, Page, Told, about};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ pub(super) struct Shown {
     pub(super) checks: Vec<Check>,
     /// Its command line.
     pub(super) flags: about::Flags,
+    /// What it is configured with, and under which name `/configz` tells it.
+    pub(super) configuration: (&'static str, Value),
 }
 
 /// Serves health and metrics in the background.
@@ -50,7 +53,7 @@ pub(super) async fn serve(secure: &Secure, mut shown: Shown) -> anyhow::Result<(
             component: shown.component,
             flags: std::mem::take(&mut shown.flags),
         }),
-        pages: vec![metrics(shown)],
+        pages: vec![configz(&shown), metrics(shown)],
         access: Some(Access::new(decides)),
     };
     let serving = endpoints
@@ -109,6 +112,11 @@ pub(super) fn check(
         paths,
         holds: Box::new(holds),
     }
+}
+
+fn configz(shown: &Shown) -> Page {
+    let (name, configuration) = &shown.configuration;
+    serving::configz::page(name, configuration, false)
 }
 
 fn metrics(shown: Shown) -> Page {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 use clap::builder::ArgAction;
+use client::requests::Requests;
 use cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
@@ -280,7 +281,9 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         kubeconfig: flags.kubeconfig.clone(),
         bootstrap: flags.bootstrap_kubeconfig.clone(),
     };
-    let client = identity::client(&place, configuration.rotate_certificates, &mut tasks).await?;
+    let requests = Requests::default();
+    let renews = configuration.rotate_certificates;
+    let client = identity::client(&place, renews, &requests, &mut tasks).await?;
     let certificate =
         identity::serving(&place, &configuration, &client, vec![address], &mut tasks).await?;
     let mut worker = Worker {
@@ -327,6 +330,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         &mut tasks,
     )
     .await?;
+    let told = configuration.told(&flags.runtime_dir);
     let client_ca = configuration
         .client_ca_file
         .as_deref()
@@ -354,6 +358,8 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
             certificate,
             client_ca: client_ca.unwrap_or_default(),
             flags: flags.common.told(),
+            configuration: told,
+            requests,
         }),
         healthz: (configuration.healthz_port != 0).then(|| {
             SocketAddr::new(

@@ -6,6 +6,7 @@
 
 mod apiserver;
 pub(crate) mod audit;
+mod configz;
 mod controller_manager;
 mod credentials;
 mod elect;

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
 use clap::builder::ArgAction;
+use client::requests::Requests;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service_proxy::{Cidr, Config, Settings};
 use serving::{Endpoints, Page, Told};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::flags::{Common, read};
-use super::{credentials, health};
+use super::{configz, credentials, health};
 
 /// Makes services reachable on a node.
 #[derive(Parser)]
@@ -116,6 +116,33 @@ impl Flags {
     }
 }
 
+impl Flags {
+    /// The page at `/configz`.
+    fn configuration(&self, kubeconfig: &Path) -> Value {
+        let with_port = |text: &str, port| match address(text, port) {
+            Ok(Some(address)) => address.to_string(),
+            Ok(None) | Err(_) => String::new(),
+        };
+        let networks: Vec<String> = self
+            .nodeport_addresses
+            .iter()
+            .map(Ipv4Net::to_string)
+            .collect();
+        json!({
+            "kind": "KubeProxyConfiguration",
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "clientConnection": configz::connection(kubeconfig),
+            "hostnameOverride": self.hostname_override.as_deref().unwrap_or_default(),
+            "healthzBindAddress": with_port(&self.healthz_bind_address, 10256),
+            "metricsBindAddress": with_port(&self.metrics_bind_address, 10249),
+            "mode": "nftables",
+            "detectLocalMode": "ClusterCIDR",
+            "clusterCIDR": self.cluster_cidr.as_deref().unwrap_or_default(),
+            "nodePortAddresses": networks,
+        })
+    }
+}
+
 fn cidr(network: Ipv4Net) -> Cidr {
     Cidr {
         address: network.network(),
@@ -149,7 +176,8 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
         bail!("--proxy-mode={mode}: services are made of nftables here, nothing else is there");
     }
     let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
-    let client = Client::try_from(credentials::config(path, flags.master.as_deref()).await?)?;
+    let requests = Requests::default();
+    let client = requests.client(credentials::config(path, flags.master.as_deref()).await?)?;
     let pods = flags.cluster_cidr.as_deref().map(|text| {
         // Of two families the first that is known here.
         let mut all = text
@@ -176,7 +204,8 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
         healthz: None,
     };
     let (ready, is_ready) = watch::channel(false);
-    show(&flags, is_ready).await?;
+    let configuration = flags.configuration(path);
+    show(&flags, &configuration, requests, is_ready).await?;
     tokio::select! {
         ended = service_proxy::run(client, config, ready) => {
             ended?;
@@ -186,7 +215,12 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     }
 }
 
-async fn show(flags: &Flags, ready: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn show(
+    flags: &Flags,
+    configuration: &Value,
+    requests: Requests,
+    ready: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let page = |path, media_type, text: Box<dyn Fn() -> (u16, String) + Send + Sync>| Page {
         path,
         media_type,
@@ -228,7 +262,12 @@ async fn show(flags: &Flags, ready: watch::Receiver<bool>) -> anyhow::Result<()>
                     text,
                     Box::new(|| (200, "nftables".to_owned())),
                 ),
-                page("/metrics", text, Box::new(|| (200, health::process()))),
+                serving::configz::page(configz::PROXY, configuration, true),
+                page(
+                    "/metrics",
+                    text,
+                    Box::new(move || (200, health::process() + &requests.render())),
+                ),
             ],
             access: None,
         };

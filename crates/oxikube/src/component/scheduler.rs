@@ -1,16 +1,19 @@
 //! `kube-scheduler`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use clap::Parser;
-use kube::Client;
+use client::requests::Requests;
+use scheduler::UNNAMED_SCHEDULER;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::credentials;
 use super::elect::{self, Leading};
 use super::flags::{Common, Election, Secure, read};
 use super::health::{self, Shown};
+use super::{configz, credentials};
 
 /// Binds pods to nodes.
 #[derive(Parser)]
@@ -156,34 +159,67 @@ impl Configuration {
     }
 }
 
+/// The page at `/configz`.
+fn configuration(flags: &Flags, kubeconfig: &Path, name: &str) -> Value {
+    let plugins = scheduler::plugins();
+    let plugins = plugins.map(|(name, weight)| json!({"name": name, "weight": weight}));
+    let (first, longest) = scheduler::BACKOFF;
+    json!({
+        "kind": "KubeSchedulerConfiguration",
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "leaderElection": configz::election(&flags.election, "kube-scheduler"),
+        "clientConnection": configz::connection(kubeconfig),
+        // Every node is looked at.
+        "percentageOfNodesToScore": 100,
+        "podInitialBackoffSeconds": first.as_secs(),
+        "podMaxBackoffSeconds": longest.as_secs(),
+        "profiles": [{
+            "schedulerName": name,
+            "plugins": {"multiPoint": {"enabled": plugins.collect::<Vec<_>>()}},
+        }],
+    })
+}
+
 /// Runs until `shutdown`.
 pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (in_file, name) = match &flags.config {
         Some(path) => Configuration::read(path)?.apply(&mut flags.election)?,
         None => (None, None),
     };
+    let name = name.unwrap_or_else(|| UNNAMED_SCHEDULER.to_owned());
     let path = credentials::required(flags.kubeconfig.as_ref(), in_file.as_ref())?;
+    let configuration = configuration(&flags, path, &name);
     let config = credentials::config(path, flags.master.as_deref()).await?;
-    let client = Client::try_from(config)?;
+    let requests = Requests::default();
+    let client = requests.client(config)?;
     let leading = Leading::default();
+    let figures: Arc<OnceLock<scheduler::Metrics>> = Arc::default();
+    let shown_figures = Arc::clone(&figures);
     let shown = Shown {
         component: "kube-scheduler",
         port: flags.secure_port,
         leading: Some(leading.clone()),
-        metrics: Box::new(String::new),
+        // There are figures from when this process leads.
+        metrics: Box::new(move || {
+            let figures = shown_figures.get().map(scheduler::Metrics::render);
+            figures.unwrap_or_default() + &requests.render()
+        }),
         checks: vec![
             health::election(&["healthz", "readyz"]),
             health::ping(&["livez"]),
             health::stays(&shutdown),
         ],
         flags: flags.common.told(),
+        configuration: (configz::SCHEDULER, configuration),
     };
     health::serve(&flags.secure, shown).await?;
     let works = client.clone();
-    let name = name.unwrap_or_else(|| "default-scheduler".to_owned());
     let names = ("kube-scheduler", name.as_str());
     elect::work(client, &flags.election, names, &leading, &shutdown, |_| {
-        scheduler::run_as(works, &name)
+        let tell = move |metrics| {
+            let _ = figures.set(metrics);
+        };
+        scheduler::run_told(works, &name, tell)
     })
     .await
 }

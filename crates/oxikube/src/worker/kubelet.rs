@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ::kubelet::ServerConfig;
 use anyhow::{Context, anyhow};
+use client::requests::Requests;
 use images::NamespaceDialer;
 use kube::Client;
 use runtime::Runtime;
@@ -82,6 +83,13 @@ pub(super) fn config(node: &Worker, client: Client, runtime: Arc<Runtime>) -> ::
             ]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
+            configuration: [(
+                "containerRuntimeEndpoint".to_owned(),
+                format!("unix://{}", node.places.run.join("cri.sock").display()).into(),
+            )]
+            .into_iter()
+            .collect(),
+            requests: Requests::default(),
         }),
         healthz: None,
         registers: true,

@@ -4,12 +4,12 @@
 //! know either is an error.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Taint;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::component::flags;
 
@@ -187,6 +187,36 @@ impl Configuration {
                 .with_context(|| format!("field {field}"))?;
         }
         Ok(out)
+    }
+
+    /// What the kubelet itself is not told, in the words of the file; `runtime` is the directory of the runtime in this binary.
+    pub(super) fn told(&self, runtime: &Path) -> Map<String, Value> {
+        let own = format!("unix://{}", runtime.join("run/cri.sock").display());
+        let runtime = match self.container_runtime_endpoint.as_str() {
+            "" | super::EMBEDDED => own.as_str(),
+            endpoint => endpoint,
+        };
+        let mut told = Map::new();
+        let mut put = |name: &str, value: Value| drop(told.insert(name.to_owned(), value));
+        put("containerRuntimeEndpoint", runtime.into());
+        put("rotateCertificates", self.rotate_certificates.into());
+        put("serverTLSBootstrap", self.server_tls_bootstrap.into());
+        if !self.image_service_endpoint.is_empty() {
+            let endpoint = self.image_service_endpoint.as_str();
+            put("imageServiceEndpoint", endpoint.into());
+        }
+        for (name, path) in [
+            ("tlsCertFile", &self.tls_cert_file),
+            ("tlsPrivateKeyFile", &self.tls_private_key_file),
+        ] {
+            if let Some(path) = path {
+                put(name, json!(path));
+            }
+        }
+        if let Some(path) = &self.client_ca_file {
+            put("authentication", json!({"x509": {"clientCAFile": path}}));
+        }
+        told
     }
 
     fn take(&mut self, field: &str, value: &Value) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use client::connect::Rotating;
+use client::requests::Requests;
 use jiff::Timestamp;
 use kube::config::Kubeconfig;
 use kube::{Client, Config};
@@ -41,6 +42,7 @@ impl Place {
 pub(super) async fn client(
     place: &Place,
     renews: bool,
+    requests: &Requests,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Client> {
     let Some(path) = &place.kubeconfig else {
@@ -59,12 +61,13 @@ pub(super) async fn client(
     let own = place.client_file();
     let ours = config.auth_info.client_certificate.as_deref() == own.to_str();
     let Some(current) = Pair::read(&own).filter(|_| ours && renews) else {
-        return Ok(Client::try_from(config)?);
+        return Ok(requests.client(config)?);
     };
-    let rotating = Rotating::new(with(&config, &current)?);
+    let rotating = Rotating::new(with(&config, &current, requests)?);
     let client = rotating.client();
+    let requests = requests.clone();
     let take = move |pair: &Pair| {
-        rotating.replace(with(&config, pair)?);
+        rotating.replace(with(&config, pair, &requests)?);
         Ok(())
     };
     let renewing = certify::renew(
@@ -82,7 +85,7 @@ pub(super) async fn client(
 }
 
 /// The same server with these credentials.
-fn with(config: &Config, pair: &Pair) -> anyhow::Result<Client> {
+fn with(config: &Config, pair: &Pair, requests: &Requests) -> anyhow::Result<Client> {
     use base64::Engine;
     let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
     let mut config = config.clone();
@@ -90,7 +93,7 @@ fn with(config: &Config, pair: &Pair) -> anyhow::Result<Client> {
     (auth.client_certificate, auth.client_key) = (None, None);
     auth.client_certificate_data = Some(encode(&pair.certificate));
     auth.client_key_data = Some(encode(&pair.key).into());
-    Ok(Client::try_from(config)?)
+    Ok(requests.client(config)?)
 }
 
 /// Asks for the first client certificate, and writes the kubeconfig that uses it.
