@@ -55,6 +55,11 @@ impl IdentityLease {
         }
     }
 
+    /// By which the server is known beside others.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn path(&self) -> String {
         format!("{PATH}/{}", self.name)
     }

@@ -9,6 +9,7 @@ use machinery::Object;
 use parking_lot::Mutex;
 
 use crate::file_watch;
+use crate::measures::reloads::{self, File};
 use crate::server::Server;
 
 /// Reads all directories, and follows them from then on.
@@ -19,7 +20,7 @@ pub(crate) fn start(server: &Arc<Server>) -> Result<(), String> {
     for (source, path) in &server.policy().admission.manifests {
         let shown = path.display();
         let (plugin, what) = (source.plugin(), what(*source));
-        let objects = load(*source, path).map_err(|why| {
+        let (objects, hash) = load(*source, path).map_err(|why| {
             format!(
                 "couldn't init admission plugin {plugin:?}: failed to load static {what} manifests from \"{shown}\": {why}"
             )
@@ -31,7 +32,9 @@ pub(crate) fn start(server: &Arc<Server>) -> Result<(), String> {
             count,
             "loaded manifest-based admission configurations"
         );
-        follow(server, *source, path.clone(), objects);
+        let file = File::Manifests(plugin);
+        (server.metrics().measures.reloads).again(file, Some(hash.clone()));
+        follow(server, *source, path.clone(), (objects, hash));
     }
     Ok(())
 }
@@ -43,21 +46,27 @@ fn what(source: Source) -> &'static str {
     }
 }
 
-fn follow(server: &Arc<Server>, source: Source, path: PathBuf, objects: Vec<Object>) {
+fn follow(server: &Arc<Server>, source: Source, path: PathBuf, read: (Vec<Object>, String)) {
     let weak: Weak<Server> = Arc::downgrade(server);
-    let current = Mutex::new(objects);
+    let current = Mutex::new(read);
     file_watch::follow_directory(path.clone(), server.shutdown_token(), move || {
         let Some(server) = weak.upgrade() else { return };
         let plugin = source.plugin();
+        let reloads = &server.metrics().measures.reloads;
+        let file = File::Manifests(plugin);
         match load(source, &path) {
-            Ok(objects) if objects == *current.lock() => {}
-            Ok(objects) => {
+            Ok((_, hash)) if hash == current.lock().1 => {}
+            Ok((objects, hash)) => {
                 let mut current = current.lock();
-                replace(&server, source, &current, &objects);
-                *current = objects;
+                replace(&server, source, &current.0, &objects);
+                reloads.again(file, Some(hash.clone()));
+                *current = (objects, hash);
                 tracing::info!(plugin, "reloaded manifest config");
             }
-            Err(error) => tracing::error!(plugin, error, "reloading manifest config"),
+            Err(error) => {
+                reloads.again(file, None);
+                tracing::error!(plugin, error, "reloading manifest config");
+            }
         }
     });
 }
@@ -72,7 +81,8 @@ fn replace(server: &Server, source: Source, before: &[Object], now: &[Object]) {
     }
 }
 
-fn load(source: Source, directory: &Path) -> Result<Vec<Object>, String> {
+/// What the files of a directory say, and the hash of them all.
+fn load(source: Source, directory: &Path) -> Result<(Vec<Object>, String), String> {
     let failed = |path: &Path, error: std::io::Error| {
         format!(
             "failed to read manifest directory \"{}\": {error}",
@@ -95,5 +105,7 @@ fn load(source: Source, directory: &Path) -> Result<Vec<Object>, String> {
         }
     }
     files.sort();
-    manifests::read(source, &files)
+    let written = files.iter().filter(|(_, text)| !text.is_empty());
+    let all: String = written.map(|(_, text)| format!("{text}\0")).collect();
+    Ok((manifests::read(source, &files)?, reloads::hash(&all)))
 }

@@ -6,6 +6,7 @@ mod by_resource;
 mod callers;
 mod impersonation;
 mod pod_security;
+pub(crate) mod reloads;
 mod stages;
 mod timing;
 
@@ -78,6 +79,8 @@ type Plugged = (&'static str, bool, Histogram);
 /// What is measured.
 #[derive(Default)]
 pub(crate) struct Measures {
+    /// Configuration files that are read again.
+    pub(crate) reloads: reloads::Reloads,
     /// How long the store took; by operation.
     storage: Mutex<ByResource<&'static str, Histogram>>,
     /// By operation, whether it was refused, and step.

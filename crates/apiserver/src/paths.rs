@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::identity_lease::IdentityLease;
 use crate::metrics::{holdings, process};
 use crate::negotiate::produce;
 use crate::{audit, custom, discovery, health, openapi, respond};
@@ -210,6 +211,9 @@ fn figures(call: &Call, text: String) -> Response<Body> {
 
 async fn metrics(call: &Call) -> Response<Body> {
     let mut text = call.server.metrics().render();
+    let identity = call.server.identity_lease();
+    let identity = identity.map_or("", IdentityLease::name);
+    (call.server.metrics().measures.reloads).render(&mut text, identity);
     holdings::render_store(&call.server, &mut text).await;
     text += &call.server.admission_policies().render();
     match call.server.audit() {

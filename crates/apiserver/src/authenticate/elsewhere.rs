@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::file_watch;
 use crate::kept::Kept;
+use crate::measures::reloads::{self, File};
 use crate::outbound::{Callee, Destination, Message, Place, Trust, kubeconfig};
 use crate::policy::TokenWebhook;
 use crate::server::Server;
@@ -64,15 +65,22 @@ impl Elsewhere {
 /// Follows the file of a configuration; one that cannot be used changes nothing.
 pub(crate) fn follow(server: &Arc<Server>, path: PathBuf, before: String) {
     let weak: Weak<Server> = Arc::downgrade(server);
+    let reloads = &server.metrics().measures.reloads;
+    reloads.first(File::Authentication, reloads::hash(&before));
     file_watch::follow(path, before, server.shutdown_token(), move |text| {
         let Some(server) = weak.upgrade() else { return };
         let own: Vec<String> = server.tokens().issuers().map(str::to_owned).collect();
+        let reloads = &server.metrics().measures.reloads;
         match Configuration::parse(text, &own) {
             Ok(configuration) => {
                 server.replace_elsewhere(Elsewhere::new(&configuration));
+                reloads.again(File::Authentication, Some(reloads::hash(text)));
                 tracing::info!("reloaded authentication config");
             }
-            Err(error) => tracing::error!(error, "failed to load authentication configuration"),
+            Err(error) => {
+                reloads.again(File::Authentication, None);
+                tracing::error!(error, "failed to load authentication configuration");
+            }
         }
     });
 }
