@@ -113,12 +113,17 @@ fn of_two_of_each_one_may_die() {
             .into_iter()
             .find(|number| host.log(&format!("{component}-{number}")).contains(&before));
         let number = leader.expect("one of them");
-        let (first, shown) = match component {
+        let (first, shown, kind) = match component {
             "kube-scheduler" => (
                 10259,
                 "leader_election_master_status{name=\"kube-scheduler\"} 1",
+                "\"kind\":\"KubeSchedulerConfiguration\"",
             ),
-            _ => (10257, "workqueue_depth{name=\"deployment\"} "),
+            _ => (
+                10257,
+                "workqueue_depth{name=\"deployment\"} ",
+                "\"kind\":\"KubeControllerManagerConfiguration\"",
+            ),
         };
         let server = format!("--server=https://172.29.97.1:{}", first + 10 * number);
         let ask = |path: &str| {
@@ -128,6 +133,9 @@ fn of_two_of_each_one_may_die() {
         let (status, figures) = (ask("/statusz"), ask("/metrics"));
         assert!(status.contains(&format!("{component} statusz")), "{status}");
         assert!(figures.contains(shown), "{figures}");
+        assert!(figures.contains("rest_client_requests_total{"), "{figures}");
+        let configuration = ask("/configz");
+        assert!(configuration.contains(kind), "{configuration}");
         host.end(&format!("{component}-{number}"), false);
         host.wait(&admin, &holder, |said| !said.is_empty() && said != before);
     }

@@ -7,6 +7,7 @@ mod components;
 mod customresources;
 mod datastore;
 mod deployments;
+mod figures;
 mod full_disk;
 mod guestbook;
 mod guide;

@@ -103,6 +103,9 @@ impl Reloads {
     }
 }
 
+/// The end of a name, its type and help, and what of the reloads it tells.
+type Figure = (&'static str, &'static str, String, fn(&(u64, f64)) -> f64);
+
 fn render(out: &mut String, server: &str, files: &[(&File, &Known)]) {
     let Some((file, _)) = files.first() else {
         return;
@@ -110,7 +113,7 @@ fn render(out: &mut String, server: &str, files: &[(&File, &Known)]) {
     let (name, level, what) = file.words();
     let (_, split, by) = file.apart();
     let name = |rest: &str| format!("apiserver_{name}_config_controller_{rest}");
-    let figures: [(&str, &str, String, fn(&(u64, f64)) -> f64); 2] = [
+    let figures: [Figure; 2] = [
         (
             "automatic_reload_last_timestamp_seconds",
             "gauge",
