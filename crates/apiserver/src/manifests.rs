@@ -58,8 +58,8 @@ fn follow(server: &Arc<Server>, source: Source, path: PathBuf, read: (Vec<Object
             Ok((_, hash)) if hash == current.lock().1 => {}
             Ok((objects, hash)) => {
                 let mut current = current.lock();
-                replace(&server, source, &current.0, &objects);
                 reloads.again(file, Some(hash.clone()));
+                replace(&server, source, &current.0, &objects);
                 *current = (objects, hash);
                 tracing::info!(plugin, "reloaded manifest config");
             }

@@ -73,8 +73,8 @@ pub(crate) fn follow(server: &Arc<Server>, path: PathBuf, before: String) {
         let reloads = &server.metrics().measures.reloads;
         match Configuration::parse(text, &own) {
             Ok(configuration) => {
-                server.replace_elsewhere(Elsewhere::new(&configuration));
                 reloads.again(File::Authentication, Some(reloads::hash(text)));
+                server.replace_elsewhere(Elsewhere::new(&configuration));
                 tracing::info!("reloaded authentication config");
             }
             Err(error) => {

@@ -21,8 +21,8 @@ pub(crate) fn follow(server: &Arc<Server>, path: PathBuf, before: String) {
         let made = Configuration::parse(text).and_then(|c| Chain::new(&c, server.views()));
         match made {
             Ok(chain) => {
-                server.replace_authorizers(chain);
                 reloads.again(File::Authorization, Some(reloads::hash(text)));
+                server.replace_authorizers(chain);
                 tracing::info!("reloaded authz config");
             }
             Err(error) => {

@@ -246,6 +246,10 @@ async fn a_chain_follows_its_file() {
     tokio::time::timeout(Duration::from_secs(20), allowed)
         .await
         .expect("reloaded");
+    let metrics = cluster.admin.get("/metrics").await.text;
+    let name = "apiserver_authorization_config_controller_automatic_reloads_total";
+    let mut lines = metrics.lines().filter(|line| line.starts_with(name));
+    assert!(lines.any(|line| line.ends_with("status=\"success\"} 1")));
     // What cannot be used changes nothing.
     std::fs::write(&path, "authorizers: []").expect("written");
     jane.get("/api/v1/pods").await.ok();

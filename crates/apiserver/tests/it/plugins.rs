@@ -213,4 +213,9 @@ async fn policies_stand_in_files() {
     };
     let told = tokio::time::timeout(Duration::from_secs(20), told).await;
     told.expect("the file is read again");
+    let metrics = cluster.admin.get("/metrics").await.text;
+    let name = "apiserver_manifest_admission_config_controller_automatic_reloads_total";
+    let mut lines = metrics.lines().filter(|line| line.starts_with(name));
+    let wanted = "plugin=\"ValidatingAdmissionPolicy\",status=\"success\"} 2";
+    assert!(lines.any(|line| line.ends_with(wanted)), "{metrics}");
 }
