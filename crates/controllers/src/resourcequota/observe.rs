@@ -37,8 +37,9 @@ pub(super) fn wake(on: &mut Wake<'_>) {
         .on_meta(quotas_of_object);
 }
 
-/// The quotas that a measured object concerns when it uses more or less than before.
-fn quotas_of<K: Kind>(
+/// The quotas that a measured object concerns: all when it uses more or less than before, else those that have begun or
+/// ceased to count it.
+pub(super) fn quotas_of<K: Kind>(
     change: &Change<K>,
     caches: &Caches,
     resource: &str,
@@ -54,12 +55,20 @@ fn quotas_of<K: Kind>(
     let Some(counted) = Counted::new("", resource).filter(|_| !quotas.is_empty()) else {
         return Vec::new();
     };
+    let [old, new] = [&change.old, &change.new].map(|object| object.as_deref().map(item));
     // Only a pod's own end counts here, not that it is overdue.
-    let usage = |object: &Arc<K>| counted.usage(&item(object), Timestamp::MIN);
-    if change.old.as_ref().map(usage) == change.new.as_ref().map(usage) {
-        return Vec::new();
-    }
-    quotas.iter().map(|q| Key::of(q.as_ref())).collect()
+    let usage = |item: &Item| counted.usage(item, Timestamp::MIN);
+    let is_same = old.as_ref().map(usage) == new.as_ref().map(usage);
+    let covers = |quota: &ResourceQuota, item: &Option<Item>| {
+        let hard = quota::amounts(quota.spec.as_ref().and_then(|s| s.hard.as_ref()));
+        let covered = |item: &Item| counted.is_covered(item, quota, &hard);
+        item.as_ref().is_some_and(covered)
+    };
+    quotas
+        .iter()
+        .filter(|quota| !is_same || covers(quota, &old) != covers(quota, &new))
+        .map(|quota| Key::of(quota.as_ref()))
+        .collect()
 }
 
 /// The quotas that count an object which came or went.

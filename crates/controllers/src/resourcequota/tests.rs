@@ -1,12 +1,15 @@
 //! Tables and laws for quotas.
 
-use control::{Key, Resource, Target};
+use std::sync::Arc;
+
+use api::quota::Item;
+use control::{Change, Key, Resource, Target};
 use expect_test::expect;
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use serde_json::{Value, json};
 use testkit::World;
 
-use super::ResourceQuotaController;
+use super::{ResourceQuotaController, observe};
 use crate::harness::check_world;
 
 fn world(used: Option<Value>) -> World {
@@ -78,6 +81,45 @@ fn less_is_believed_after_a_moment_more_at_once() {
             status resourcequotas default/team: {"hard":{"count/deployments.apps":"2","pods":"5","requests.cpu":"2","secrets":"9","services.nodeports":"1"},"used":{"count/deployments.apps":"0","pods":"2","requests.cpu":"500m","secrets":"1","services.nodeports":"0"}}
         "#]],
     );
+}
+
+#[test]
+fn a_pod_that_gets_a_deadline_wakes_the_quota_it_leaves_and_the_one_it_enters() {
+    let mut world = World::empty();
+    for (name, scopes) in [
+        ("all", json!([])),
+        (
+            "ending",
+            json!([{"scopeName": "Terminating", "operator": "Exists"}]),
+        ),
+        (
+            "lasting",
+            json!([{"scopeName": "NotTerminating", "operator": "Exists"}]),
+        ),
+    ] {
+        world.put(json!({
+            "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"hard": {"pods": "5"}, "scopeSelector": {"matchExpressions": scopes}},
+        }));
+    }
+    let pod = |deadline: Option<i64>| {
+        let pod = json!({
+            "metadata": {"name": "a", "namespace": "default"},
+            "spec": {"containers": [{"name": "c"}], "activeDeadlineSeconds": deadline},
+        });
+        Some(Arc::new(serde_json::from_value::<Pod>(pod).unwrap()))
+    };
+    let caches = world.caches::<ResourceQuotaController>();
+    let woken = |old: Option<i64>, new: Option<i64>| {
+        let (old, new) = (pod(old), pod(new));
+        let keys = observe::quotas_of(&Change { old, new }, &caches, "pods", |pod| {
+            Item::Pod(Box::new(pod.clone()))
+        });
+        keys.into_iter().map(|key| key.name).collect::<Vec<_>>()
+    };
+    assert_eq!(woken(None, Some(60)), ["ending", "lasting"]);
+    assert_eq!(woken(Some(60), Some(30)), [""; 0]);
 }
 
 #[test]

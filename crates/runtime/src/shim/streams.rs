@@ -51,6 +51,8 @@ struct Attached {
     outputs: [Option<OwnedFd>; 2],
     /// Read from the container, but not yet taken.
     waiting: [Vec<u8>; 2],
+    /// Goes once what is waiting has been taken.
+    leaves: bool,
 }
 
 impl Streams {
@@ -113,6 +115,7 @@ impl Streams {
             input,
             outputs,
             waiting: Default::default(),
+            leaves: false,
         });
         self.prune();
         Ok(())
@@ -227,8 +230,10 @@ impl Streams {
             Err(Errno::AGAIN | Errno::INTR) => {}
             _ => {
                 one.input = None;
-                if self.input_once && !self.terminal {
-                    self.input = None;
+                // Where the input outlives who typed, the end of the typing is the end of the visit, as in containerd.
+                match self.input_once && !self.terminal {
+                    true => self.input = None,
+                    false => one.leaves = true,
                 }
             }
         }
@@ -258,7 +263,7 @@ impl Streams {
         for one in &mut self.attached {
             for (index, ended) in ended.into_iter().enumerate() {
                 let shared = self.terminal && index == 1;
-                if one.waiting[index].is_empty() && (ended || shared) && started {
+                if one.waiting[index].is_empty() && (ended || shared || one.leaves) && started {
                     one.outputs[index] = None;
                 }
             }

@@ -149,6 +149,34 @@ async fn who_attaches_sees_and_types_to_the_container() {
 }
 
 #[tokio::test]
+async fn who_has_typed_all_leaves_a_container_whose_input_stays_open() {
+    let node = Node::new().await;
+    let pod = node.run_pod(node.sandbox_config("leave")).await;
+    let mut config = shell("while read line; do echo got $line; done");
+    config.stdin = true;
+    config.log_path = "leave/0.log".into();
+    let id = node.run(&pod, config).await;
+    for word in ["first", "second"] {
+        let request = AttachRequest {
+            container_id: id.clone(),
+            stdin: true,
+            tty: false,
+            stdout: true,
+            stderr: true,
+        };
+        let url = node.runtime.attach(request).await.unwrap().url;
+        let mut client = Client::open(&url, "v5.channel.k8s.io").await;
+        client.send(0, format!("{word}\n").as_bytes()).await;
+        let got = format!("got {word}");
+        assert!(client.read(1, &got).await.contains(&got));
+        client.send(255, &[0]).await;
+        assert!(client.read(3, "Success").await.contains("Success"));
+    }
+    node.remove_pod(&pod).await;
+    node.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_port_of_the_pod_is_reached() {
     let node = Node::new().await;
     let pod = node.run_pod(node.sandbox_config("port")).await;
