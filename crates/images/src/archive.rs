@@ -54,6 +54,15 @@ impl Files {
         None
     }
 
+    /// Of members of one name the last one counts, as tar has it.
+    fn forget(&mut self, name: &str) -> Result<(), Error> {
+        self.links.remove(name);
+        match self.paths.remove(name) {
+            Some(path) => std::fs::remove_file(&path).at("remove", &path),
+            None => Ok(()),
+        }
+    }
+
     fn has(&self, name: &str) -> bool {
         self.path(name).is_some()
     }
@@ -84,9 +93,10 @@ fn spool(archive: impl Read, scratch: &Path) -> Result<Files, Error> {
     io::copy(&mut { archive }, &mut copy).at("write", &whole)?;
     let content = unpack::decompress(File::open(&whole).at("open", &whole)?)?;
     let mut archive = tar::Archive::new(content);
-    for entry in archive.entries().at("read", &whole)? {
+    for (number, entry) in archive.entries().at("read", &whole)?.enumerate() {
         let mut entry = entry.at("read", &whole)?;
-        if files.paths.len() + files.links.len() >= MAX_FILES {
+        // A member that comes again counts again.
+        if number >= MAX_FILES {
             return Err(Error::Archive("the archive has too many files".into()));
         }
         let Some(name) = plain(Path::new("/"), &entry.path().at("read", &whole)?) else {
@@ -94,7 +104,8 @@ fn spool(archive: impl Read, scratch: &Path) -> Result<Files, Error> {
         };
         let kind = entry.header().entry_type();
         if kind.is_file() {
-            let path = scratch.join(files.paths.len().to_string());
+            files.forget(&name)?;
+            let path = scratch.join(number.to_string());
             let mut file = File::create_new(&path).at("make", &path)?;
             io::copy(&mut entry, &mut file).at("write", &path)?;
             files.paths.insert(name, path);
@@ -105,6 +116,7 @@ fn spool(archive: impl Read, scratch: &Path) -> Result<Files, Error> {
             };
             let target = entry.link_name().at("read", &whole)?.unwrap_or_default();
             if let Some(target) = plain(base.parent().unwrap_or(Path::new("/")), &target) {
+                files.forget(&name)?;
                 files.links.insert(name, target);
             }
         }

@@ -441,3 +441,16 @@ fn content_must_have_its_digest() {
     ));
     assert_eq!(store.list(), []);
 }
+
+#[test]
+fn of_members_of_one_name_the_last_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let base = base();
+    let broken = tar_of(&[("c.json", b"not this"), ("0/layer.tar", b"nor this")]);
+    // Without the two blocks that end an archive.
+    let mut archive = broken[..broken.len() - 1024].to_vec();
+    archive.extend(docker("twice", &[&base], ""));
+    let names = store.load(archive.as_slice()).unwrap();
+    assert_eq!(names, ["docker.io/library/twice:latest"]);
+}
