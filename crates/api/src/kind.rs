@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use machinery::schema::{FieldReport, Schema, prune, validate_fields};
+use machinery::schema::{FieldReport, Schema, prune, validate_fields, write_bytes};
 use machinery::table::{Column, ColumnOf, Row};
 use machinery::{ErrorList, Object};
 use serde::Serialize;
@@ -203,6 +203,9 @@ pub trait AnyKind: Send + Sync {
         // What nobody knows is not kept.
         if !report.unknown.is_empty() {
             prune(&mut value, schema);
+        }
+        if report.lists_bytes {
+            write_bytes(&mut value, schema);
         }
         if let Value::Object(tree) = value {
             object.0 = tree;

@@ -13,7 +13,9 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use serde_json::Value;
 
 pub use registry::{Registry, Source};
-pub use validate::{FieldReport, prune, sort_complaints, strict_error, validate_fields};
+pub use validate::{
+    FieldReport, prune, sort_complaints, strict_error, validate_fields, write_bytes,
+};
 
 /// The JSON type of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Writes, one object at a time.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::Cluster;
 
@@ -409,5 +409,31 @@ async fn complaints_of_a_strict_reader_follow_the_document() {
         refused.refused(400).message(),
         "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: \
          unknown field \"other\", duplicate field \"data\""
+    );
+}
+
+#[tokio::test]
+async fn bytes_may_be_listed() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/secrets";
+    let secret = |data: Value| json!({"metadata": {"name": "listed"}, "data": {"k": data}});
+    let made = cluster
+        .admin
+        .post(path, secret(json!([1, 2, null, 255])))
+        .await;
+    assert_eq!(made.ok()["data"]["k"], "AQIA/w==");
+    let path = format!("{path}/listed");
+    let patch = json!({"data": {"k": [1, 2, 3]}});
+    let patched = cluster.admin.patch(&path, "merge", patch).await;
+    assert_eq!(patched.ok()["data"]["k"], "AQID");
+    let refused = cluster
+        .admin
+        .put(&path, secret(json!([300])))
+        .await
+        .refused(400);
+    assert_eq!(
+        refused.message(),
+        "Secret in version \"v1\" cannot be handled as a Secret: json: cannot unmarshal number 300 into Go struct field \
+         Secret.data of type uint8"
     );
 }

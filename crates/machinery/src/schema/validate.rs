@@ -24,6 +24,8 @@ pub struct FieldReport {
     pub unknown: Vec<String>,
     /// The first field of a wrong type; a decoder stops at it, whatever it thinks of unknown fields.
     pub type_error: Option<String>,
+    /// Bytes are given as lists of numbers: see [`write_bytes`].
+    pub lists_bytes: bool,
 }
 
 impl FieldReport {
@@ -74,6 +76,7 @@ pub fn validate_fields<'a>(
         report: FieldReport {
             unknown: duplicates.to_vec(),
             type_error: None,
+            lists_bytes: false,
         },
         abort: None,
     };
@@ -102,6 +105,9 @@ impl<'a> Walk<'a> {
             (Kind::Object, Value::Object(_)) => self.object(value, schema),
             (Kind::Array, Value::Array(items)) => self.list(items, schema),
             (Kind::String, Value::String(text)) => self.text(text, schema.format()),
+            (Kind::String, Value::Array(items)) if schema.format() == Format::Byte => {
+                self.byte_list(items);
+            }
             (Kind::Boolean, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => {}
             (Kind::Integer, Value::Number(number)) => {
                 if !fits(number, schema.format()) {
@@ -206,6 +212,19 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Go reads bytes from a list of numbers, too.
+    fn byte_list(&mut self, items: &[Value]) {
+        self.report.lists_bytes = true;
+        if let Some(item) = items.iter().find(|item| byte(item).is_none()) {
+            let what = match item {
+                Value::Number(number) => format!("number {number}"),
+                other => go_kind(other).to_owned(),
+            };
+            let error = self.mismatch_text(&what, "uint8");
+            self.fail(error);
+        }
+    }
+
     fn int_or_string(&mut self, value: &Value) {
         let what = match value {
             Value::String(_) => return,
@@ -256,6 +275,36 @@ fn fits(number: &Number, format: Format) -> bool {
         (Some(number), Format::Int32) => i32::try_from(number).is_ok(),
         (Some(_), _) => true,
         (None, _) => false,
+    }
+}
+
+/// A byte in a list; null is none, which Go leaves zero.
+fn byte(value: &Value) -> Option<u8> {
+    match value {
+        Value::Null => Some(0),
+        value => value.as_u64()?.try_into().ok(),
+    }
+}
+
+/// Writes bytes that are given as lists of numbers as they are kept, in base 64.
+pub fn write_bytes(value: &mut Value, schema: &Schema) {
+    match (schema.kind(), schema.format(), &mut *value) {
+        (Kind::Object, _, Value::Object(map)) => {
+            for (key, value) in map {
+                write_bytes(value, schema.child(key).unwrap_or(Schema::any()));
+            }
+        }
+        (Kind::Array, _, Value::Array(items)) => {
+            let element = schema.items().unwrap_or(Schema::any());
+            items.iter_mut().for_each(|item| write_bytes(item, element));
+        }
+        (Kind::String, Format::Byte, Value::Array(items)) => {
+            let bytes: Vec<u8> = items.iter().filter_map(byte).collect();
+            *value = base64::engine::general_purpose::STANDARD
+                .encode(bytes)
+                .into();
+        }
+        _ => {}
     }
 }
 

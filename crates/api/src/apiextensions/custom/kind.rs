@@ -167,6 +167,7 @@ impl AnyKind for Custom {
         FieldReport {
             unknown: duplicates.iter().cloned().chain(unknown).collect(),
             type_error: found.type_error,
+            lists_bytes: false,
         }
     }
     fn schema(&self) -> Option<Schema> {
