@@ -1,4 +1,5 @@
-//! An answer that comes piece by piece, over a WebSocket: logs, a message a piece; watches, a message an event.
+//! An answer that comes piece by piece, over a WebSocket: logs, a message a piece; watches, a message an event, of text for
+//! JSON and binary for protobuf. CBOR is not told over WebSockets.
 //!
 //! What the client says is not listened to. Behaviour: `k8s.io/apiserver/pkg/util/wsstream` (`Reader`),
 //! `k8s.io/apiserver/pkg/endpoints/handlers/watch.go`.
@@ -30,8 +31,18 @@ const MAX_MESSAGE: usize = 64 << 10;
 pub(crate) enum Messages {
     /// A piece of bytes, as it comes.
     Pieces,
-    /// A line of text.
+    /// An event of a watch.
+    Events,
+}
+
+/// How the messages are found in what is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Pieces(Coding),
+    /// Each is a line of text.
     Lines,
+    /// Each comes after its length in four bytes, which over a WebSocket says itself.
+    Counted,
 }
 
 /// How pieces are told.
@@ -62,10 +73,13 @@ pub(crate) fn over(
         return Ok(answer);
     }
     let kind = answer.headers().get(header::CONTENT_TYPE);
-    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    if messages == Messages::Lines && !is_text {
-        return Ok(answer);
-    }
+    let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
+    let events = match () {
+        () if messages == Messages::Pieces => None,
+        () if kind.starts_with(b"application/json") => Some(Framing::Lines),
+        () if kind.starts_with(b"application/vnd.kubernetes.protobuf") => Some(Framing::Counted),
+        () => return Ok(answer),
+    };
     let Some(near) = call.upgrade.lock().take() else {
         return Ok(answer);
     };
@@ -76,13 +90,20 @@ pub(crate) fn over(
         return Err(ApiError::bad_request("missing or bad WebSocket version"));
     };
     let wanted = text(header::SEC_WEBSOCKET_PROTOCOL);
-    let chosen = wanted.map(choose);
-    if chosen == Some(None) && messages == Messages::Pieces {
-        return Err(ApiError::bad_request(
-            "requested protocol(s) are not supported",
-        ));
-    }
-    let chosen = chosen.flatten();
+    let (framing, protocol) = match (events, wanted) {
+        (None, None) => (Framing::Pieces(Coding::Binary), None),
+        (None, Some(wanted)) => {
+            let why = "requested protocol(s) are not supported";
+            let chosen = choose(wanted).ok_or_else(|| ApiError::bad_request(why))?;
+            (Framing::Pieces(chosen.1), Some(chosen.0))
+        }
+        (Some(framing), None) => (framing, None),
+        // Events are told in one way; whatever the client calls that is good.
+        (Some(framing), Some(wanted)) if !wanted.contains(',') => (framing, Some(wanted.trim())),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::bad_request("missing or bad WebSocket-Protocol"));
+        }
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -91,14 +112,12 @@ pub(crate) fn over(
     if let Ok(accept) = HeaderValue::try_from(derive_accept_key(key.as_bytes())) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if let Some((name, _)) = chosen {
-        let name = HeaderValue::from_static(name);
+    if let Some(Ok(name)) = protocol.map(HeaderValue::from_str) {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
     }
-    let coding = chosen.map_or(Coding::Binary, |(_, coding)| coding);
     let ending = call.trail.ending();
     tokio::spawn(async move {
-        if let Err(error) = tell(near, answer.into_body(), messages, coding).await {
+        if let Err(error) = tell(near, answer.into_body(), framing).await {
             tracing::debug!(error, "a WebSocket ended");
         }
         drop(ending);
@@ -115,12 +134,7 @@ fn choose(wanted: &str) -> Option<(&'static str, Coding)> {
     })
 }
 
-async fn tell(
-    near: OnUpgrade,
-    body: Body,
-    messages: Messages,
-    coding: Coding,
-) -> Result<(), String> {
+async fn tell(near: OnUpgrade, body: Body, framing: Framing) -> Result<(), String> {
     let near = near.await.map_err(|error| error.to_string())?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -129,10 +143,10 @@ async fn tell(
     let (mut out, mut heard) = socket.await.split();
     let send = async {
         let mut pieces = body.into_data_stream();
-        let mut line = Vec::new();
+        let mut rest = Vec::new();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| error.to_string())?;
-            for message in told(messages, coding, &piece, &mut line) {
+            for message in told(framing, &piece, &mut rest) {
                 out.send(message).await.map_err(|error| error.to_string())?;
             }
         }
@@ -156,18 +170,31 @@ async fn tell(
     }
 }
 
-fn told(messages: Messages, coding: Coding, piece: &Bytes, line: &mut Vec<u8>) -> Vec<Message> {
-    match (messages, coding) {
-        (Messages::Pieces, Coding::Binary) => vec![Message::Binary(piece.clone())],
-        (Messages::Pieces, Coding::Base64) => vec![Message::text(STANDARD.encode(piece))],
-        (Messages::Lines, _) => {
+/// The messages that are whole with this piece; what is not stays in `rest`.
+fn told(framing: Framing, piece: &Bytes, rest: &mut Vec<u8>) -> Vec<Message> {
+    match framing {
+        Framing::Pieces(Coding::Binary) => vec![Message::Binary(piece.clone())],
+        Framing::Pieces(Coding::Base64) => vec![Message::text(STANDARD.encode(piece))],
+        Framing::Lines => {
             let mut told = Vec::new();
             for part in piece.split_inclusive(|byte| *byte == b'\n') {
-                line.extend_from_slice(part);
-                if line.ends_with(b"\n") {
-                    let whole = std::mem::take(line);
+                rest.extend_from_slice(part);
+                if rest.ends_with(b"\n") {
+                    let whole = std::mem::take(rest);
                     told.push(Message::text(String::from_utf8_lossy(&whole).into_owned()));
                 }
+            }
+            told
+        }
+        Framing::Counted => {
+            rest.extend_from_slice(piece);
+            let mut told = Vec::new();
+            while let Some((length, after)) = rest.split_first_chunk() {
+                let Some(event) = after.get(..u32::from_be_bytes(*length) as usize) else {
+                    break;
+                };
+                told.push(Message::Binary(Bytes::copy_from_slice(event)));
+                rest.drain(..length.len() + event.len());
             }
             told
         }
@@ -178,20 +205,31 @@ fn told(messages: Messages, coding: Coding, piece: &Bytes, line: &mut Vec<u8>) -
 mod tests {
     use tokio_tungstenite::tungstenite::Message;
 
-    use super::{Bytes, Coding, Messages, choose, told};
+    use super::{Bytes, Coding, Framing, choose, told};
 
     #[test]
     fn lines_are_told_whole() {
         let mut line = Vec::new();
         let mut told = |piece: &'static str| {
             let piece = Bytes::from_static(piece.as_bytes());
-            told(Messages::Lines, Coding::Binary, &piece, &mut line)
+            told(Framing::Lines, &piece, &mut line)
         };
         assert_eq!(told("a\nb"), [Message::text("a\n")]);
         assert_eq!(
             told("c\nd\n"),
             [Message::text("bc\n"), Message::text("d\n")]
         );
+    }
+
+    #[test]
+    fn counted_events_are_told_whole_and_without_their_length() {
+        let mut rest = Vec::new();
+        let mut told =
+            |piece: &'static [u8]| told(Framing::Counted, &Bytes::from_static(piece), &mut rest);
+        let binary = |bytes: &'static [u8]| Message::Binary(Bytes::from_static(bytes));
+        assert_eq!(told(b"\0\0\0\x02ab\0\0"), [binary(b"ab")]);
+        assert_eq!(told(b"\0\x01"), []);
+        assert_eq!(told(b"c\0\0\0\0"), [binary(b"c"), binary(b"")]);
     }
 
     #[test]

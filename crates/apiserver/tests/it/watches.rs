@@ -237,6 +237,7 @@ async fn a_watcher_of_one_field_value_has_changes_of_its_own() {
 async fn socket(
     cluster: &Cluster,
     path: &str,
+    more: &[(&str, &str)],
 ) -> tokio_tungstenite::WebSocketStream<hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>> {
     let headers = [
         ("connection", "Upgrade"),
@@ -244,6 +245,7 @@ async fn socket(
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
+    let headers = [&headers, more].concat();
     let mut response = cluster.admin.open(Method::GET, path, &headers, "").await;
     assert_eq!(response.status(), 101);
     assert_eq!(
@@ -264,7 +266,7 @@ async fn events_come_over_a_websocket() {
     cluster.admin.post(MAPS, map("a", "red")).await.ok();
     cluster.admin.post(MAPS, map("b", "red")).await.ok();
     let path = format!("{MAPS}?watch=1");
-    let mut socket = socket(&cluster, &path).await;
+    let mut socket = socket(&cluster, &path, &[]).await;
     let mut seen = Vec::new();
     cluster.admin.delete(&format!("{MAPS}/a")).await.ok();
     while seen.len() < 3 {
@@ -285,11 +287,65 @@ async fn events_come_over_a_websocket() {
     while let Some(Ok(_)) = socket.next().await {}
 
     let path = format!("{MAPS}?watch=1&timeoutSeconds=1");
-    let mut socket = self::socket(&cluster, &path).await;
+    let mut socket = self::socket(&cluster, &path, &[]).await;
     let first = socket.next().await.expect("a message").expect("a message");
     assert!(matches!(first, Message::Text(text) if text.contains("ADDED")));
     // The watch's time is over: the server closes.
     let last = socket.next().await.expect("a message").expect("a message");
     assert!(matches!(last, Message::Close(_)), "{last:?}");
     socket.close(None).await.ok();
+}
+
+#[tokio::test]
+async fn events_come_over_a_websocket_in_every_shape() {
+    use futures::StreamExt;
+    use tokio_tungstenite::tungstenite::Message;
+    let cluster = Cluster::start().await;
+    cluster.admin.post(MAPS, map("a", "red")).await.ok();
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1");
+    let first = async |accept: &str| {
+        let mut socket = socket(&cluster, &path, &[("accept", accept)]).await;
+        socket.next().await.expect("a message").expect("a message")
+    };
+    let Message::Binary(event) = first("application/vnd.kubernetes.protobuf;stream=watch").await
+    else {
+        panic!("no binary message");
+    };
+    // The event itself: its type, field 1, without a length before it.
+    assert!(event.starts_with(b"\n\x05ADDED"), "{event:?}");
+    for kind in ["Table", "PartialObjectMetadata"] {
+        let Message::Text(event) =
+            first(&format!("application/json;as={kind};g=meta.k8s.io;v=v1")).await
+        else {
+            panic!("no text");
+        };
+        let event: Value = serde_json::from_str(&event).expect("an event");
+        assert_eq!(
+            (&event["type"], &event["object"]["kind"]),
+            (&"ADDED".into(), &kind.into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_protocol_of_a_websocket_is_as_good_as_another_for_events() {
+    let cluster = Cluster::start().await;
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1");
+    let answer = async |protocol: &str| {
+        let headers = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", protocol),
+        ];
+        let response = cluster.admin.open(Method::GET, &path, &headers, "").await;
+        let chosen = response.headers().get("sec-websocket-protocol");
+        let chosen = chosen.map(|name| name.to_str().expect("text").to_owned());
+        (response.status().as_u16(), chosen)
+    };
+    for known in ["base64.binary.k8s.io", "anything"] {
+        assert_eq!(answer(known).await, (101, Some(known.to_owned())));
+    }
+    assert_eq!(answer("binary.k8s.io, anything").await, (400, None));
 }
