@@ -87,6 +87,13 @@ pub struct Place {
     started: u64,
 }
 
+impl Place {
+    /// The queue that it came from; none where there are no queues.
+    pub fn queue(&self) -> Option<usize> {
+        self.queue
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Start {

@@ -142,12 +142,12 @@ impl Fairness {
         self.flows.render(out, nanos);
     }
 
-    /// One of the tables; none of another name.
-    pub(crate) fn dump(&self, name: &str) -> Option<String> {
+    /// One of the tables, with details of requests or without; none of another name.
+    pub(crate) fn dump(&self, name: &str, detailed: bool) -> Option<String> {
         match name {
             "dump_priority_levels" => Some(self.levels()),
             "dump_queues" => Some(self.queues()),
-            "dump_requests" => Some(self.requests()),
+            "dump_requests" => Some(self.requests(detailed)),
             _ => None,
         }
     }
@@ -220,50 +220,16 @@ impl Fairness {
         }
         table(&rows)
     }
-
-    fn requests(&self) -> String {
-        let header = [
-            "PriorityLevelName",
-            "FlowSchemaName",
-            "QueueIndex",
-            "RequestIndexInQueue",
-            "FlowDistingsher",
-            "ArriveTime",
-            "InitialSeats",
-            "FinalSeats",
-            "AdditionalLatency",
-            "StartTime",
-        ];
-        let mut rows = vec![header.map(str::to_owned).to_vec()];
-        let current = self.current.load();
-        for level in by_name(&current.levels) {
-            for (queue, i, work, waker) in level.queues.lock().waiting() {
-                rows.push(vec![
-                    level.name.clone(),
-                    waker.schema().to_owned(),
-                    queue.to_string(),
-                    i.to_string(),
-                    waker.flow.clone(),
-                    waker.arrived.to_string(),
-                    work.seats.to_string(),
-                    work.after.to_string(),
-                    format!("{:?}", std::time::Duration::from_nanos(work.after_nanos)),
-                    "0001-01-01T00:00:00Z".to_owned(),
-                ]);
-            }
-        }
-        table(&rows)
-    }
 }
 
-fn by_name(levels: &[Arc<Level>]) -> Vec<&Arc<Level>> {
+pub(super) fn by_name(levels: &[Arc<Level>]) -> Vec<&Arc<Level>> {
     let mut levels: Vec<_> = levels.iter().collect();
     levels.sort_by(|a, b| a.name.cmp(&b.name));
     levels
 }
 
 /// Columns that are as wide as they need to be, with commas.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::counts::Counts;
 use super::flows::Flows;
 use super::permit::{Arrival, Kind, Permit, Queues, serve};
+use super::requests::Serving;
 use super::watchers::Watchers;
 use super::{Refusal, digest, too_many};
 use crate::call::Call;
@@ -40,6 +41,7 @@ pub(crate) struct Fairness {
     lent: AtomicU64,
     lending: Mutex<f64>,
     pub(crate) watchers: Watchers,
+    pub(super) serving: Serving,
     pub(super) flows: Arc<Flows>,
 }
 
@@ -126,6 +128,7 @@ impl Fairness {
             lent: AtomicU64::new(0),
             lending: Mutex::new(0.0),
             watchers: Watchers::default(),
+            serving: Serving::default(),
             flows: Arc::default(),
         };
         this.configure_with(Vec::new(), Vec::new());
@@ -299,6 +302,7 @@ impl Fairness {
                 watch: call.info.verb == "watch",
                 reads: matches!(call.info.verb, "get" | "list" | "watch"),
             },
+            call: Some(&*call),
             patience: self.patience.min(call.timeout / 4),
         };
         let seated = arrival.seat().await;
@@ -324,6 +328,7 @@ impl Fairness {
                 watch: false,
                 reads: true,
             },
+            call: None,
             patience: self.patience,
         };
         arrival

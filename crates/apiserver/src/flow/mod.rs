@@ -1,7 +1,8 @@
 //! How many requests are on the road at a time: priority and fairness, or two plain limits.
 //!
 //! Contract: a request holds its seats until its answer has been made (for a list: has been sent; for a watch: has begun).
-//! A request that finds a seat free costs two looks at a clock and two short locks of its level, less than a
+//! A request that finds a seat free costs two looks at a clock, two short locks of its level and two of the table of those who are
+//! served, less than a
 //! microsecond (`cargo xtask bench api --only seats`, see `flow/probe.rs`). Requests that stay open by nature, watches apart,
 //! are not counted. Who belongs where, who waits and who goes first is decided in `access::flow`; this is what waits, wakes
 //! and counts.
@@ -16,6 +17,7 @@ mod fairness;
 mod flows;
 mod permit;
 mod probe;
+mod requests;
 #[cfg(test)]
 mod tests;
 pub(crate) mod watchers;
@@ -37,6 +39,7 @@ use crate::server::Server;
 pub(crate) use fairness::Fairness;
 use permit::Permit;
 pub use probe::seat_cost;
+pub(crate) use requests::Served;
 
 /// The limits of the server.
 pub(crate) struct Flow {
@@ -52,7 +55,7 @@ pub(crate) enum Seat {
     /// One of a plain limit.
     Plain(#[expect(dead_code, reason = "it is held, not looked at")] OwnedSemaphorePermit),
     /// Seats of a level.
-    Fair(#[expect(dead_code, reason = "it is held, not looked at")] Permit),
+    Fair(Permit),
 }
 
 /// A request that goes no further.
@@ -106,6 +109,11 @@ impl Flow {
             Some(fairness) => fairness.enter(call).await.map(Seat::Fair),
             None => self.enter_plainly(call),
         }
+    }
+
+    /// The request has its place: it is told of from now on.
+    pub(crate) fn serve(&self, call: &Arc<Call>, seat: Seat) -> Served {
+        Served::new(self.fairness.as_ref(), call, seat)
     }
 
     fn enter_plainly(&self, call: &Call) -> Result<Seat, Refusal> {

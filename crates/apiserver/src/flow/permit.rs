@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 
 use super::counts::Counts;
 use super::fairness::Level;
+use super::requests::{Details, Seated, details};
+use crate::call::Call;
 
 /// What is counted apart.
 #[derive(Clone, Copy)]
@@ -29,6 +31,7 @@ pub(super) struct Waker {
     /// For people who look: who it is and since when he waits.
     pub(super) flow: String,
     pub(super) arrived: jiff::Timestamp,
+    pub(super) details: Option<Details>,
 }
 
 impl Waker {
@@ -56,6 +59,8 @@ pub(super) struct Arrival<'a> {
     pub(super) hash: u64,
     pub(super) flow: &'a str,
     pub(super) kind: Kind,
+    /// The request itself, if there is one.
+    pub(super) call: Option<&'a Call>,
     /// No longer than this.
     pub(super) patience: Duration,
 }
@@ -83,6 +88,7 @@ impl Arrival<'_> {
                     kind: self.kind,
                     flow: self.flow.to_owned(),
                     arrived: jiff::Timestamp::now(),
+                    details: self.call.map(details),
                 }
             });
         let (queue, number) = match start {
@@ -161,6 +167,18 @@ impl Permit {
             work,
             started,
             kind,
+        }
+    }
+}
+
+impl Permit {
+    /// Who has them, for people who look.
+    pub(super) fn seated(&self) -> Seated {
+        Seated {
+            level: self.level.clone(),
+            counts: self.counts.clone(),
+            queue: self.place.queue(),
+            work: self.work,
         }
     }
 }

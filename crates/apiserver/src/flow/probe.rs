@@ -50,6 +50,7 @@ pub(super) fn arrival<'a>(
             watch: false,
             reads: true,
         },
+        call: None,
         patience,
     }
 }

@@ -22,7 +22,7 @@ async fn who_waits_is_called_and_who_gives_up_leaves_no_trace() {
     let waiting = arrival(&current, &digest, patience).seat();
     tokio::pin!(waiting);
     assert!(futures::poll!(waiting.as_mut()).is_pending());
-    let table = fairness.dump("dump_requests").expect("a table");
+    let table = fairness.dump("dump_requests", false).expect("a table");
     assert!(table.contains("jane"), "{table}");
     held.pop();
     let called = waiting.await.expect("a seat");

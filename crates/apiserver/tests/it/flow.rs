@@ -100,6 +100,27 @@ async fn who_finds_no_seat_is_asked_to_come_back() {
 }
 
 #[tokio::test]
+async fn whoever_is_served_is_told_of() {
+    let cluster = Cluster::start().await;
+    let path = "/debug/api_priority_and_fairness/dump_requests";
+    let table = cluster.admin.get(path).await.text;
+    let cells = |line: &str| -> Vec<String> {
+        line.split(',').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let own = table.lines().nth(1).map(cells).expect("this request");
+    // The flow schema may still be to come.
+    assert_eq!(own[0], "exempt");
+    assert_eq!(own[2..5], ["-1", "-1", ""]);
+    assert_eq!((own[6..9].join(" "), own.len()), ("1 0 0s".to_owned(), 10));
+    let detailed = format!("{path}?includeRequestDetails=1");
+    let table = cluster.admin.get(&detailed).await.text;
+    let own = table.lines().nth(1).map(cells).expect("this request");
+    assert_eq!(own[10..], ["admin", "get", path, "", "", "", "", ""]);
+    // A request that is over is not.
+    assert_eq!(table.lines().count(), 2, "{table}");
+}
+
+#[tokio::test]
 async fn without_priority_and_fairness_there_are_two_limits() {
     let cluster = Cluster::with(|config| {
         config.limits = Limits {
