@@ -153,7 +153,7 @@ pub(crate) async fn one(call: &Call, kind: &str, name: &str) -> Response<Body> {
         return respond::text(404, "404 page not found\n");
     };
     match look(call, check).await {
-        Ok(()) => respond::text(200, "ok"),
+        Ok(()) => respond::plain(200, "ok"),
         Err(why) => respond::text(500, format!("internal server error: {why}\n")),
     }
 }

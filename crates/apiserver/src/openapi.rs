@@ -14,11 +14,12 @@ use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use machinery::ApiError;
-use machinery::openapi::{Definitions, ServedResource, ServedSubresource, v2, v3};
+use machinery::openapi::{Definitions, OWN_PATHS, ServedResource, ServedSubresource, v2, v3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::aggregation::Remote;
+use crate::aggregation::documents::translated;
 use crate::aggregation::merge::merge;
 use crate::aggregation::proxy::proxy;
 use crate::body::Body;
@@ -29,7 +30,6 @@ use crate::resource::Resource;
 use crate::respond;
 use crate::server::Server;
 
-const VERSION: &str = "v1.37.0";
 /// What is asked for with an `@` is answered without: Go's own parser of media types takes no `@`.
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
@@ -196,7 +196,7 @@ pub(crate) async fn answer(call: &Call, rest: &[&str]) -> Result<Response<Body>,
 }
 
 /// Building a document takes long enough to be done beside the road.
-async fn build<T: Send + 'static>(
+pub(crate) async fn build<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work)
@@ -234,7 +234,7 @@ async fn second(call: &Call) -> Result<Response<Body>, ApiError> {
 fn second_bytes(server: &Server, protobuf: bool) -> Bytes {
     let now = Served::now(server);
     let source = |name: &str| now.definitions(name, true);
-    let mut document = v2::document(&now.resources, &source, VERSION);
+    let mut document = v2::document(&now.resources, &source);
     for remote in server.aggregation().remotes().iter() {
         if let Some(second) = &remote.documents.load().second {
             merge(&mut document, second);
@@ -260,10 +260,19 @@ async fn third(call: &Call, path: String) -> Result<Response<Body>, ApiError> {
     let has = |r: &&Arc<Remote>| r.documents.load().third.contains_key(&path);
     match remotes.iter().find(has) {
         Some(remote) => {
+            if let Some(second) = remote.documents.load().translated.clone() {
+                let made = build(move || translated(&second)).await?;
+                return Ok(with_etag(call, "application/json", made.into()));
+            }
             let nothing = Empty::new().map_err(|never| match never {});
             proxy(call, remote, nothing.boxed_unsync()).await
         }
-        None => Ok(respond::text(404, "404 page not found\n")),
+        // Without a word, as upstream.
+        None => {
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NOT_FOUND;
+            Ok(nothing)
+        }
     }
 }
 
@@ -298,7 +307,8 @@ fn tag(call: &Call, response: &mut Response<Body>, hash: &str) {
     }
 }
 
-fn hash(bytes: &[u8]) -> String {
+/// What tells one document from another.
+pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha512::digest(bytes)
         .iter()
         .map(|b| format!("{b:02X}"))
@@ -343,7 +353,7 @@ async fn index(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
 
 /// The paths that have a document.
 fn paths(now: &Served) -> Vec<String> {
-    let mut paths = vec!["api".to_owned(), "apis".to_owned()];
+    let mut paths = OWN_PATHS.map(str::to_owned).to_vec();
     for resource in &now.resources {
         match resource.group.as_str() {
             "" => paths.push(format!("api/{}", resource.version)),
@@ -363,12 +373,12 @@ fn document(now: &Served, path: &str) -> Option<Value> {
     if !paths(now).iter().any(|known| known == path) {
         return None;
     }
+    if let Some(own) = v3::own_document(path, &source) {
+        return Some(own);
+    }
     let segments: Vec<&str> = path.split('/').collect();
     Some(match segments.as_slice() {
-        ["api"] => v3::core_versions_document(&source),
-        ["apis"] => v3::groups_document(&source),
         ["api", version] => v3::group_version_document("", version, &now.resources, &source),
-        ["apis", group] => v3::group_document(group, &source),
         ["apis", group, version] => {
             v3::group_version_document(group, version, &now.resources, &source)
         }

@@ -35,19 +35,31 @@ pub(crate) async fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Ok(match segments.as_slice() {
-        [""] => respond::indented(&call.form, &json!({"paths": root_paths(call)})),
+        ["" | "index.html"] => respond::indented(&call.form, &json!({"paths": root_paths(call)})),
+        ["version", _, ..] | ["openid", "v1", "jwks", _, ..] => {
+            return Err(ApiError::path_not_found());
+        }
         ["version"] => {
             produce(&call.headers, &["application/json"])?;
             respond::indented(&call.form, &version())
         }
         ["debug", "api_priority_and_fairness", name] => {
-            let dumped = call.server.flow().fairness().and_then(|f| f.dump(name));
+            let detailed = !call.query.text("includeRequestDetails").is_empty();
+            let dumped = call
+                .server
+                .flow()
+                .fairness()
+                .and_then(|f| f.dump(name, detailed));
             match dumped {
-                Some(table) => respond::text(200, table),
+                Some(table) => respond::plain(200, table),
                 None => respond::text(404, "404 page not found\n"),
             }
         }
-        ["openapi", rest @ ..] => openapi::answer(call, rest).await?,
+        ["openapi", ..] => {
+            // These paths are looked up as they are.
+            let rest: Vec<&str> = call.info.path.split('/').skip(2).collect();
+            openapi::answer(call, &rest).await?
+        }
         [".well-known", "openid-configuration"] => {
             let settings = &call.server.settings;
             let url = match call.server.policy().keys_url.as_str() {

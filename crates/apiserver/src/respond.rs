@@ -59,9 +59,14 @@ pub(crate) fn value(code: u16, form: &Form, value: &Value) -> Response<Body> {
 }
 
 /// An answer that is text.
-pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+pub(crate) fn plain(code: u16, text: impl Into<String>) -> Response<Body> {
     let bytes = Bytes::from(text.into());
-    let mut response = whole(code, &Form::json(), "text/plain; charset=utf-8", bytes);
+    whole(code, &Form::json(), "text/plain; charset=utf-8", bytes)
+}
+
+/// The same, which no browser may take for anything else.
+pub(crate) fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+    let mut response = plain(code, text);
     let headers = response.headers_mut();
     headers.insert(
         "x-content-type-options",

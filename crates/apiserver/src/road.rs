@@ -17,7 +17,7 @@ use crate::authorize::outcome;
 use crate::body::{Body, RequestBody};
 use crate::call::Call;
 use crate::connect::websocket::{self, Messages};
-use crate::flow::{Refusal, Seat};
+use crate::flow::{Refusal, Seat, Served};
 use crate::go::duration as go_duration;
 use crate::measures::Stage;
 use crate::negotiate::{self, STREAMS, SUPPORTED};
@@ -44,6 +44,7 @@ pub(crate) async fn answer(
     let in_flight = server.metrics().begin(&call);
     let result = match prepared {
         Ok(seat) => {
+            let seat = server.flow().serve(&call, seat);
             let work = Box::pin(dispatch(&call, body));
             let result = unless_panic(&call, deadline(&call, work)).await;
             result.map(|response| held(&call, response, (seat, under_way)))
@@ -157,7 +158,7 @@ fn timeout(call: &mut Call) -> Result<(), ApiError> {
 fn held(
     call: &Call,
     response: Response<Body>,
-    (seat, under_way): (Seat, Option<TaskTrackerToken>),
+    (seat, under_way): (Served, Option<TaskTrackerToken>),
 ) -> Response<Body> {
     if call.info.verb == "watch" {
         let fairness = call.server.flow().fairness();
@@ -206,7 +207,11 @@ async fn dispatch(call: &Arc<Call>, body: RequestBody) -> Result<Response<Body>,
         return Box::pin(paths::answer(call)).await;
     }
     let Some(resource) = find(call).await? else {
-        if call.server.resources().serves(&info.group, &info.version) {
+        // Another version of a group of the program's is a path that its routes know, and nothing there.
+        let is_own = api::KINDS
+            .iter()
+            .any(|kind| kind.names().group == info.group);
+        if is_own || call.server.resources().serves(&info.group, &info.version) {
             return Err(ApiError::path_not_found());
         }
         return Ok(respond::text(404, "404 page not found\n"));
@@ -310,7 +315,7 @@ async fn main_resource(
         "list" => Box::pin(read::list::list(call, resource)).await,
         "watch" => {
             let events = Box::pin(read::watch::watch(call, resource)).await?;
-            websocket::over(call, events, Messages::Lines)
+            websocket::over(call, events, Messages::Events)
         }
         "create" if resource.names().plural == "bindings" => {
             Box::pin(write::binding::bind_named(call, body)).await

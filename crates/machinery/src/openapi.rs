@@ -8,13 +8,20 @@
 mod answers;
 mod model;
 mod operations;
+mod own;
 mod params;
 mod proto;
 mod schemas;
+mod translate;
 pub mod v2;
 pub mod v3;
 
+pub use own::PATHS as OWN_PATHS;
 pub use schemas::Definitions;
+pub use translate::translate;
+
+/// The version that documents say they are of: without what is fixed from one release to the next.
+const VERSION: &str = "1.37";
 
 /// Gives the JSON schemas of a definition and of all that it refers to, by name; none if the name is unknown.
 pub type Source<'a> = &'a dyn Fn(&str) -> Option<Definitions>;

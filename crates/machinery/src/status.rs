@@ -86,7 +86,7 @@ impl ApiError {
 
     /// 404: no such path.
     pub fn path_not_found() -> Self {
-        Self::new(
+        Self::of_route(
             404,
             "NotFound",
             "the server could not find the requested resource",

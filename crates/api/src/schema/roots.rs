@@ -173,6 +173,7 @@ static OTHERS: &[Root] = &[
     root::<apimachinery::pkg::apis::meta::v1::APIGroupList>(),
     root::<apimachinery::pkg::apis::meta::v1::APIResourceList>(),
     root::<apimachinery::pkg::apis::meta::v1::APIVersions>(),
+    root::<apimachinery::pkg::version::Info>(),
     root::<apimachinery::pkg::apis::meta::v1::DeleteOptions>(),
     root::<apimachinery::pkg::apis::meta::v1::Patch>(),
     root::<apimachinery::pkg::apis::meta::v1::Status>(),

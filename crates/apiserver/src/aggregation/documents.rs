@@ -29,6 +29,8 @@ pub(crate) struct Documents {
     second_tag: Option<HeaderValue>,
     /// The documents of OpenAPI version 3: path, and where it is found.
     pub(crate) third: BTreeMap<String, Value>,
+    /// The document of version 2 that stands for one of version 3, where the server has none.
+    pub(crate) translated: Option<Arc<Value>>,
 }
 
 /// Asks anew.
@@ -188,15 +190,49 @@ async fn third(server: &Server, remote: &Remote, next: &mut Documents) {
     let user = User::new("system:aggregator", &[]);
     let headers = accept("application/json");
     let asked = get(server, remote, &user, "/openapi/v3".to_owned(), headers).await;
-    let Ok((200, _, body)) = asked else {
-        next.third = BTreeMap::new();
-        return;
+    let body = match asked {
+        Ok((200, _, body)) => body,
+        Ok((404, ..)) => return translate(remote, next).await,
+        _ => {
+            next.third = BTreeMap::new();
+            return;
+        }
     };
+    next.translated = None;
     let document = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let paths = document["paths"].as_object();
     let empty = Map::new();
     let paths = paths.unwrap_or(&empty).iter();
     next.third = paths.map(|(k, v)| (k.clone(), v.clone())).collect();
+}
+
+/// A server without version 3 is told of by its version 2.
+async fn translate(remote: &Remote, next: &mut Documents) {
+    let same = match (&next.second, &next.translated) {
+        (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+        _ => false,
+    };
+    if same {
+        return;
+    }
+    next.translated = next.second.clone();
+    next.third = BTreeMap::new();
+    let Some(second) = next.second.clone() else {
+        return;
+    };
+    let path = format!("apis/{}/{}", remote.group, remote.version);
+    let hashed = crate::openapi::build(move || crate::openapi::hash(&translated(&second)));
+    if let Ok(hash) = hashed.await {
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        let at = json!({"serverRelativeURL": url});
+        next.third.insert(path, at);
+    }
+}
+
+/// The bytes of a document of version 2 in version 3.
+pub(crate) fn translated(second: &Value) -> Vec<u8> {
+    // A tree of JSON has no way to fail to encode.
+    serde_json::to_vec(&machinery::openapi::translate(second)).unwrap_or_default()
 }
 
 #[cfg(test)]

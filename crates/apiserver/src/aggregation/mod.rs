@@ -230,8 +230,12 @@ fn condition(object: &Object) -> Option<&Value> {
 pub(crate) fn priorities(server: &Server, group: &str, version: &str) -> (i64, i64) {
     let found = server.get(GROUP, RESOURCE, "", &format!("{version}.{group}"));
     let Some(found) = found else {
-        // The registration itself is registered by nobody, and is the first of all.
-        return (i64::MAX, i64::MAX);
+        return match group {
+            // The registration itself is registered by nobody, and is the first of all.
+            GROUP => (i64::MAX, i64::MAX),
+            // Custom kinds whose registration is still to come.
+            _ => (1000, 100),
+        };
     };
     let number = |field: &str| found.at(&["spec", field]).and_then(Value::as_i64);
     (

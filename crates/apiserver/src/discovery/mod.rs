@@ -99,6 +99,10 @@ fn listed(call: &Call, all: &[Resource]) -> Vec<Group> {
     });
     let mut listed: Vec<Group> = own.collect();
     let server = &call.server;
+    listed.sort_by_cached_key(|group| {
+        let (of_group, _) = priorities(server, &group.name, &group.versions[0]);
+        (std::cmp::Reverse(of_group), group.name.clone())
+    });
     for remote in server.aggregation().remotes().iter() {
         let (of_group, of_version) = remote.priorities;
         let Some(group) = listed.iter_mut().find(|g| g.name == remote.group) else {

@@ -58,6 +58,7 @@ fn discovery() -> Value {
 /// What the other server answers: documents, a redirect, an echo, or what it was asked.
 async fn answer(
     request: Request<Incoming>,
+    knows_third: bool,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let path = request.uri().path().to_owned();
     Ok(match path.as_str() {
@@ -77,6 +78,11 @@ async fn answer(
                 "definitions": {"Flunder": {"type": "object"}, "Unused": {}},
             }),
         ),
+        "/openapi/v3" if !knows_third => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
         "/openapi/v3" => json_answer(
             "application/json",
             &json!({"paths": {"apis/wardle.example.com/v1alpha1": {
@@ -130,9 +136,14 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Self {
+        Self::of(true).await
+    }
+
+    /// With a server that knows the third version of OpenAPI, or does not.
+    async fn of(knows_third: bool) -> Self {
         let authority = Authority::new();
         let front_proxy = Authority::new();
-        let address = serve(&authority, &front_proxy).await;
+        let address = serve(&authority, &front_proxy, knows_third).await;
         let subject = [(DnType::CommonName, "front-proxy-client")];
         let (der, key) = front_proxy.sign(&[], &subject, ExtendedKeyUsagePurpose::ClientAuth);
         let cluster = Cluster::with(|config| {
@@ -187,6 +198,24 @@ impl Pair {
         self.admin().post(path, slice).await.ok();
     }
 
+    /// Waits until the server was asked what it has, a moment after the condition, and gives what is told of its version.
+    async fn until_heard(&self) -> Value {
+        let accept = [(
+            "accept",
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        )];
+        loop {
+            let all = self.admin().send(Method::GET, "/apis", &accept, "").await;
+            let groups = all.ok()["items"].as_array().cloned().unwrap_or_default();
+            let found = groups.iter().find(|g| g["metadata"]["name"] == GROUP);
+            let version = found.expect("the group")["versions"][0].clone();
+            if version["freshness"] == "Current" {
+                return version;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until the condition gives a reason, and gives its message.
     async fn until(&self, reason: &str) -> String {
         let name = "v1alpha1.wardle.example.com";
@@ -207,7 +236,10 @@ impl Pair {
 
     /// The service, an end point and the registration, all of them at work.
     async fn ready() -> Self {
-        let pair = Self::start().await;
+        Self::started(Self::start().await).await
+    }
+
+    async fn started(pair: Self) -> Self {
         pair.with_service(json!({"ports": [{"port": 443}]})).await;
         pair.with_end_point("").await;
         pair.register().await;
@@ -216,7 +248,7 @@ impl Pair {
     }
 }
 
-async fn serve(authority: &Authority, front_proxy: &Authority) -> SocketAddr {
+async fn serve(authority: &Authority, front_proxy: &Authority, knows_third: bool) -> SocketAddr {
     let (der, key) = authority.sign(
         &["api.default.svc"],
         &[],
@@ -245,8 +277,10 @@ async fn serve(authority: &Authority, front_proxy: &Authority) -> SocketAddr {
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer));
+                let connection = hyper::server::conn::http1::Builder::new().serve_connection(
+                    TokioIo::new(stream),
+                    service_fn(move |request| answer(request, knows_third)),
+                );
                 let _ = connection.with_upgrades().await;
             });
         }
@@ -360,21 +394,7 @@ async fn documents_tell_what_the_other_server_has() {
         group["preferredVersion"]["groupVersion"],
         "wardle.example.com/v1alpha1"
     );
-    // What follows is heard a moment after the condition.
-    let accept = [(
-        "accept",
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-    )];
-    let version = loop {
-        let all = admin.send(Method::GET, "/apis", &accept, "").await.ok();
-        let groups = all["items"].as_array().cloned().unwrap_or_default();
-        let found = groups.iter().find(|g| g["metadata"]["name"] == GROUP);
-        let version = found.expect("the group")["versions"][0].clone();
-        if version["freshness"] == "Current" {
-            break version;
-        }
-        tokio::task::yield_now().await;
-    };
+    let version = pair.until_heard().await;
     assert_eq!(version["resources"][0]["resource"], "flunders");
     let second = admin.get("/openapi/v2").await.ok();
     assert!(second["paths"]["/apis/wardle.example.com/v1alpha1/flunders"].is_object());
@@ -387,6 +407,25 @@ async fn documents_tell_what_the_other_server_has() {
     let url = third["paths"][path]["serverRelativeURL"].as_str();
     let told = admin.get(url.expect("a place")).await.ok();
     assert_eq!(told["asked"], format!("/openapi/v3/{path}?hash=ABC"));
+}
+
+#[tokio::test]
+async fn a_server_without_the_third_version_is_told_of_by_its_second() {
+    let pair = Pair::started(Pair::of(false).await).await;
+    pair.until_heard().await;
+    let index = pair.admin().get("/openapi/v3").await.ok();
+    let path = "apis/wardle.example.com/v1alpha1";
+    let url = index["paths"][path]["serverRelativeURL"].as_str();
+    let answer = pair.admin().get(url.expect("a place")).await;
+    let etag = answer.headers["etag"].to_str().expect("text").to_owned();
+    let hash = url.and_then(|url| url.split("hash=").nth(1));
+    assert_eq!(Some(etag.trim_matches('"')), hash);
+    let document = answer.ok();
+    assert_eq!(document["openapi"], "3.0.0");
+    let paths = document["paths"].as_object().expect("paths");
+    let paths: Vec<&String> = paths.keys().collect();
+    assert_eq!(paths, ["/apis/wardle.example.com/v1alpha1/flunders"]);
+    assert!(document["components"]["schemas"]["Flunder"].is_object());
 }
 
 #[tokio::test]

@@ -47,6 +47,10 @@ pub(super) enum Media {
     Object,
     List,
     Text,
+    /// JSON alone.
+    Json,
+    /// Keys of JSON Web Tokens.
+    Keys,
     Any,
 }
 
@@ -71,6 +75,8 @@ impl Media {
                 "application/yaml",
                 "application/vnd.kubernetes.protobuf",
             ],
+            Self::Json => &["application/json"],
+            Self::Keys => &["application/jwk-set+json"],
             Self::Any => &["*/*"],
         }
     }

@@ -3,7 +3,7 @@
 use super::model::{
     CUSTOM_PATCH_TYPES, Content, Media, Operation, Operations, PATCH_TYPES, Parameter, Query,
 };
-use super::{ServedResource, ServedSubresource, params};
+use super::{ServedResource, ServedSubresource, own, params};
 
 /// `CoreV1`, `RbacAuthorizationV1`.
 fn camel_version(group: &str, version: &str) -> String {
@@ -66,14 +66,23 @@ fn article(kind: &str) -> &'static str {
 }
 
 /// Kinds whose deletion answers with the deleted object; all others answer with a `Status`.
-const ANSWERS_DELETED: [&str; 7] = [
-    "Pod",
-    "Service",
-    "ServiceAccount",
-    "PodTemplate",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "ResourceQuota",
+const ANSWERS_DELETED: [(&str, &str); 16] = [
+    ("", "Pod"),
+    ("", "Service"),
+    ("", "ServiceAccount"),
+    ("", "PodTemplate"),
+    ("", "PersistentVolume"),
+    ("", "PersistentVolumeClaim"),
+    ("", "ResourceQuota"),
+    ("storage.k8s.io", "CSIDriver"),
+    ("storage.k8s.io", "CSINode"),
+    ("storage.k8s.io", "StorageClass"),
+    ("storage.k8s.io", "VolumeAttachment"),
+    ("storage.k8s.io", "VolumeAttributesClass"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("resource.k8s.io", "ResourceClaim"),
+    ("resource.k8s.io", "ResourceClaimTemplate"),
+    ("resource.k8s.io", "ResourceSlice"),
 ];
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
@@ -89,19 +98,12 @@ pub(super) fn of_group_version(
     resources: &[ServedResource],
 ) -> Operations {
     let mut out = Operations::new();
-    let discovery = Operation {
-        method: "get",
-        id: format!("get{}APIResources", camel_version(group, version)),
-        description: "get available resources".to_owned(),
-        tag: format!("{}_{version}", group_tag(group)),
-        action: "",
-        gvk: None,
-        parameters: Vec::new(),
-        body: None,
-        patch: &[],
-        answers: vec![(200, Content::Object(RESOURCE_LIST.to_owned()))],
-        media: Media::Object,
-    };
+    let discovery = own::discovery(
+        &format!("get{}APIResources", camel_version(group, version)),
+        &format!("{}_{version}", group_tag(group)),
+        "get available resources",
+        Content::Object(RESOURCE_LIST.to_owned()),
+    );
     out.insert(format!("{}/", base_path(group, version)), vec![discovery]);
     let own = |r: &&ServedResource| r.group == group && r.version == version;
     for resource in resources.iter().filter(own) {
@@ -303,8 +305,8 @@ impl<'a> Builder<'a> {
             let text = format!("delete{}{kind}", article(kind));
             let mut delete = self.operation("delete", format!("delete{camel}{scope}{kind}"), text);
             delete.body = Some((DELETE_OPTIONS.to_owned(), false));
-            let core = self.resource.group.is_empty();
-            let answer = match core && ANSWERS_DELETED.contains(&kind.as_str()) {
+            let of = (self.resource.group.as_str(), kind.as_str());
+            let answer = match ANSWERS_DELETED.contains(&of) {
                 true => self.object(),
                 false => Content::Object(STATUS.to_owned()),
             };

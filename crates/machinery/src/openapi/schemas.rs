@@ -114,11 +114,22 @@ fn name_kinds(out: &mut Definitions, operations: &Operations, resources: &[Serve
     }
 }
 
+/// What may be of several types says nothing of them.
+const ANYTHING: [&str; 4] = [
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
+];
+
 /// From the JSON schema of the source to the dialect of the document.
 fn translate(name: &str, schema: &mut Value, dialect: Dialect) {
     let Value::Object(map) = schema else {
         return;
     };
+    if ANYTHING.contains(&name) {
+        map.retain(|key, _| key == "description");
+    }
     if map.remove("x-kubernetes-int-or-string").is_some() {
         let quantity = name.ends_with(".Quantity");
         match (dialect, quantity) {

@@ -1,22 +1,22 @@
 //! OpenAPI v2 (Swagger): one document of everything, as JSON and as protobuf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::answers::finish;
-use super::model::{Operation, Operations, Parameter, split_parameters};
+use super::model::{Content, Operation, Operations, Parameter, split_parameters};
 use super::operations::of_group_version;
 use super::schemas::{Dialect, collect};
-use super::{ServedResource, Source, proto};
+use super::{ServedResource, Source, VERSION, own, proto};
 use crate::hash;
 
 /// The media type of [`encode_protobuf`].
 pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
-/// The document of all resources; `version` is the server's, for example `v1.37.0`.
-pub fn document(resources: &[ServedResource], source: Source<'_>, version: &str) -> Value {
+/// The document of all resources.
+pub fn document(resources: &[ServedResource], source: Source<'_>) -> Value {
     let mut group_versions: Vec<(&str, &str)> = resources
         .iter()
         .map(|r| (r.group.as_str(), r.version.as_str()))
@@ -27,6 +27,13 @@ pub fn document(resources: &[ServedResource], source: Source<'_>, version: &str)
     for (group, version) in group_versions {
         operations.extend(of_group_version(group, version, resources));
     }
+    let groups = resources.iter().map(|r| r.group.as_str());
+    let groups: BTreeSet<&str> = groups.filter(|group| !group.is_empty()).collect();
+    let groups = groups.iter().map(|group| format!("apis/{group}"));
+    let own_paths = own::PATHS.iter().map(|path| (*path).to_owned());
+    for (path, operation) in own_paths.chain(groups).filter_map(|path| own::at(&path)) {
+        operations.insert(path, vec![operation]);
+    }
     let definitions = collect(&operations, resources, source, Dialect::V2);
     let mut shared = Shared::default();
     let paths: Map<String, Value> = operations
@@ -35,7 +42,7 @@ pub fn document(resources: &[ServedResource], source: Source<'_>, version: &str)
         .collect();
     json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": version},
+        "info": {"title": "Kubernetes", "version": VERSION},
         "paths": paths,
         "definitions": definitions,
         "parameters": shared.parameters,
@@ -111,14 +118,20 @@ fn item(operations: &[Operation], shared: &mut Shared) -> Value {
 }
 
 fn render(operation: &Operation, own: &[&Parameter], shared: &mut Shared) -> Value {
-    let consumes: &[&str] = match operation.patch {
-        [] => &["*/*"],
-        types => types,
+    let consumes: &[&str] = match (operation.patch, operation.action, &*operation.answers) {
+        // Discovery.
+        ([], "", [(_, Content::Object(_))]) => operation.media.types(),
+        ([], "", _) => &[],
+        ([], ..) => &["*/*"],
+        (types, ..) => types,
     };
     let mut out = json!({
         "operationId": operation.id, "description": operation.description, "tags": [operation.tag],
-        "schemes": ["https"], "consumes": consumes, "produces": operation.media.types(),
+        "schemes": ["https"], "produces": operation.media.types(),
     });
+    if !consumes.is_empty() {
+        out["consumes"] = json!(consumes);
+    }
     let mut parameters = Vec::new();
     if let Some((definition, required)) = &operation.body {
         parameters.push(shared.body(definition, *required));

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::answers::finish;
-use super::model::{Content, Media, Operation, Operations, Parameter, split_parameters};
-use super::operations::{base_path, group_tag, of_group_version, upper_first};
+use super::model::{Operation, Operations, Parameter, split_parameters};
+use super::operations::of_group_version;
 use super::schemas::{Definitions, Dialect, collect};
-use super::{ServedResource, Source};
+use super::{ServedResource, Source, VERSION, own};
 
 /// The document of a group version, `/openapi/v3/apis/apps/v1`.
 ///
@@ -22,86 +22,30 @@ pub fn group_version_document(
     document(paths(&operations), schemas)
 }
 
-/// The document of a group's discovery, `/openapi/v3/apis/apps`.
-pub fn group_document(group: &str, source: Source<'_>) -> Value {
-    const GROUP: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroup";
-    let path = base_path(group, "");
-    let words = upper_first(&group_tag(group));
-    discovery(
-        &path,
-        "get information of a group",
-        &format!("get{words}APIGroup"),
-        &group_tag(group),
-        GROUP,
-        source,
-    )
-}
-
-/// The document of the list of groups, `/openapi/v3/apis`.
-pub fn groups_document(source: Source<'_>) -> Value {
-    const LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIGroupList";
-    discovery(
-        "/apis/",
-        "get available API versions",
-        "getAPIVersions",
-        "apis",
-        LIST,
-        source,
-    )
-}
-
-/// The document of the versions of the core group, `/openapi/v3/api`.
-pub fn core_versions_document(source: Source<'_>) -> Value {
-    const VERSIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIVersions";
-    discovery(
-        "/api/",
-        "get available API versions",
-        "getCoreAPIVersions",
-        "core",
-        VERSIONS,
-        source,
-    )
-}
-
-fn discovery(
-    path: &str,
-    text: &str,
-    id: &str,
-    tag: &str,
-    answer: &str,
-    source: Source<'_>,
-) -> Value {
-    let operation = Operation {
-        method: "get",
-        id: id.to_owned(),
-        description: text.to_owned(),
-        tag: tag.to_owned(),
-        action: "",
-        gvk: None,
-        parameters: Vec::new(),
-        body: None,
-        patch: &[],
-        answers: vec![(200, Content::Object(answer.to_owned()))],
-        media: Media::Object,
-    };
-    let operations = Operations::from([(path.to_owned(), vec![operation])]);
+/// The document of what a server says of itself at one of [`OWN_PATHS`](super::OWN_PATHS) or in a group's discovery:
+/// `/openapi/v3/version`, `/openapi/v3/apis`, `/openapi/v3/apis/apps`. None of a path where there is no such thing.
+pub fn own_document(path: &str, source: Source<'_>) -> Option<Value> {
+    let (path, operation) = own::at(path)?;
+    let operations = Operations::from([(path, vec![operation])]);
     let schemas = collect(&operations, &[], source, Dialect::V3);
-    document(paths(&operations), schemas)
+    Some(document(paths(&operations), schemas))
 }
 
 fn document(paths: Map<String, Value>, schemas: Definitions) -> Value {
+    let mut components = json!({
+        "securitySchemes": {"BearerToken": {
+            "description": "Bearer Token authentication", "in": "header",
+            "name": "authorization", "type": "apiKey",
+        }},
+    });
+    if !schemas.is_empty() {
+        components["schemas"] = Value::Object(schemas);
+    }
     json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "unversioned"},
+        "info": {"title": "Kubernetes", "version": VERSION},
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {"BearerToken": {
-                "description": "Bearer Token authentication", "in": "header",
-                "name": "authorization", "type": "apiKey",
-            }},
-        },
-        "security": [{"BearerToken": []}],
+        "components": components,
     })
 }
 
