@@ -19,7 +19,7 @@ use crate::disk::{Disk, RealDisk, TakeError};
 use crate::embedded::{OpenError, Options};
 use crate::history::Version;
 use crate::published::{Pin, Published};
-use crate::writer::{self, salt};
+use crate::recovery::{self, salt};
 use crate::{KeyValue, LeaseId, Revision};
 
 /// How far beyond the backup a restored store begins.
@@ -262,7 +262,7 @@ fn build_from(
         file.append(&out)?;
         file.sync()?;
         disk.rename(checkpoint::TEMPORARY, &checkpoint_name(revision))?;
-        writer::begin(&disk, Options::default().segment_bytes, revision).map(drop)
+        recovery::begin(&disk, Options::default().segment_bytes, revision).map(drop)
     };
     finish().map_err(&write)?;
     Ok(summary)

@@ -10,26 +10,31 @@
 //! The engine has one timer, armed only while a key with a time to live exists or the disk is full. Compaction of the
 //! history and checkpoints are set off by writes. An idle store does nothing.
 
+mod queue;
+mod worker;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::checkpoint::{self, Done};
 use crate::disk::{Disk, RealDisk, TakeError};
 use crate::published::Published;
+use crate::stage::size_of;
 use crate::watch::watch;
-use crate::writer::{Writer, size_of};
+use crate::writer::Writer;
 use crate::{
     Condition, Range, RangeEnd, RangeResult, Revision, Store, StoreError, Txn, TxnResult,
     WatchStream, backup,
 };
+use queue::{Job, Queue, now_ms};
+use worker::Worker;
 
 /// What can be set. The defaults fit a cluster of any size on one server.
 #[derive(Clone, Debug)]
@@ -158,113 +163,6 @@ impl OpenError {
 
 /// Transactions under way may hold this many KiB together; more of them wait outside.
 const QUEUE_KIB: usize = 64 << 10;
-/// Transactions in one batch.
-const BATCH: usize = 1024;
-/// Bytes in one batch, give or take one transaction.
-const BATCH_BYTES: usize = 8 << 20;
-
-/// Of the time of the last sync, the next one waits so much for those who may share it, but never longer than this.
-const CROWD_SHARE: u32 = 4;
-const LONGEST_PATIENCE: Duration = Duration::from_micros(500);
-/// Where a sync costs next to nothing, waiting for anybody costs more.
-const LEAST_PATIENCE: Duration = Duration::from_micros(50);
-
-/// While the disk is full, it is looked for room so often.
-const LOOK_FOR_ROOM_MS: u64 = 2_000;
-
-/// A checkpoint rests no longer than this between its chunks.
-const LONGEST_REST: Duration = Duration::from_millis(100);
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
-
-enum Job {
-    Txn(Txn, Answer<TxnResult>, OwnedSemaphorePermit),
-    Compact(Revision, Answer<()>),
-    /// A checkpoint now; the answer comes when it is done.
-    Checkpoint(Answer<()>),
-    CheckpointDone(Done),
-    LogBytes(oneshot::Sender<u64>),
-    PutAside(Vec<u8>, Answer<()>),
-}
-
-#[derive(Default)]
-struct Queue {
-    state: Mutex<QueueState>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct QueueState {
-    jobs: Vec<Job>,
-    /// Whoever takes them wants to be woken for so many only.
-    wanted: usize,
-    closing: bool,
-}
-
-/// Who may come back at once after a sync.
-#[derive(Clone, Copy, Default)]
-struct Crowd {
-    /// Transactions of those who were answered, and of those who were waiting then.
-    expected: usize,
-    /// How long they are waited for.
-    patience: Duration,
-}
-
-impl Queue {
-    fn push(&self, job: Job) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if state.closing {
-            return Err(StoreError::Closed);
-        }
-        state.jobs.push(job);
-        let is_enough = state.jobs.len() >= state.wanted;
-        drop(state);
-        if is_enough {
-            self.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    fn len(&self) -> usize {
-        self.state.lock().jobs.len()
-    }
-
-    fn close(&self) {
-        self.state.lock().closing = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits for jobs, and a moment for those of the crowd, for the deadline or for the end; true says that it is the end.
-    fn take(&self, deadline_ms: Option<u64>, crowd: Crowd) -> (Vec<Job>, bool) {
-        let mut state = self.state.lock();
-        while state.jobs.is_empty() && !state.closing {
-            let Some(deadline) = deadline_ms else {
-                self.wake.wait(&mut state);
-                continue;
-            };
-            let left = Duration::from_millis(deadline.saturating_sub(now_ms()));
-            if left.is_zero() || self.wake.wait_for(&mut state, left).timed_out() {
-                break;
-            }
-        }
-        let until = Instant::now() + crowd.patience;
-        state.wanted = crowd.expected.min(BATCH);
-        while (1..state.wanted).contains(&state.jobs.len()) && !state.closing {
-            if self.wake.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        state.wanted = 0;
-        (std::mem::take(&mut state.jobs), state.closing)
-    }
-}
-
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_millis() as u64)
-}
 
 /// The store in this process. See the module's header.
 pub struct Engine {
@@ -296,14 +194,7 @@ impl Engine {
         let writer = Writer::open(disk, options)?;
         let published = writer.published().clone();
         let queue = Arc::new(Queue::default());
-        let worker = Worker {
-            writer,
-            queue: queue.clone(),
-            crowd: Crowd::default(),
-            checkpoint: None,
-            checkpoint_wanted: Vec::new(),
-            checkpoint_waits: Vec::new(),
-        };
+        let worker = Worker::new(writer, queue.clone());
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || worker.run())
@@ -455,167 +346,5 @@ impl Store for Engine {
 
     fn condition(&self) -> Condition {
         self.published.condition()
-    }
-}
-
-/// What runs on the writer thread.
-struct Worker {
-    writer: Writer,
-    queue: Arc<Queue>,
-    crowd: Crowd,
-    checkpoint: Option<JoinHandle<()>>,
-    /// Who asked for a checkpoint that has not begun.
-    checkpoint_wanted: Vec<Answer<()>>,
-    /// Who waits for the one that runs.
-    checkpoint_waits: Vec<Answer<()>>,
-}
-
-/// The end of the worker, orderly or by a panic: nobody is left waiting.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let published = self.writer.published();
-        if std::thread::panicking() {
-            published.fail("the writer thread panicked".into());
-        }
-        let mut state = self.queue.state.lock();
-        state.closing = true;
-        state.jobs.clear();
-        drop(state);
-        published.close();
-        // A checkpoint that is under way notices the end and gives up.
-        if let Some(thread) = self.checkpoint.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Worker {
-    fn run(mut self) {
-        loop {
-            let is_full = self.writer.published().condition() == Condition::Full;
-            let room = is_full.then(|| now_ms() + LOOK_FOR_ROOM_MS);
-            let deadline = self.writer.next_deadline().into_iter().chain(room).min();
-            let (jobs, closing) = self.queue.take(deadline, self.crowd);
-            if jobs.is_empty() && !closing {
-                self.writer.look_for_room();
-            }
-            if let Err(error) = self.writer.expire(now_ms()) {
-                tracing::warn!("removing keys whose time is over: {error}");
-            }
-            if jobs.is_empty() && closing {
-                return;
-            }
-            self.work(jobs);
-            self.start_checkpoint();
-        }
-    }
-
-    fn work(&mut self, jobs: Vec<Job>) {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for job in jobs {
-            match job {
-                Job::Txn(txn, answer, permit) => {
-                    bytes += size_of(&txn);
-                    batch.push((txn, (answer, permit)));
-                    if batch.len() == BATCH || bytes >= BATCH_BYTES {
-                        bytes = 0;
-                        self.commit(std::mem::take(&mut batch));
-                    }
-                }
-                Job::Compact(revision, answer) => {
-                    self.commit(std::mem::take(&mut batch));
-                    // Nobody waits for the answer any more: that is no error.
-                    let _ = answer.send(self.writer.compact(revision, now_ms()));
-                }
-                Job::Checkpoint(answer) => {
-                    self.commit(std::mem::take(&mut batch));
-                    self.checkpoint_wanted.push(answer);
-                }
-                Job::CheckpointDone(done) => self.checkpoint_done(done),
-                Job::PutAside(content, answer) => {
-                    let _ = answer.send(self.writer.put_aside(&content));
-                }
-                Job::LogBytes(answer) => {
-                    let _ = answer.send(self.writer.log_bytes());
-                }
-            }
-        }
-        self.commit(batch);
-    }
-
-    fn commit(&mut self, batch: Vec<(Txn, (Answer<TxnResult>, OwnedSemaphorePermit))>) {
-        if batch.is_empty() {
-            return;
-        }
-        let (txns, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let began = Instant::now();
-        let results = self.writer.commit(txns, now_ms());
-        self.crowd = match began.elapsed() / CROWD_SHARE {
-            patience if patience < LEAST_PATIENCE => Crowd::default(),
-            patience => Crowd {
-                expected: results.len() + self.queue.len(),
-                patience: patience.min(LONGEST_PATIENCE),
-            },
-        };
-        for (result, (answer, _permit)) in results.into_iter().zip(answers) {
-            let _ = answer.send(result);
-        }
-    }
-
-    fn checkpoint_done(&mut self, done: Done) {
-        if let Some(thread) = self.checkpoint.take() {
-            let _ = thread.join();
-        }
-        self.writer.checkpoint_done(done);
-        let result = || self.writer.published().failure().map_or(Ok(()), Err);
-        for answer in self.checkpoint_waits.drain(..) {
-            let _ = answer.send(result());
-        }
-    }
-
-    fn start_checkpoint(&mut self) {
-        let wanted = self.checkpoint.is_none() && !self.checkpoint_wanted.is_empty();
-        let job = if wanted {
-            self.wanted_checkpoint()
-        } else {
-            self.writer.checkpoint_due()
-        };
-        let Some(job) = job else { return };
-        let queue = self.queue.clone();
-        let spawned = std::thread::Builder::new()
-            .name("store-checkpoint".into())
-            .spawn(move || {
-                let mut began = Instant::now();
-                let done = job.run(|| {
-                    // Half of the time belongs to the log.
-                    std::thread::sleep(began.elapsed().min(LONGEST_REST));
-                    began = Instant::now();
-                });
-                // The queue is closed only when nobody cares about the checkpoint any more.
-                let _ = queue.push(Job::CheckpointDone(done));
-            });
-        match spawned {
-            Ok(thread) => self.checkpoint = Some(thread),
-            Err(error) => {
-                let reason = format!("starting a checkpoint failed: {error}");
-                self.writer.published().fail(reason);
-            }
-        }
-    }
-
-    /// What somebody asked for; answered at once when there is nothing to do.
-    fn wanted_checkpoint(&mut self) -> Option<checkpoint::Job> {
-        let answers = std::mem::take(&mut self.checkpoint_wanted);
-        let rotated = self.writer.rotate();
-        let job = rotated.clone().ok().and_then(|()| self.writer.checkpoint());
-        if job.is_some() {
-            self.checkpoint_waits.extend(answers);
-        } else {
-            for answer in answers {
-                let _ = answer.send(rotated.clone());
-            }
-        }
-        job
     }
 }

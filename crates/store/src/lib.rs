@@ -34,6 +34,8 @@ mod history;
 mod index;
 mod published;
 mod record;
+mod recovery;
+mod stage;
 mod wal;
 mod watch;
 mod writer;

@@ -120,7 +120,7 @@ impl Replica {
 
 /// Refuses a transaction that no engine carries out.
 pub fn validate(txn: &Txn) -> Result<(), StoreError> {
-    crate::writer::validate(txn, usize::MAX)
+    crate::stage::validate(txn, usize::MAX)
 }
 
 fn history(revision: Revision, kvs: impl IntoIterator<Item = KeyValue>) -> History {

@@ -4,24 +4,23 @@
 //! call), so that the simulated-crash tests drive it step by step. [`crate::embedded`] runs it on
 //! a thread.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::disk::{Disk, is_no_space};
 use crate::embedded::{OpenError, Options};
 use crate::format::{self, Format};
-use crate::history::{Commit, History, event, upper_bound};
+use crate::history::{Commit, History};
 use crate::published::Published;
-use crate::record::{BatchRecord, Change, Entry, put_batch_head, put_commit, put_compact};
-use crate::wal::{AppendError, Log, Shape, segment_indexes, segment_name};
+use crate::record::{put_batch_head, put_commit, put_compact};
+use crate::recovery::{initialize, recover, salt};
+use crate::stage::Stage;
+use crate::wal::{AppendError, Log, Shape};
 use crate::{
-    Batch, Compare, Condition, Event, EventKind, KeyValue, LeaseId, Op, RangeEnd, Revision,
-    StoreError, Txn, TxnResult, aside, checkpoint,
+    Condition, Event, LeaseId, Op, Revision, StoreError, Txn, TxnResult, aside, checkpoint,
 };
 
 /// After keys could not be removed, for want of room, it is tried again so much later.
@@ -45,11 +44,6 @@ pub(crate) struct Writer {
     checkpoint_running: bool,
     /// After a checkpoint found no room: not before the log has grown to this.
     checkpoint_above: u64,
-}
-
-/// A number that no other file has, as good as surely.
-pub(crate) fn salt() -> u32 {
-    RandomState::new().build_hasher().finish() as u32
 }
 
 impl Writer {
@@ -352,41 +346,6 @@ impl Writer {
     }
 }
 
-/// Begins a store. FORMAT comes last: without it nothing was ever acknowledged.
-fn initialize(disk: &Arc<dyn Disk>, shape: Shape) -> Result<Log, OpenError> {
-    let indexes = segment_indexes(&**disk).map_err(OpenError::io("list the data directory"))?;
-    let checkpoints = checkpoint::checkpoint_revisions(&**disk)
-        .map_err(OpenError::io("list the data directory"))?;
-    let mut begun = Vec::new();
-    if indexes == [1] {
-        disk.open_read(&segment_name(1))
-            .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, 100), &mut begun))
-            .map_err(OpenError::io("read the log"))?;
-    }
-    let holds_data = begun.len() == 100 || indexes.iter().any(|&index| index > 1);
-    if holds_data || !checkpoints.is_empty() {
-        return Err(OpenError::Format {
-            file: disk.describe(format::FILE),
-            found: String::new(),
-        });
-    }
-    begin_in(disk, shape, 1).map_err(OpenError::io("prepare the data directory"))
-}
-
-/// Begins the log at a revision and says what the directory is.
-pub(crate) fn begin(
-    disk: &Arc<dyn Disk>,
-    segment_bytes: u64,
-    revision: Revision,
-) -> io::Result<Log> {
-    let shape = Shape {
-        segment_bytes,
-        declared: Format::CURRENT,
-        writes: Format::CURRENT,
-    };
-    begin_in(disk, shape, revision)
-}
-
 /// Whether a file of some size can be written.
 fn has_room(disk: &dyn Disk) -> bool {
     let name = "room.tmp";
@@ -397,241 +356,4 @@ fn has_room(disk: &dyn Disk) -> bool {
     })();
     // The next start removes it when this cannot.
     written.and(disk.remove(name)).is_ok()
-}
-
-fn begin_in(disk: &Arc<dyn Disk>, shape: Shape, revision: Revision) -> io::Result<Log> {
-    let log = Log::create(disk.clone(), shape, salt(), revision)?;
-    format::declare(&**disk, shape.declared)?;
-    Ok(log)
-}
-
-/// Removes what a crash left half-written under a temporary name.
-fn remove_unfinished(disk: &dyn Disk) -> Result<(), OpenError> {
-    let names = disk
-        .list()
-        .map_err(OpenError::io("list the data directory"))?;
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        disk.remove(name)
-            .map_err(OpenError::io("remove an unfinished file"))?;
-    }
-    Ok(())
-}
-
-fn recover(disk: &Arc<dyn Disk>, shape: Shape) -> Result<(History, Log), OpenError> {
-    remove_unfinished(&**disk)?;
-    let mut history = checkpoint::load(&**disk)?;
-    let start = history.revision();
-    let log = Log::recover(disk.clone(), shape, start, &mut |batch| {
-        replay(&mut history, start, batch)
-    })?;
-    Ok((history, log))
-}
-
-/// Applies a batch of the log; what the checkpoint has already is passed over.
-fn replay(history: &mut History, start: Revision, batch: BatchRecord) -> Result<Revision, String> {
-    let mut reached = history.revision();
-    for entry in batch.entries {
-        match entry {
-            Entry::Commit(revision, _) if revision <= start => reached = revision,
-            Entry::Commit(revision, changes) => {
-                let expected = history.revision() + 1;
-                if revision != expected {
-                    return Err(format!(
-                        "revision {revision} found where {expected} should be"
-                    ));
-                }
-                history.apply(replayed(history, revision, changes, batch.time_ms));
-                reached = revision;
-            }
-            Entry::Compact(revision) => {
-                history.compact(revision);
-                history.sweep(Revision::MAX, usize::MAX);
-            }
-        }
-    }
-    Ok(reached)
-}
-
-fn replayed(history: &History, revision: Revision, changes: Vec<Change>, time_ms: u64) -> Commit {
-    let events = changes.into_iter().map(|change| {
-        let (key, put) = match change {
-            Change::Put {
-                key,
-                value,
-                deadline,
-            } => (key, Some((value, deadline))),
-            Change::Delete { key } => (key, None),
-        };
-        let previous = history.current(&key);
-        event(revision, key, put, previous)
-    });
-    Commit {
-        time_ms,
-        batch: Batch {
-            revision,
-            events: events.collect(),
-        },
-    }
-}
-
-/// The state that transactions of one batch see: the published one and what those before them
-/// are about to make of it.
-struct Stage<'a> {
-    history: &'a History,
-    changed: HashMap<Bytes, Option<KeyValue>>,
-    revision: Revision,
-    commits: Vec<Commit>,
-    now_ms: u64,
-    max_txn_bytes: usize,
-}
-
-impl<'a> Stage<'a> {
-    fn new(history: &'a History, now_ms: u64, max_txn_bytes: usize) -> Stage<'a> {
-        Stage {
-            history,
-            changed: HashMap::new(),
-            revision: history.revision(),
-            commits: Vec::new(),
-            now_ms,
-            max_txn_bytes,
-        }
-    }
-
-    fn current(&self, key: &Bytes) -> Option<KeyValue> {
-        match self.changed.get(key) {
-            Some(changed) => changed.clone(),
-            None => self.history.current(key),
-        }
-    }
-
-    fn holds(&self, compare: &Compare) -> bool {
-        match compare {
-            Compare::ModRevision { key, equals } => {
-                self.current(key).map_or(0, |kv| kv.mod_revision) == *equals
-            }
-            Compare::NotNewer {
-                start,
-                end,
-                revision,
-            } => self.not_newer(start, end, *revision),
-        }
-    }
-
-    fn not_newer(&self, start: &Bytes, end: &RangeEnd, revision: Revision) -> bool {
-        let newer =
-            |kv: &Option<KeyValue>| kv.as_ref().is_some_and(|kv| kv.mod_revision > revision);
-        let staged = |key: &Bytes| end.contains(start, key);
-        if self
-            .changed
-            .iter()
-            .any(|(key, state)| staged(key) && newer(state))
-        {
-            return false;
-        }
-        let mut scratch = Vec::new();
-        let end = upper_bound(start, end, &mut scratch);
-        let found = self
-            .history
-            .scan(start, end, self.history.revision(), usize::MAX, usize::MAX);
-        found
-            .kvs
-            .iter()
-            .all(|kv| kv.mod_revision <= revision || self.changed.contains_key(&kv.key))
-    }
-
-    fn evaluate(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
-        validate(&txn, self.max_txn_bytes)?;
-        if !txn.compare.iter().all(|compare| self.holds(compare)) {
-            let current = txn
-                .failure_read
-                .iter()
-                .map(|key| self.current(key))
-                .collect();
-            return Ok(TxnResult::Failed {
-                current,
-                revision: self.revision,
-            });
-        }
-        let revision = self.revision + 1;
-        let mut events = Vec::new();
-        let mut all_previous = Vec::with_capacity(txn.success.len());
-        for op in txn.success {
-            let previous = self.current(op.key());
-            all_previous.push(previous.clone());
-            match op {
-                Op::Put { key, value, ttl } => {
-                    let deadline = ttl.map_or(0, |ttl| deadline(self.now_ms, ttl));
-                    events.push(event(revision, key, Some((value, deadline)), previous));
-                }
-                Op::PutLeased { key, value, lease } => {
-                    events.push(event(revision, key, Some((value, lease.0)), previous));
-                }
-                Op::Delete { .. } if previous.is_none() => {}
-                Op::Delete { key } => events.push(event(revision, key, None, previous)),
-            }
-        }
-        if !events.is_empty() {
-            self.revision = revision;
-            for event in &events {
-                let state = (event.kind == EventKind::Put).then(|| event.kv.clone());
-                self.changed.insert(event.kv.key.clone(), state);
-            }
-            let batch = Batch {
-                revision,
-                events: events.into(),
-            };
-            self.commits.push(Commit {
-                time_ms: self.now_ms,
-                batch,
-            });
-        }
-        Ok(TxnResult::Committed {
-            revision: self.revision,
-            previous: all_previous,
-        })
-    }
-}
-
-/// When a key goes away, rounded up so that keys of the same kind go together.
-pub(crate) fn deadline(now_ms: u64, ttl: Duration) -> u64 {
-    let ttl_ms = u64::try_from(ttl.as_millis())
-        .unwrap_or(u64::MAX)
-        .clamp(1, u64::MAX >> 2);
-    (now_ms + ttl_ms).next_multiple_of((ttl_ms / 60).max(1))
-}
-
-/// Refuses what no engine carries out.
-pub(crate) fn validate(txn: &Txn, limit: usize) -> Result<(), StoreError> {
-    let size = size_of(txn);
-    if size > limit {
-        return Err(StoreError::TooLarge { size, limit });
-    }
-    let mut keys = HashSet::new();
-    for op in &txn.success {
-        if let Op::PutLeased { lease, .. } = op
-            && !lease.is_named()
-        {
-            return Err(StoreError::Invalid("a lease must have a name"));
-        }
-        if op.key().is_empty() {
-            return Err(StoreError::Invalid("a key must not be empty"));
-        }
-        if txn.success.len() > 1 && !keys.insert(op.key()) {
-            return Err(StoreError::Invalid(
-                "a key must not be changed twice in a transaction",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The bytes that a transaction brings along.
-pub(crate) fn size_of(txn: &Txn) -> usize {
-    let op = |op: &Op| match op {
-        Op::Put { key, value, .. } | Op::PutLeased { key, value, .. } => {
-            key.len() + value.len() + 16
-        }
-        Op::Delete { key } => key.len() + 16,
-    };
-    txn.success.iter().map(op).sum()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::writer::deadline;
+use crate::stage::deadline;
 use crate::{Compare, Op, Revision, Txn};
 
 /// What one transaction did, by key; `None` is a removal.
