@@ -33,7 +33,9 @@ fn a_deployment_has_types_keys_and_strategies() {
 fn every_root_has_a_schema() {
     for name in roots::names() {
         let schema = get(&name).unwrap_or_else(|| panic!("{name}"));
-        let open = ["WatchEvent", "Patch", "version.Info"].iter().any(|n| name.ends_with(n));
+        let open = ["WatchEvent", "Patch", "version.Info"]
+            .iter()
+            .any(|n| name.ends_with(n));
         assert!(open || schema.property("kind").is_some(), "{name}");
     }
     assert!(get("io.k8s.api.core.v1.Nothing").is_none());
