@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use machinery::cel::environment::{Compiled, Environment};
 use machinery::cel::{Scope, Type, Val};
 use machinery::structural::Structural;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Jwt, Key};
@@ -47,6 +48,16 @@ pub enum Mapping {
     },
     /// An expression over all claims.
     Expression(Compiled),
+}
+
+/// Where a claim is to be had that a token does not hold itself (OpenID Connect Core 1.0, section 5.6.2).
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimSource {
+    /// The URL.
+    pub endpoint: String,
+    /// What is shown there; nothing when empty.
+    pub access_token: String,
 }
 
 /// What must hold.
@@ -123,19 +134,60 @@ impl Issuer {
         }
     }
 
-    /// Whom a token belongs to.
+    /// Whether a token is what the issuer has signed, for us and now; [`Issuer::user_of`] says whom it belongs to.
     ///
     /// # Errors
-    /// It is not what the issuer has signed, not for us, out of its time, or does not fit the rules.
-    pub fn user(&self, token: &Jwt, keys: &[Key], now: Timestamp) -> Result<User, String> {
-        token
-            .check(self, keys, now)
-            .map_err(|why| format!("oidc: verify token: {why}"))?;
-        self.user_of(&token.claims)
+    /// It is not.
+    pub fn verify(&self, token: &Jwt, keys: &[Key], now: Timestamp) -> Result<(), String> {
+        token.check(self, keys, now)
+    }
+
+    /// Another issuer, whose tokens are to be for the same, signed and reached in the same ways.
+    pub fn beside(&self, url: &str) -> Self {
+        Self {
+            authorities: self.authorities.clone(),
+            audiences: self.audiences.clone(),
+            algorithms: self.algorithms.clone(),
+            ..Self::plain(url.to_owned(), String::new(), String::new(), String::new())
+        }
+    }
+
+    /// The claim with the groups and where it is to be had, when a believed token does not hold it itself.
+    ///
+    /// # Errors
+    /// What the token says of it cannot be read.
+    pub fn distributed(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> Result<Option<(&str, ClaimSource)>, String> {
+        let Some(Mapping::Claim { name: claim, .. }) = &self.groups else {
+            return Ok(None);
+        };
+        let (Some(names), false) = (claims.get("_claim_names"), claims.contains_key(claim)) else {
+            return Ok(None);
+        };
+        let names = BTreeMap::<String, String>::deserialize(names)
+            .map_err(|e| format!("oidc: error parsing distributed claim names: {e}"))?;
+        let sources = claims
+            .get("_claim_sources")
+            .ok_or("oidc: no claim sources")?;
+        let mut sources = BTreeMap::<String, ClaimSource>::deserialize(sources)
+            .map_err(|e| format!("oidc: could not parse claim sources: {e}"))?;
+        let Some(source) = names.get(claim) else {
+            return Ok(None);
+        };
+        let found = sources.remove(source).ok_or_else(|| {
+            format!("id token _claim_names contained a source {source} missing in _claims_sources")
+        })?;
+        // Without an end point it is an aggregated claim, perhaps.
+        Ok((!found.endpoint.is_empty()).then_some((claim, found)))
     }
 
     /// The user of claims that are believed.
-    pub(super) fn user_of(&self, claims: &Map<String, Value>) -> Result<User, String> {
+    ///
+    /// # Errors
+    /// They do not fit the rules.
+    pub fn user_of(&self, claims: &Map<String, Value>) -> Result<User, String> {
         let tree = Value::Object(claims.clone());
         let scope = Scope(vec![("claims", Val::of(&tree, None))]);
         let mut user = User {

@@ -144,3 +144,31 @@ fn claims_make_a_user() {
         .assert_eq(&user(expressions, claims("jane", 3, "other")));
     expect!["oidc: error evaluating user info validation rule: validation expression '!user.username.startsWith('x:system')' failed: reserved"].assert_eq(&user(expressions, claims("system:x", 3, "acme")));
 }
+
+#[test]
+fn tokens_of_keys_over_p_521_are_verified() {
+    use crate::authentication::{Issuer, Jwt, read_keys};
+    use crate::tokens::{Claims, SigningKey, Tokens};
+    let key = SigningKey::from_pem(include_str!("../tokens/testdata/p521.key")).expect("a key");
+    let tokens = Tokens::new("https://a", Vec::new(), key, Vec::new());
+    let claims = json!({"iss": "", "sub": "jane", "aud": ["me"], "exp": 2_000_000_000});
+    let claims: Claims = serde_json::from_value(claims).expect("claims");
+    let token = tokens.sign(claims).expect("a token");
+    let keys = read_keys(tokens.jwks().to_string().as_bytes()).expect("keys");
+    let now = "2026-11-22T00:00:00Z".parse().expect("a time");
+    let text = String::new;
+    let mut issuer = Issuer::plain("https://a".to_owned(), "me".to_owned(), text(), text());
+    let check = |issuer: &Issuer, token: &str| {
+        let token = Jwt::parse(token).expect("a token");
+        issuer.verify(&token, &keys, now)
+    };
+    assert_eq!(
+        check(&issuer, &token).expect_err("not wanted"),
+        "oidc: id token signed with unsupported algorithm, expected [\"RS256\"] got \"ES512\""
+    );
+    issuer.algorithms = vec!["ES512".to_owned()];
+    assert_eq!(check(&issuer, &token), Ok(()));
+    let (signed, signature) = token.rsplit_once('.').expect("a signature");
+    let forged = format!("{signed}.{}", signature.replace(&signature[..4], "AAAA"));
+    assert!(check(&issuer, &forged).is_err());
+}

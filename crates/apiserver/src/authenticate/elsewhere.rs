@@ -1,12 +1,13 @@
 //! Those who know users elsewhere: issuers of tokens, whose keys are fetched and kept, and a webhook.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use access::User;
 use access::authentication::{
-    Anonymous, Configuration, Discovery, Issuer, Jwt, Key, read_keys, review,
+    Anonymous, ClaimSource, Configuration, Discovery, Issuer, Jwt, Key, read_keys, review,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::file_watch;
 use crate::kept::Kept;
 use crate::measures::reloads::{self, File};
-use crate::outbound::{Callee, Destination, Message, Place, Trust, kubeconfig};
+use crate::outbound::{Callee, Destination, Login, Message, Place, Trust, kubeconfig};
 use crate::policy::TokenWebhook;
 use crate::server::Server;
 
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An issuer that could not be asked is asked again after so long; one that has no such key as well.
 const PAUSE: Duration = Duration::from_secs(1);
 const LARGEST_ANSWER: usize = 1 << 20;
+/// Issuers of claims that are remembered for each issuer of tokens.
+const MOST_OTHERS: usize = 16;
 /// Answers of the webhook that are kept at most.
 const MOST_ANSWERS: usize = 4096;
 
@@ -38,12 +41,7 @@ pub(crate) struct Elsewhere {
 
 impl Elsewhere {
     pub(crate) fn new(configuration: &Configuration) -> Self {
-        let keys = |issuer: &Issuer| {
-            Arc::new(Keys {
-                issuer: issuer.clone(),
-                known: tokio::sync::Mutex::default(),
-            })
-        };
+        let keys = |issuer: &Issuer| Arc::new(Keys::new(issuer.clone()));
         Self {
             issuers: configuration.jwt.iter().map(keys).collect(),
             anonymous: configuration.anonymous.clone(),
@@ -89,6 +87,8 @@ pub(crate) fn follow(server: &Arc<Server>, path: PathBuf, before: String) {
 pub(super) struct Keys {
     issuer: Issuer,
     known: tokio::sync::Mutex<KnownKeys>,
+    /// Issuers of claims that its tokens do not hold themselves, by URL.
+    others: Mutex<BTreeMap<String, Arc<Keys>>>,
 }
 
 #[derive(Default)]
@@ -99,6 +99,14 @@ struct KnownKeys {
 }
 
 impl Keys {
+    fn new(issuer: Issuer) -> Self {
+        Self {
+            issuer,
+            known: tokio::sync::Mutex::default(),
+            others: Mutex::default(),
+        }
+    }
+
     /// The user of a token of this issuer.
     pub(super) async fn user(
         &self,
@@ -107,7 +115,56 @@ impl Keys {
         now: Timestamp,
     ) -> Result<User, String> {
         let keys = self.keys(server, token).await?;
-        self.issuer.user(token, &keys, now)
+        let verified = self.issuer.verify(token, &keys, now);
+        verified.map_err(|why| format!("oidc: verify token: {why}"))?;
+        let expand = |why: String| format!("oidc: could not expand distributed claims: {why}");
+        let Some((claim, source)) = self.issuer.distributed(&token.claims).map_err(expand)? else {
+            return self.issuer.user_of(&token.claims);
+        };
+        let found = self.resolve(server, claim, &source, now).await;
+        let mut claims = token.claims.clone();
+        claims.insert(claim.to_owned(), found.map_err(expand)?);
+        self.issuer.user_of(&claims)
+    }
+
+    /// A claim from where the token says that it is: what is found there must be signed by an issuer of its own.
+    async fn resolve(
+        &self,
+        server: &Server,
+        claim: &str,
+        source: &ClaimSource,
+        now: Timestamp,
+    ) -> Result<Value, String> {
+        let url = &source.endpoint;
+        let fetched = self.fetch_as(server, url, &source.access_token).await;
+        let text =
+            fetched.map_err(|why| format!("while getting distributed claim {claim:?}: {why}"))?;
+        let text = String::from_utf8_lossy(&text);
+        let token = Jwt::parse(text.trim()).ok_or_else(|| {
+            format!("getting untrusted issuer from endpoint {url} failed for claim {claim:?}: malformed token")
+        })?;
+        let other = self.other(token.issuer());
+        let keys = other.keys(server, &token).await.map_err(|why| {
+            let issuer = token.issuer();
+            format!("verifying untrusted issuer {issuer} failed: {why}")
+        })?;
+        let verified = other.issuer.verify(&token, &keys, now);
+        verified.map_err(|why| format!("verify distributed claim token: {why}"))?;
+        token.claims.get(claim).cloned().ok_or_else(|| {
+            format!(
+                "jwt returned by distributed claim endpoint {url:?} did not contain claim: {claim}"
+            )
+        })
+    }
+
+    /// An issuer of claims.
+    fn other(&self, url: &str) -> Arc<Self> {
+        let mut others = self.others.lock();
+        if !others.contains_key(url) && others.len() >= MOST_OTHERS {
+            others.pop_first();
+        }
+        let new = || Arc::new(Self::new(self.issuer.beside(url)));
+        others.entry(url.to_owned()).or_insert_with(new).clone()
     }
 
     /// The issuer's keys; when none of them can be the token's they are fetched anew.
@@ -147,6 +204,13 @@ impl Keys {
     }
 
     async fn fetch(&self, server: &Server, url: &str) -> Result<Bytes, String> {
+        self.fetch_as(server, url, "").await
+    }
+
+    async fn fetch_as(&self, server: &Server, url: &str, token: &str) -> Result<Bytes, String> {
+        if !url.starts_with("https://") {
+            return Err(format!("{url:?} is no https URL"));
+        }
         let (place, path) = Place::of_url(url).map_err(|e| e.to_string())?;
         let trust = Trust::bundle(self.issuer.authorities.as_bytes());
         let message = Message {
@@ -157,7 +221,10 @@ impl Keys {
             timeout: PATIENCE,
             answer_limit: LARGEST_ANSWER,
         };
-        let destination = Destination::new(place, trust);
+        let mut destination = Destination::new(place, trust);
+        if !token.is_empty() {
+            destination.login = Some(Arc::new(Login::Token(token.into())));
+        }
         let answer = server.outbound().exchange(server, &destination, message);
         let answer = answer.await.map_err(|e| e.to_string())?;
         match answer.status.as_u16() {

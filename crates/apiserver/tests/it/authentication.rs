@@ -1,5 +1,7 @@
 //! Users whom somebody else knows: an issuer of tokens, a reviewer, another server; and tokens that a secret holds.
 
+mod claims;
+
 use access::authentication::Configuration;
 use access::tokens::{Claims, SigningKey, Tokens, legacy};
 use access::{User, authentication};

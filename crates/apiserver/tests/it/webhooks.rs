@@ -124,8 +124,12 @@ async fn answer(
     if path.starts_with("/never") {
         std::future::pending::<()>().await;
     }
-    let answer = behaviour(&path, &body);
-    Ok(Response::new(Full::new(answer.to_string().into())))
+    let answer = match behaviour(&path, &body) {
+        // Not everything that is asked for is JSON.
+        Value::String(text) => text,
+        answer => answer.to_string(),
+    };
+    Ok(Response::new(Full::new(answer.into())))
 }
 
 /// An answer to a review.
