@@ -192,7 +192,8 @@ impl Authorizer for Policies {
     fn authorize(&self, attributes: &Attributes) -> Verdict {
         match self.0.iter().any(|policy| policy.allows(attributes)) {
             true => Verdict::allow(""),
-            false => Verdict::no_opinion("No policy matched."),
+            // Behind the name of this authorizer, as upstream's chain puts it.
+            false => Verdict::no_opinion("abac: No policy matched."),
         }
     }
 

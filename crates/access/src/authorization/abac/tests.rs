@@ -45,7 +45,7 @@ fn paths_are_open_to_whom_a_line_names() {
     assert!(asks(&eve, "get", "/version/x").0);
     assert!(!asks(&eve, "post", "/version").0);
     let refused = asks(&User::anonymous(), "get", "/version");
-    assert_eq!(refused, (false, "No policy matched.".to_owned()));
+    assert_eq!(refused, (false, "abac: No policy matched.".to_owned()));
     let carol = User::new("carol", &[]);
     assert!(asks(&carol, "get", "/metrics").0);
     let rules = policies.rules_for(&User::new("bob", &[]), "shop");
