@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -55,7 +56,34 @@ pub enum Identity {
     Anonymous,
 }
 
-/// A client over a service in this process: the API server's own transport, which knows who calls.
+/// What a component calls itself. Up to the slash it is the manager of the fields that the component sets, and others go
+/// by that name: `kubelet/v1.37.0 (oxikube/0.1.0)`.
+pub fn user_agent(component: &str) -> HeaderValue {
+    let agent = format!(
+        "{component}/v1.37.0 (oxikube/{})",
+        env!("CARGO_PKG_VERSION")
+    );
+    HeaderValue::from_str(&agent).unwrap_or(HeaderValue::from_static("oxikube"))
+}
+
+/// A client of this component over a service in this process: the API server's own transport, which knows who calls.
+pub fn component<S, B>(component: &str, service: S) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let agent = user_agent(component);
+    let named = move |mut request: Request<Body>| {
+        request.headers_mut().insert(USER_AGENT, agent.clone());
+        request
+    };
+    in_process(tower::util::MapRequest::new(service, named))
+}
+
+/// A client over a service in this process.
 pub fn in_process<S, B>(service: S) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
@@ -67,11 +95,16 @@ where
     ClientBuilder::new(service, "default").build()
 }
 
-/// A client over TLS to the server at `url`, whose certificate must be signed by `authority` (PEM).
+/// A client of this component over TLS to the server at `url`, whose certificate must be signed by `authority` (PEM).
 ///
 /// # Errors
 /// The URL or the certificates cannot be used.
-pub fn remote(url: &str, authority: &str, identity: Identity) -> Result<Client, ConnectError> {
+pub fn remote(
+    component: &str,
+    url: &str,
+    authority: &str,
+    identity: Identity,
+) -> Result<Client, ConnectError> {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
     let parsed = url.parse().map_err(|source| ConnectError::Url {
@@ -93,7 +126,7 @@ pub fn remote(url: &str, authority: &str, identity: Identity) -> Result<Client, 
             config.auth_info.client_key_data = Some(encode(key).into());
         }
     }
-    from_config(config)
+    from_config(component, config)
 }
 
 /// A client of the current context (or the one named) of a kubeconfig file.
@@ -111,11 +144,8 @@ pub async fn from_kubeconfig(path: &Path, context: Option<&str>) -> Result<Clien
         context,
         ..KubeConfigOptions::default()
     };
-    from_config(
-        Config::from_custom_kubeconfig(file, &options)
-            .await
-            .map_err(failed)?,
-    )
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    from_config("oxikube", config.map_err(failed)?)
 }
 
 /// A client whose credentials may be replaced while it is used. Requests under way end as they began; every later one
@@ -150,7 +180,8 @@ impl Rotating {
     }
 }
 
-fn from_config(mut config: Config) -> Result<Client, ConnectError> {
+fn from_config(component: &str, mut config: Config) -> Result<Client, ConnectError> {
+    config.headers.push((USER_AGENT, user_agent(component)));
     // A watch may be silent for minutes; how long is said in its request, and broken connections are found by TCP.
     config.read_timeout = None;
     Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)))

@@ -54,6 +54,25 @@ fn created_updated_stuck_and_rolled_back() {
         let space = cluster.namespace("deployments", minor);
         space.input(&["create", "-f", "-"], MANIFEST).ok();
         rolled_out(&space);
+        // Whoever leaves fields to their owners goes by these names.
+        let managers = "jsonpath={.items[*].metadata.managedFields[*].manager}";
+        let managers = |kind: &str| {
+            let list = ["get", kind, "--show-managed-fields", "-o", managers];
+            space.kubectl(&list).ok()
+        };
+        // Both may have written in the same second, and then go by their names.
+        let both = managers("deployment");
+        for one in ["kubectl-create", "kube-controller-manager"] {
+            assert!(both.contains(one), "{both}");
+        }
+        assert!(!both.contains("unknown"), "{both}");
+        let pods = managers("pods");
+        for one in pods.split_whitespace() {
+            assert!(
+                ["kube-controller-manager", "kubelet"].contains(&one),
+                "{pods}"
+            );
+        }
         let table = space.kubectl(&["get", "deployments"]).ok();
         let columns = ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"];
         assert!(

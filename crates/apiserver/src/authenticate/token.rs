@@ -4,7 +4,7 @@ use access::User;
 use access::authentication::Jwt;
 use access::tokens::{LegacyUse, TokenError, bootstrap};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tower::Service;
@@ -138,6 +138,7 @@ fn note(call: &Call, legacy: &LegacyUse) {
         legacy.secret.namespace()
     );
     let request = Request::patch(&path)
+        .header(USER_AGENT, "kube-apiserver")
         .header(CONTENT_TYPE, "application/merge-patch+json")
         .body(Full::new(Bytes::from(patch.to_string())));
     let Ok(request) = request else { return };

@@ -27,10 +27,12 @@ use super::flags::{Common, Election, Secure, duration, read};
 use super::health::{self, Shown};
 use crate::token_signer;
 
+const COMPONENT: &str = "kube-controller-manager";
+
 /// Runs the controllers.
 #[derive(Parser)]
 #[command(
-    name = "kube-controller-manager",
+    name = COMPONENT,
     args_override_self = true,
     version = "v1.37.0"
 )]
@@ -314,7 +316,7 @@ impl Flags {
             "apiVersion": "kubecontrollermanager.config.k8s.io/v1alpha1",
             "Generic": {
                 "ClientConnection": configz::connection(kubeconfig),
-                "LeaderElection": configz::election(&self.election, "kube-controller-manager"),
+                "LeaderElection": configz::election(&self.election, COMPONENT),
                 "Controllers": self.controllers,
             },
             "KubeCloudShared": {
@@ -359,7 +361,7 @@ impl Flags {
 pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::Result<()> {
     let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
     let configuration = flags.configuration(path);
-    let config = credentials::config(path, flags.master.as_deref()).await?;
+    let config = credentials::config(COMPONENT, path, flags.master.as_deref()).await?;
     let requests = Requests::default();
     let client = requests.client(config.clone())?;
     let accounts = match flags.use_service_account_credentials {
@@ -398,7 +400,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
     let figures: Arc<OnceLock<controller_manager::Metrics>> = Arc::default();
     let queues = Arc::clone(&figures);
     let shown = Shown {
-        component: "kube-controller-manager",
+        component: COMPONENT,
         port: flags.secure_port,
         leading: Some(leading.clone()),
         // There are queues from when this process leads.
@@ -411,7 +413,7 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         configuration: (configz::CONTROLLER_MANAGER, configuration),
     };
     health::serve(&flags.secure, shown).await?;
-    let names = ("kube-controller-manager", "kube-controller-manager");
+    let names = (COMPONENT, COMPONENT);
     elect::work(
         client,
         &flags.election,

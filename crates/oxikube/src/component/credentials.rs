@@ -17,8 +17,12 @@ use serde_json::{Value, json};
 /// How long the token of a service account is asked for; it is replaced before.
 const TOKEN_SECONDS: u64 = 3600;
 
-/// Reads a kubeconfig; `server` takes the place of the one in it.
-pub(super) async fn config(path: &Path, server: Option<&str>) -> anyhow::Result<Config> {
+/// Reads the kubeconfig of a component; `server` takes the place of the one in it.
+pub(super) async fn config(
+    component: &str,
+    path: &Path,
+    server: Option<&str>,
+) -> anyhow::Result<Config> {
     let what = || format!("cannot use the kubeconfig {}", path.display());
     let file = Kubeconfig::read_from(path).with_context(what)?;
     let options = KubeConfigOptions::default();
@@ -32,6 +36,8 @@ pub(super) async fn config(path: &Path, server: Option<&str>) -> anyhow::Result<
     }
     // A watch may be silent for minutes; how long is said in its request, and broken connections are found by TCP.
     config.read_timeout = None;
+    let agent = client::connect::user_agent(component);
+    config.headers.push((header::USER_AGENT, agent));
     Ok(config)
 }
 

@@ -39,11 +39,15 @@ pub(super) async fn serve(secure: &Secure, mut shown: Shown) -> anyhow::Result<(
         return Ok(());
     };
     let asks = match &secure.authentication_kubeconfig {
-        Some(path) => Some(Client::try_from(credentials::config(path, None).await?)?),
+        Some(path) => Some(Client::try_from(
+            credentials::config(shown.component, path, None).await?,
+        )?),
         None => None,
     };
     let decides = match &secure.authorization_kubeconfig {
-        Some(path) => Some(Client::try_from(credentials::config(path, None).await?)?),
+        Some(path) => Some(Client::try_from(
+            credentials::config(shown.component, path, None).await?,
+        )?),
         None => asks.clone(),
     };
     let authority = authority(secure, asks.as_ref()).await?;

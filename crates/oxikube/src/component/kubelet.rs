@@ -23,13 +23,15 @@ use super::flags::{Common, duration, pairs, read};
 use crate::worker::{Clients, Networks, Places, Serving, Tasks, Worker};
 use configuration::Configuration;
 
+const COMPONENT: &str = "kubelet";
+
 /// The word for the runtime in this binary.
 const EMBEDDED: &str = "embedded";
 
 /// Runs the pods of a node.
 #[derive(Parser)]
 #[command(
-    name = "kubelet",
+    name = COMPONENT,
     args_override_self = true,
     version = "Kubernetes v1.37.0"
 )]
@@ -318,7 +320,9 @@ pub(super) async fn serve(flags: Flags, shutdown: CancellationToken) -> anyhow::
         configuration.image_service_endpoint.as_str(),
     );
     let network = match &flags.network_kubeconfig {
-        Some(path) => Some(Client::try_from(credentials::config(path, None).await?)?),
+        Some(path) => Some(Client::try_from(
+            credentials::config(COMPONENT, path, None).await?,
+        )?),
         None => None,
     };
     let (runtime, images) = runtime(

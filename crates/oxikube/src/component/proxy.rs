@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::flags::{Common, read};
 use super::{configz, credentials, health};
 
+const COMPONENT: &str = "kube-proxy";
+
 /// Makes services reachable on a node.
 #[derive(Parser)]
-#[command(name = "kube-proxy", args_override_self = true, version = "v1.37.0")]
+#[command(name = COMPONENT, args_override_self = true, version = "v1.37.0")]
 pub(super) struct Flags {
     #[command(flatten)]
     common: Common,
@@ -177,7 +179,8 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     }
     let path = credentials::required(flags.kubeconfig.as_ref(), None)?;
     let requests = Requests::default();
-    let client = requests.client(credentials::config(path, flags.master.as_deref()).await?)?;
+    let client =
+        requests.client(credentials::config(COMPONENT, path, flags.master.as_deref()).await?)?;
     let pods = flags.cluster_cidr.as_deref().map(|text| {
         // Of two families the first that is known here.
         let mut all = text
@@ -253,7 +256,7 @@ async fn show(
         let endpoints = Endpoints {
             checks: vec![health::ping(&["healthz"])],
             told: Some(Told {
-                component: "kube-proxy",
+                component: COMPONENT,
                 flags: flags.common.told(),
             }),
             pages: vec![

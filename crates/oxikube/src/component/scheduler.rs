@@ -15,10 +15,12 @@ use super::flags::{Common, Election, Secure, read};
 use super::health::{self, Shown};
 use super::{configz, credentials};
 
+const COMPONENT: &str = "kube-scheduler";
+
 /// Binds pods to nodes.
 #[derive(Parser)]
 #[command(
-    name = "kube-scheduler",
+    name = COMPONENT,
     args_override_self = true,
     version = "v1.37.0"
 )]
@@ -167,7 +169,7 @@ fn configuration(flags: &Flags, kubeconfig: &Path, name: &str) -> Value {
     json!({
         "kind": "KubeSchedulerConfiguration",
         "apiVersion": "kubescheduler.config.k8s.io/v1",
-        "leaderElection": configz::election(&flags.election, "kube-scheduler"),
+        "leaderElection": configz::election(&flags.election, COMPONENT),
         "clientConnection": configz::connection(kubeconfig),
         // Every node is looked at.
         "percentageOfNodesToScore": 100,
@@ -189,14 +191,14 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     let name = name.unwrap_or_else(|| UNNAMED_SCHEDULER.to_owned());
     let path = credentials::required(flags.kubeconfig.as_ref(), in_file.as_ref())?;
     let configuration = configuration(&flags, path, &name);
-    let config = credentials::config(path, flags.master.as_deref()).await?;
+    let config = credentials::config(COMPONENT, path, flags.master.as_deref()).await?;
     let requests = Requests::default();
     let client = requests.client(config)?;
     let leading = Leading::default();
     let figures: Arc<OnceLock<scheduler::Metrics>> = Arc::default();
     let shown_figures = Arc::clone(&figures);
     let shown = Shown {
-        component: "kube-scheduler",
+        component: COMPONENT,
         port: flags.secure_port,
         leading: Some(leading.clone()),
         // There are figures from when this process leads.
@@ -214,7 +216,7 @@ pub(super) async fn serve(mut flags: Flags, shutdown: CancellationToken) -> anyh
     };
     health::serve(&flags.secure, shown).await?;
     let works = client.clone();
-    let names = ("kube-scheduler", name.as_str());
+    let names = (COMPONENT, name.as_str());
     elect::work(client, &flags.election, names, &leading, &shutdown, |_| {
         let tell = move |metrics| {
             let _ = figures.set(metrics);

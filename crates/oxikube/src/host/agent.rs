@@ -142,7 +142,7 @@ async fn credentials(options: &Options, home: &Home, name: &str) -> anyhow::Resu
         None => discover(&options.server, &token).await?,
     };
     let bearer = Identity::Token(token.bearer());
-    let client = connect::remote(&options.server, &authority, bearer)?;
+    let client = connect::remote("kubelet", &options.server, &authority, bearer)?;
     let pair = certify::obtain(&client, &Wish::kubelet_client(name)).await;
     write_private(&home.authority, authority.as_bytes())?;
     pair.write(&home.client)?;
@@ -210,7 +210,7 @@ fn renewed(
             certificate: pair.certificate.clone(),
             key: pair.key.clone(),
         };
-        connect::remote(&server, &authority, identity)
+        connect::remote("kubelet", &server, &authority, identity)
     };
     let rotating = Rotating::new(connect(&pair)?);
     let client = rotating.client();

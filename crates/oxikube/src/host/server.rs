@@ -191,12 +191,16 @@ fn token(given: Option<&str>, file: &Path) -> anyhow::Result<Token> {
 }
 
 impl Host {
-    fn client(&self, name: &str) -> Client {
-        client(&self.server, identity(name))
+    fn client(&self, component: &str, name: &str) -> Client {
+        client(&self.server, component, identity(name))
     }
 
     fn admin(&self) -> Client {
-        client(&self.server, User::new("oxikube", &[user::SYSTEM_MASTERS]))
+        client(
+            &self.server,
+            "oxikube",
+            User::new("oxikube", &[user::SYSTEM_MASTERS]),
+        )
     }
 
     async fn start(&mut self, data: &Path) -> anyhow::Result<()> {
@@ -215,7 +219,7 @@ impl Host {
             self.controllers()?;
         }
         if !self.flags.disable_scheduler {
-            let scheduler = self.client(user::KUBE_SCHEDULER);
+            let scheduler = self.client("kube-scheduler", user::KUBE_SCHEDULER);
             let pulse = self.pulses.scheduler.clone();
             let work = move || scheduler::run(scheduler.clone());
             self.lead("kube-scheduler", user::KUBE_SCHEDULER, &pulse, work);
@@ -252,7 +256,7 @@ impl Host {
             }));
             return;
         }
-        let client = self.client(user);
+        let client = self.client(name, user);
         let (own, shutdown) = (self.name.clone(), self.shutdown.clone());
         self.tasks.spawn(pulse.during(async move {
             loop {
@@ -302,7 +306,9 @@ impl Host {
         let (server, authority) = (self.server.clone(), self.pki.text("ca.crt")?);
         let signing = Authority::from_pem(&authority, &self.pki.text("ca.key")?)?;
         let config = controller_manager::Config {
-            clients: Arc::new(move |name: &str| client(&server, identity(name))),
+            clients: Arc::new(move |name: &str| {
+                client(&server, "kube-controller-manager", identity(name))
+            }),
             root_certificates: authority.into(),
             token_signer: Some(token_signer::from_pem(&self.pki.text("sa.key")?)?),
             pod_networks: Ranges {
@@ -348,8 +354,11 @@ impl Host {
             taints: self.flags.node.taints()?,
         };
         let clients = Clients {
-            kubelet: self.client(&format!("{}{}", user::NODE_USER_PREFIX, worker.name)),
-            proxy: self.client(user::KUBE_PROXY),
+            kubelet: self.client(
+                "kubelet",
+                &format!("{}{}", user::NODE_USER_PREFIX, worker.name),
+            ),
+            proxy: self.client("kube-proxy", user::KUBE_PROXY),
         };
         let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
         worker.start_kubelet(&clients, &shutdown, tasks).await?;
@@ -370,7 +379,10 @@ impl Host {
         made.context("the storage class cannot be made")?;
         let address = SocketAddr::new(self.address.into(), dns::PORT);
         let (ready, _) = tokio::sync::watch::channel(false);
-        let (client, domain) = (self.client(dns::USER), self.facts.cluster_domain.clone());
+        let (client, domain) = (
+            self.client("coredns", dns::USER),
+            self.facts.cluster_domain.clone(),
+        );
         let serving = dns::serve(client, &domain, address, ready).await?;
         self.tasks.spawn(async move {
             serving.await;

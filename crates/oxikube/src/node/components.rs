@@ -51,9 +51,9 @@ pub(crate) fn identity(name: &str) -> User {
     }
 }
 
-/// A client that acts as this user; it is authorized like any other.
-pub(crate) fn client(server: &Arc<Server>, user: User) -> Client {
-    client::connect::in_process(server.in_process(user))
+/// A client of this component that acts as this user; it is authorized like any other.
+pub(crate) fn client(server: &Arc<Server>, component: &str, user: User) -> Client {
+    client::connect::component(component, server.in_process(user))
 }
 
 impl Components {
@@ -77,11 +77,15 @@ impl Components {
 
     /// A client of the administrator, for what the cluster itself is made of.
     pub(super) fn admin(&self) -> Client {
-        client(&self.server, User::new("oxikube", &[user::SYSTEM_MASTERS]))
+        client(
+            &self.server,
+            "oxikube",
+            User::new("oxikube", &[user::SYSTEM_MASTERS]),
+        )
     }
 
-    fn client(&self, name: &str) -> Client {
-        client(&self.server, identity(name))
+    fn client(&self, component: &str, name: &str) -> Client {
+        client(&self.server, component, identity(name))
     }
 
     /// Serves the API on the node's own address and on the machine's socket.
@@ -108,7 +112,7 @@ impl Components {
     pub(super) async fn start(&mut self, pki: &Pki, host_network: Namespace) -> anyhow::Result<()> {
         let authority = Authority::from_pem(&pki.text("ca.crt")?, &pki.text("ca.key")?)?;
         self.controllers(pki, Signing::all(authority))?;
-        let scheduler = self.client(user::KUBE_SCHEDULER);
+        let scheduler = self.client("kube-scheduler", user::KUBE_SCHEDULER);
         let work = self.pulses.scheduler.during(scheduler::run(scheduler));
         self.tasks.spawn(async move {
             work.await;
@@ -116,8 +120,11 @@ impl Components {
         });
         let mut worker = worker(&self.config, pki, Some(host_network))?;
         let clients = Clients {
-            kubelet: self.client(&format!("{}{}", user::NODE_USER_PREFIX, worker.name)),
-            proxy: self.client(user::KUBE_PROXY),
+            kubelet: self.client(
+                "kubelet",
+                &format!("{}{}", user::NODE_USER_PREFIX, worker.name),
+            ),
+            proxy: self.client("kube-proxy", user::KUBE_PROXY),
         };
         let (shutdown, tasks) = (self.shutdown.clone(), &mut self.tasks);
         worker.start_kubelet(&clients, &shutdown, tasks).await?;
@@ -139,7 +146,8 @@ impl Components {
 
     fn controllers(&mut self, pki: &Pki, signing: Signing) -> anyhow::Result<()> {
         let server = self.server.clone();
-        let clients = Arc::new(move |name: &str| client(&server, identity(name)));
+        let clients =
+            Arc::new(move |name: &str| client(&server, "kube-controller-manager", identity(name)));
         let pod_network = POD_CIDR.parse().context("the pod network")?;
         let grace = Duration::from_secs(self.config.cluster.node_grace_seconds);
         let config = controller_manager::Config {
@@ -171,7 +179,7 @@ impl Components {
     async fn dns(&mut self) -> anyhow::Result<()> {
         let (ready, dns_ready) = watch::channel(false);
         self.dns_ready = dns_ready;
-        let client = self.client(dns::USER);
+        let client = self.client("coredns", dns::USER);
         let address = SocketAddr::new(self.config.address().into(), dns::PORT);
         let serving = dns::serve(client, CLUSTER_DOMAIN, address, ready).await?;
         self.tasks.spawn(async move {

@@ -48,6 +48,6 @@ fn client(url: &str, pki: &Pki, name: &str) -> anyhow::Result<Client> {
         certificate: pki.text(&format!("{name}.crt"))?,
         key: pki.text(&format!("{name}.key"))?,
     };
-    connect::remote(url, &pki.text("ca.crt")?, identity)
+    connect::remote(name, url, &pki.text("ca.crt")?, identity)
         .with_context(|| format!("cannot use the certificate of {name}"))
 }

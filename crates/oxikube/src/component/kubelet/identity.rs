@@ -13,6 +13,7 @@ use kube::{Client, Config};
 use serde_json::json;
 use serving::Certificate;
 
+use super::COMPONENT;
 use super::configuration::Configuration;
 use crate::certify::{self, Pair, Wish};
 use crate::cluster::{make_private_dir, write_private};
@@ -57,7 +58,7 @@ pub(super) async fn client(
     {
         join(place, bootstrap, path).await?;
     }
-    let config = credentials::config(path, None).await?;
+    let config = credentials::config(COMPONENT, path, None).await?;
     let own = place.client_file();
     let ours = config.auth_info.client_certificate.as_deref() == own.to_str();
     let Some(current) = Pair::read(&own).filter(|_| ours && renews) else {
@@ -98,7 +99,7 @@ fn with(config: &Config, pair: &Pair, requests: &Requests) -> anyhow::Result<Cli
 
 /// Asks for the first client certificate, and writes the kubeconfig that uses it.
 async fn join(place: &Place, bootstrap: &Path, kubeconfig: &Path) -> anyhow::Result<()> {
-    let client = Client::try_from(credentials::config(bootstrap, None).await?)?;
+    let client = Client::try_from(credentials::config(COMPONENT, bootstrap, None).await?)?;
     make_private_dir(&place.dir)?;
     let pair = certify::obtain(&client, &Wish::kubelet_client(&place.node)).await;
     pair.write(&place.client_file())?;
