@@ -20,15 +20,17 @@ mod erased;
 mod names;
 mod rules;
 mod says;
+mod told;
 mod verbs;
 
 pub use context::{Ask, Context, NoServer, Requester, Surroundings};
 pub use erased::Erased;
 pub use names::{Named, Names, Words, compare_versions};
 pub use rules::{
-    NAME_AND_AGE, age, dns_label, dns_subdomain, dns1035_label, keep_metadata, keep_other_part,
-    name_and_age, path_segment, set_at, set_or_remove,
+    METADATA_AND_SPEC, NAME_AND_AGE, age, dns_label, dns_subdomain, dns1035_label, keep_metadata,
+    keep_other_part, name_and_age, path_segment, set_at, set_or_remove,
 };
+pub(crate) use told::empty_selector;
 pub use verbs::{Dependents, Part, Scope, Subresource, Verb};
 
 /// A kind of the API.
@@ -58,6 +60,12 @@ pub trait Kind: Send + Sync + 'static {
     const HAS_GENERATION: bool = false;
     /// A change of annotations counts for the generation too, as those of a Deployment are copied to its ReplicaSets.
     const GENERATION_COUNTS_ANNOTATIONS: bool = false;
+    /// A change of labels counts for the generation too.
+    const GENERATION_COUNTS_LABELS: bool = false;
+    /// The fields that a write to the main resource takes no notice of, where those are not just `status`.
+    const RESETS: &'static [&'static [&'static str]] = &[&["status"]];
+    /// The fields that a write to `status` takes no notice of.
+    const STATUS_RESETS: &'static [&'static [&'static str]] = &[&["spec"]];
     /// What becomes of dependents when a delete does not say it.
     const DEPENDENTS: Dependents = Dependents::Deleted;
     /// Seconds a delete waits for the owner of the object (pods: 30) when the request says nothing; `None`: deletes at once.
@@ -105,6 +113,10 @@ pub trait Kind: Send + Sync + 'static {
         new: &Self::Object,
         old: &Self::Object,
     ) -> ErrorList;
+    /// Corrects errors by what the tree says and its view cannot: whether something is empty or not there at all.
+    fn correct(_errors: &mut ErrorList, _new: &Object) {}
+    /// Reads what Go's decoders take for something else than it says, before anybody has a view of it.
+    fn read(_new: &mut Object) {}
     /// Whether [`Kind::warnings`] has anything to say: where a kind is written very often, no view is made for nothing.
     const MAY_WARN: bool = true;
     /// Warnings for the writer of a new object (`Warning` headers).
@@ -160,8 +172,13 @@ pub trait AnyKind: Send + Sync {
     fn scale(&self) -> Option<ScalePaths>;
     /// See [`Kind::HAS_GENERATION`].
     fn has_generation(&self) -> bool;
-    /// See [`Kind::GENERATION_COUNTS_ANNOTATIONS`].
-    fn generation_counts_annotations(&self) -> bool;
+    /// The metadata whose changes count for the generation too: [`Kind::GENERATION_COUNTS_ANNOTATIONS`],
+    /// [`Kind::GENERATION_COUNTS_LABELS`].
+    fn generation_counts(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The fields that a write to a part takes no notice of: [`Kind::RESETS`], [`Kind::STATUS_RESETS`].
+    fn resets(&self, part: Part) -> &'static [&'static [&'static str]];
     /// See [`Kind::DEPENDENTS`].
     fn dependents(&self) -> Dependents {
         Dependents::Deleted
@@ -284,6 +301,10 @@ pub trait AnyKind: Send + Sync {
     /// the version that they were stored in.
     fn converts_elsewhere(&self) -> bool {
         false
+    }
+    /// A custom kind in another version of its definition, served or not.
+    fn in_version(&self, _api_version: &str) -> Option<KindRef> {
+        None
     }
     /// A warning for whoever asks for this version.
     fn deprecation(&self) -> Option<String> {

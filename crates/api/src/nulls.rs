@@ -42,6 +42,9 @@ pub(crate) const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// Gives conditions the time that their type asks for.
 pub(crate) fn settle_conditions(object: &mut Object, names: &Names) {
+    if names.group == "events.k8s.io" {
+        return settle_series(object);
+    }
     let time = match names.kind {
         kind if CONDITIONS_AS_THEY_COME.contains(&kind) => "1970-01-01T00:00:00Z",
         kind if CONDITIONS_WITH_TIMES.contains(&kind) => NO_TIME,
@@ -58,6 +61,15 @@ pub(crate) fn settle_conditions(object: &mut Object, names: &Names) {
             let there = condition.entry("lastTransitionTime");
             there.or_insert_with(|| json!(time));
         }
+    }
+}
+
+/// The series of an event has a time; one without is refused as none.
+fn settle_series(object: &mut Object) {
+    let series = object.0.get_mut("series").and_then(Value::as_object_mut);
+    if let Some(series) = series {
+        let there = series.entry("lastObservedTime");
+        there.or_insert_with(|| json!("0001-01-01T00:00:00.000000Z"));
     }
 }
 

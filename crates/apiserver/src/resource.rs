@@ -179,6 +179,15 @@ impl Resource {
         Self { kind, storage }
     }
 
+    /// What is only a body of sub-resources.
+    pub(crate) fn body(kind: &str) -> Option<Self> {
+        let mut bodies = api::BODIES.iter();
+        let kind = *bodies.find(|body| body.names().kind == kind)?;
+        let kind = KindRef::Fixed(kind);
+        let storage = None;
+        Some(Self { kind, storage })
+    }
+
     /// The names of the kind.
     pub(crate) fn names(&self) -> Named<'_> {
         self.kind.names()

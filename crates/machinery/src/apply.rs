@@ -4,18 +4,20 @@
 //! configuration and finds conflicts. Start with those two. Behaviour and wording:
 //! `k8s.io/apimachinery/pkg/util/managedfields` and `sigs.k8s.io/structured-merge-diff`.
 //!
-//! One simplification: all managers of an object are read by one schema. Versions of a kind differ in few fields; paths
-//! that another version's manager owns and this version lacks simply stay its own.
+//! What managers own is said in the version that each of them writes in: see [`Versions`].
 
 mod compare;
 mod extract;
 mod managers;
 mod merge;
 mod path;
+mod scale;
 mod set;
 mod shape;
 mod typed;
+mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -26,7 +28,10 @@ pub use extract::field_set;
 pub use managers::{ManagerId, Managers, Operation, Owned};
 use merge::Emptied;
 pub use path::{PathElement, Scalar};
+pub use scale::{SCALE_VERSION, Scaled};
 pub use set::FieldSet;
+use versions::{Compared, Shrinking};
+pub use versions::{Versions, Wanted};
 
 use crate::schema::{ListType, MapType, Schema};
 use crate::status::Details;
@@ -48,6 +53,8 @@ pub struct Writer<'a> {
     pub schema: &'a Schema,
     /// The fields that this end point takes no notice of, such as `status` on the main resource.
     pub reset_fields: &'a FieldSet,
+    /// What is known of objects in the versions of other managers.
+    pub versions: &'a Versions,
 }
 
 /// Why a configuration does not apply.
@@ -62,6 +69,9 @@ pub enum ApplyError {
     /// The configuration does not fit the schema, or the stored owners cannot be read.
     #[error("{0}")]
     Invalid(String),
+    /// An object has to be known in another version before it can be said.
+    #[error("an object is needed in version {}", .0.to)]
+    Wants(Box<Wanted>),
 }
 
 /// A field that another manager owns with another value.
@@ -80,6 +90,7 @@ impl From<ApplyError> for ApiError {
         match error {
             ApplyError::BadRequest(why) => Self::bad_request(why),
             ApplyError::Invalid(why) => Self::new(500, "", why),
+            ApplyError::Wants(_) => Self::internal(message),
             ApplyError::Conflicts(conflicts) => {
                 let cause = |c: &Conflict| {
                     let why = format!("conflict with {}", c.manager.describe());
@@ -156,9 +167,16 @@ impl Writer<'_> {
     }
 
     /// Gives the manager what it changed between two versions, and takes that from all others.
-    fn track(&self, live: &Value, new: &Value, managers: &mut Managers, manager: &str) {
-        let changes = compare(live, new, self.schema).without(self.reset_fields);
+    fn track(
+        &self,
+        live: &Value,
+        new: &Value,
+        managers: &mut Managers,
+        manager: &str,
+    ) -> Result<(), ApplyError> {
+        let changes = Compared::of(live, new, managers, self)?;
         disown(managers, &changes, None);
+        let changes = changes.into_own();
         let mut set = changes.modified;
         set.absorb(changes.added);
         set.subtract(&NOBODYS);
@@ -171,19 +189,25 @@ impl Writer<'_> {
             own.time = Some(time::rfc3339(self.now));
         }
         managers::cap(managers);
+        Ok(())
     }
 }
 
-/// Takes changed and removed fields from all managers but one, and drops managers that own nothing.
-fn disown(managers: &mut Managers, changes: &Comparison, except: Option<&ManagerId>) {
+/// Takes changed and removed fields from all managers but one, and drops managers that own nothing and those whose version
+/// is gone.
+fn disown(managers: &mut Managers, changes: &Compared<'_>, except: Option<&ManagerId>) {
     for (id, owned) in managers.iter_mut() {
-        if Some(id) != except {
-            owned.set = owned
+        if Some(id) == except {
+            continue;
+        }
+        owned.set = match changes.at(&owned.api_version) {
+            None => FieldSet::new(),
+            Some(changes) => owned
                 .set
                 .difference(&changes.modified)
                 .difference(&changes.added)
-                .difference(&changes.removed);
-        }
+                .difference(&changes.removed),
+        };
     }
     managers.retain(|_, owned| !owned.set.is_empty());
 }
@@ -226,20 +250,37 @@ fn start(live: Option<&Object>, new: &Object, writer: &Writer<'_>) -> Managers {
 }
 
 /// Brings `managedFields` of the new version up to date with a create (`live` is none), an update or a patch.
-pub fn update(live: Option<&Object>, new: &mut Object, writer: &Writer<'_>) {
+///
+/// # Errors
+/// [`ApplyError::Wants`]; the new version is as it was then.
+pub fn update(
+    live: Option<&Object>,
+    new: &mut Object,
+    writer: &Writer<'_>,
+) -> Result<(), ApplyError> {
     let mut managers = start(live, new, writer);
-    new.metadata_mut().remove("managedFields");
+    let declared = new.metadata_mut().remove("managedFields");
     // Objects from before anybody tracked owners stay untracked until the first apply.
     if managers.is_empty() && live.is_some_and(|live| !live.uid().is_empty()) {
-        return;
+        return Ok(());
     }
-    let old = Value::Object(live.map(|live| live.0.clone()).unwrap_or_default());
+    let mut old = live.map(|live| live.0.clone()).unwrap_or_default();
+    // Nobody owns owners, and whoever converts an object need not see them.
+    if let Some(Value::Object(metadata)) = old.get_mut("metadata") {
+        metadata.remove("managedFields");
+    }
     let tree = Value::Object(std::mem::take(&mut new.0));
-    writer.track(&old, &tree, &mut managers, writer.manager);
+    let tracked = writer.track(&Value::Object(old), &tree, &mut managers, writer.manager);
     if let Value::Object(map) = tree {
         new.0 = map;
     }
+    if let Err(error) = tracked {
+        let metadata = new.metadata_mut();
+        declared.map(|declared| metadata.insert("managedFields".to_owned(), declared));
+        return Err(error);
+    }
     set_entries(new, &managers);
+    Ok(())
 }
 
 /// Applies a configuration to the live object (none to create it) and gives the new version with its owners.
@@ -277,7 +318,7 @@ pub fn apply(
     let current = Value::Object(current);
     if managers.is_empty() {
         let nothing = Value::Object(Map::new());
-        writer.track(&nothing, &current, &mut managers, BEFORE_FIRST_APPLY);
+        writer.track(&nothing, &current, &mut managers, BEFORE_FIRST_APPLY)?;
     }
     let result = merge_config(&current, &tree, &managers, writer, force);
     let (new, managers) = match result {
@@ -376,18 +417,20 @@ fn merge_config(
     own.api_version = writer.api_version.to_owned();
 
     let merged = merge::merge(live, config, schema);
-    let pruned = last.filter(|last| !last.set.is_empty());
-    let pruned = pruned.map(|last| prune(&merged, &last.set, &managers, schema));
+    let pruned = match last.filter(|last| !last.set.is_empty()) {
+        Some(last) => prune(&merged, &last, &managers, writer)?,
+        None => None,
+    };
     let compared = pruned.as_ref().map_or(&merged, |p| &p.compared);
-    let changes = compare(live, compared, schema).without(writer.reset_fields);
+    let changes = Compared::of(live, compared, &managers, writer)?;
     if !force {
         let conflicts = find_conflicts(&managers, &changes, &id);
         if !conflicts.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));
         }
     }
-    let new = pruned.map_or(merged, |p| p.kept);
     disown(&mut managers, &changes, Some(&id));
+    let new = pruned.map_or(merged, |p| p.kept);
     if let Some(own) = managers.get_mut(&id) {
         own.set = own.set.difference(&NOBODYS);
         if !same(live, &new) {
@@ -398,8 +441,7 @@ fn merge_config(
     Ok((new, managers))
 }
 
-fn find_conflicts(managers: &Managers, changes: &Comparison, id: &ManagerId) -> Vec<Conflict> {
-    let changed = changes.modified.union(&changes.added);
+fn find_conflicts(managers: &Managers, changes: &Compared<'_>, id: &ManagerId) -> Vec<Conflict> {
     let others = managers.iter().filter(|(other, _)| *other != id);
     let conflict = |manager: &ManagerId, elements: Vec<PathElement>| Conflict {
         manager: manager.clone(),
@@ -408,7 +450,9 @@ fn find_conflicts(managers: &Managers, changes: &Comparison, id: &ManagerId) -> 
     };
     others
         .flat_map(|(manager, owned)| {
-            let paths = owned.set.intersection(&changed).paths();
+            let changed = changes.at(&owned.api_version);
+            let changed = changed.map(|c| c.modified.union(&c.added));
+            let paths = owned.set.intersection(&changed.unwrap_or_default()).paths();
             paths.into_iter().map(move |path| conflict(manager, path))
         })
         .collect()
@@ -421,26 +465,56 @@ struct Pruned {
 }
 
 /// Removes what the manager applied last time and does not any more, unless somebody else owns it.
-fn prune(merged: &Value, last: &FieldSet, managers: &Managers, schema: &Schema) -> Pruned {
-    let named = |set: &FieldSet| set.with_named_fields(schema);
-    let fields = |value: &Value| named(&field_set(value, schema));
-    let without = |paths: &FieldSet, emptied| {
-        merge::remove(merged, paths, schema, emptied).unwrap_or_default()
+fn prune(
+    merged: &Value,
+    last: &Owned,
+    managers: &Managers,
+    writer: &Writer<'_>,
+) -> Result<Option<Pruned>, ApplyError> {
+    let Some(there) = versions::as_last_applied(merged, &last.api_version, writer)? else {
+        return Ok(None);
     };
-
-    let last = named(last);
-    let pruned = without(&last, Emptied::Null);
-    let mut owned = FieldSet::new();
-    managers.values().for_each(|m| owned.extend(&m.set));
-    let all = fields(merged);
-    let kept = fields(&pruned).union(&named(&owned));
-    let with_owned = without(&all.difference(&kept), Emptied::Null);
-    // What nobody ever owned but stands in a removed element comes back, unless the last set had it.
-    let gone = all.difference(&fields(&with_owned)).intersection(&last);
-    Pruned {
-        compared: without(&gone, Emptied::Null),
-        kept: without(&gone, Emptied::Gone),
+    let named = |value: &Value, schema: &Schema| field_set(value, schema).with_named_fields(schema);
+    let without = |value: &Value, paths: &FieldSet, schema: &Schema| {
+        merge::remove(value, paths, schema, Emptied::Null).unwrap_or_default()
+    };
+    let last_set = last.set.with_named_fields(there.schema);
+    let mut left = Shrinking {
+        pruned: without(&there.object, &last_set, there.schema),
+        merged: there.object.clone(),
+    };
+    let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
+    for owner in managers.values() {
+        owned
+            .entry(&owner.api_version)
+            .or_default()
+            .extend(&owner.set);
     }
+    // Those of the version that was applied last come first: what conversion needs is there again.
+    let first = owned.remove(last.api_version.as_str()).unwrap_or_default();
+    left.give_back(&last.api_version, &first, writer, &without, &named)?;
+    for (version, set) in owned {
+        left.give_back(version, &set, writer, &without, &named)?;
+    }
+    // What nobody ever owned but stands in a removed element comes back, unless the last set had it.
+    let back = writer
+        .versions
+        .view(&left.pruned, &last.api_version, writer)?;
+    let with_owned = back.map_or(Value::Null, |view| view.object);
+    let all = named(&there.object, there.schema);
+    let gone = all
+        .difference(&named(&with_owned, there.schema))
+        .intersection(&last_set);
+    let kept = merge::remove(&there.object, &gone, there.schema, Emptied::Gone);
+    let compared = without(&there.object, &gone, there.schema);
+    let home = |value: Value| -> Result<Value, ApplyError> {
+        let view = writer.versions.view(&value, writer.api_version, writer)?;
+        Ok(view.map_or(value, |view| view.object))
+    };
+    Ok(Some(Pruned {
+        compared: home(compared)?,
+        kept: home(kept.unwrap_or_default())?,
+    }))
 }
 
 /// The fields that client-side apply wrote and that still have the values it wrote.

@@ -115,6 +115,17 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     subdomain_with(value, max_characters)
 }
 
+/// The same for names that are compared without regard to case.
+pub fn dns1123_subdomain_caseless(value: &str) -> Vec<String> {
+    const WHAT: &str = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', \
+        and must start and end with an alphanumeric character";
+    collect([
+        (value.len() > SUBDOMAIN_MAX).then(|| max_characters(SUBDOMAIN_MAX)),
+        (!subdomain_shape(&value.to_lowercase()))
+            .then(|| regex_message(WHAT, SUBDOMAIN_RE, &["Example.com"])),
+    ])
+}
+
 /// A DNS subdomain whose labels may hold `_` and begin with one.
 pub fn dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
     const WHAT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \

@@ -108,6 +108,14 @@ struct Rare {
     required: Box<[Box<str>]>,
     go_type: Option<Box<str>>,
     go_embedded: Option<Box<str>>,
+    go_unset: Option<GoUnset>,
+}
+
+/// What Go's encoder makes of a field that is not set.
+#[derive(Clone, Debug)]
+enum GoUnset {
+    LeftOut,
+    Written(Value),
 }
 
 /// The type of one value.
@@ -243,6 +251,15 @@ impl Schema {
     pub(crate) fn value_when_unset(&self, name: &str) -> Option<&Value> {
         static NULL: Value = Value::Null;
         let field = self.property(name)?;
+        match field
+            .rare
+            .as_deref()
+            .and_then(|rare| rare.go_unset.as_ref())
+        {
+            Some(GoUnset::LeftOut) => return None,
+            Some(GoUnset::Written(zero)) => return Some(zero),
+            None => {}
+        }
         let is_struct = |v: &&Value| v.as_object().is_some_and(serde_json::Map::is_empty);
         if let Some(empty) = field.default_value().filter(is_struct) {
             return Some(empty);

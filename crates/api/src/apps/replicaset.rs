@@ -83,6 +83,11 @@ impl Kind for ReplicaSet {
         errors
     }
 
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        // This wording serves ReplicaSets too.
+        kind::empty_selector(errors, new, "empty selector is invalid for deployment");
+    }
+
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
         let mut errors = ErrorList::new();
         if part == Part::Status {

@@ -10,7 +10,7 @@ use k8s_openapi::api::certificates::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use machinery::table::{Column, Row};
-use machinery::{ErrorList, Object, Path, certificate, names};
+use machinery::{ErrorList, FieldError, Object, Path, certificate, names};
 use serde_json::{Value, json};
 
 use crate::check::{ErrorListExt, json};
@@ -65,6 +65,9 @@ impl Kind for CertificateSigningRequest {
     )
     .short(&["csr"]);
     const SCOPE: Scope = Scope::Cluster;
+    const RESETS: &'static [&'static [&'static str]] = &[&["spec"], &["status"]];
+    const STATUS_RESETS: &'static [&'static [&'static str]] =
+        &[&["spec"], &["status", "conditions"]];
     const SUBRESOURCES: &'static [Subresource] = &[
         Subresource::Part(Part::Approval),
         Subresource::Part(Part::Status),
@@ -154,6 +157,16 @@ The minimum \
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
         validate(new, None)
+    }
+
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        let request = new.at(&["spec", "request"]);
+        let is_it = |e: &&mut FieldError| e.path.to_string() == "spec.request";
+        for error in errors.0.iter_mut().filter(is_it) {
+            if error.value == Some(Value::Null) && request.is_some_and(|r| r == "") {
+                error.value = Some(json!(""));
+            }
+        }
     }
 
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {

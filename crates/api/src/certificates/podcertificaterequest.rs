@@ -16,9 +16,7 @@ use machinery::{ErrorList, Object, Path, names, time};
 use super::certificatesigningrequest::validate_signer_name;
 use crate::check::{self, ErrorListExt};
 use crate::columns;
-use crate::kind::{
-    Context, Kind, Names, Part, Scope, Subresource, dns_subdomain, keep_metadata, keep_other_part,
-};
+use crate::kind::{Context, Kind, Names, Part, Scope, Subresource, dns_subdomain};
 use crate::view::{Items, OrEmpty, fill_with, format_labels};
 
 const ISSUED: &str = "Issued";
@@ -50,6 +48,7 @@ impl Kind for PodCertificateRequest {
     );
     const SCOPE: Scope = Scope::Namespaced;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
@@ -87,13 +86,6 @@ impl Kind for PodCertificateRequest {
 
     fn prepare_create(_context: &Context, new: &mut Object) {
         new.0.remove("status");
-    }
-
-    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
-        keep_other_part(part, new, old);
-        if part == Part::Status {
-            keep_metadata(new, old);
-        }
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

@@ -31,7 +31,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("vsphereVolume", &["volumePath"]),
 ];
 
-const DRIVER_MAX: usize = 63;
+/// The longest name of a driver.
+pub const DRIVER_MAX: usize = 63;
 const NAME_AND_PORTAL_MAX: usize = 64;
 const HOST_PORTS: &str = "must be a host:port pair or multiple pairs separated by commas";
 const TOO_LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";

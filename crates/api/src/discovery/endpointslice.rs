@@ -64,6 +64,7 @@ impl Kind for EndpointSlice {
         columns::AGE,
     ];
     const HAS_GENERATION: bool = true;
+    const GENERATION_COUNTS_LABELS: bool = true;
 
     fn default(object: &mut Typed) {
         for port in object.ports.iter_mut().flatten() {

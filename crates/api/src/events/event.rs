@@ -197,7 +197,13 @@ fn series(errors: &mut ErrorList, event: &Stored) {
     if series.count.unwrap_or(0) < 2 {
         errors.invalid(&Path::new("series.count"), "", "should be at least 2");
     }
-    if series.last_observed_time.is_none() {
+    let beginning = jiff::civil::date(1, 1, 2).at(0, 0, 0, 0);
+    let is_time = |time: &jiff::Timestamp| jiff::tz::TimeZone::UTC.to_datetime(*time) > beginning;
+    if !series
+        .last_observed_time
+        .as_ref()
+        .is_some_and(|time| is_time(&time.0))
+    {
         errors.required(&Path::new("series.lastObservedTime"), "");
     }
 }

@@ -38,6 +38,7 @@ impl Kind for PriorityLevelConfiguration {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(

@@ -25,9 +25,8 @@ pub(crate) enum Shown {
 /// Shows the objects in these errors as the kind's internal types.
 pub(crate) fn show(errors: &mut ErrorList, schema: impl FnOnce() -> Option<Schema>) {
     let is_tree = |e: &FieldError| {
-        e.value
-            .as_ref()
-            .is_some_and(|v| v.is_object() || v.is_array())
+        let value = e.value.as_ref();
+        e.shown.is_none() && value.is_some_and(|v| v.is_object() || v.is_array())
     };
     if !errors.0.iter().any(is_tree) {
         return;

@@ -9,9 +9,10 @@ use machinery::{ErrorList, Object};
 use serde_json::{Map, Value};
 
 use super::says::says;
+use super::told::show_empties;
 use super::{
     AnyKind, Context, Dependents, Kind, Named, Part, ScalePaths, Scope, Subresource, Verb, Words,
-    name_and_age,
+    keep_metadata, name_and_age,
 };
 
 /// Gives a [`Kind`] its object-safe face.
@@ -62,8 +63,23 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn has_generation(&self) -> bool {
         K::HAS_GENERATION
     }
-    fn generation_counts_annotations(&self) -> bool {
-        K::GENERATION_COUNTS_ANNOTATIONS
+    fn generation_counts(&self) -> &'static [&'static str] {
+        match (
+            K::GENERATION_COUNTS_ANNOTATIONS,
+            K::GENERATION_COUNTS_LABELS,
+        ) {
+            (true, _) => &["annotations"],
+            (false, true) => &["labels"],
+            (false, false) => &[],
+        }
+    }
+    fn resets(&self, part: Part) -> &'static [&'static [&'static str]] {
+        match part {
+            Part::Status => K::STATUS_RESETS,
+            Part::Approval => &[&["spec"], &["status", "certificate"]],
+            _ if K::SUBRESOURCES.contains(&Subresource::Part(Part::Status)) => K::RESETS,
+            _ => &[],
+        }
     }
     fn dependents(&self) -> Dependents {
         K::DEPENDENTS
@@ -91,8 +107,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn default(&self, object: &mut Object) -> Result<(), serde_json::Error> {
         crate::nulls::settle(object, &K::NAMES);
+        K::read(object);
         crate::nulls::settle_conditions(object, &K::NAMES);
-        let mut view: K::Object = object.view()?;
+        let mut view: K::Object = object.view().map_err(as_go)?;
         K::default(&mut view);
         let tree = Value::Object(std::mem::take(&mut object.0));
         let is_done = says(&view, &tree);
@@ -121,6 +138,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn prepare_update(&self, context: &Context, part: Part, new: &mut Object, old: &Object) {
         K::prepare_update(context, part, new, old);
+        if part == Part::Status && K::STATUS_RESETS.contains(&["metadata"].as_slice()) {
+            keep_metadata(new, old);
+        }
     }
     fn prepare_delete(&self, context: &Context, new: &mut Object) -> bool {
         K::prepare_delete(context, new)
@@ -131,6 +151,7 @@ impl<K: Kind> AnyKind for Erased<K> {
         new: &Object,
     ) -> Result<ErrorList, serde_json::Error> {
         let mut errors = K::validate_create(context, &new.view()?);
+        correct::<K>(&mut errors, new);
         crate::go::show(&mut errors, || self.schema());
         Ok(errors)
     }
@@ -142,6 +163,7 @@ impl<K: Kind> AnyKind for Erased<K> {
         old: &Object,
     ) -> Result<ErrorList, serde_json::Error> {
         let mut errors = K::validate_update(context, part, &new.view()?, &old.view()?);
+        correct::<K>(&mut errors, new);
         crate::go::show(&mut errors, || self.schema());
         Ok(errors)
     }
@@ -192,6 +214,25 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn schema_name(&self) -> String {
         <K::Object as schemars::JsonSchema>::schema_name().into_owned()
+    }
+}
+
+/// Says what Go's own decoders of a few types say.
+fn as_go(error: serde_json::Error) -> serde_json::Error {
+    match error
+        .to_string()
+        .ends_with("expected JSONSchemaPropsOrBool")
+    {
+        true => serde::de::Error::custom("boolean or JSON schema expected"),
+        false => error,
+    }
+}
+
+/// Tells errors by what was written.
+fn correct<K: Kind>(errors: &mut ErrorList, new: &Object) {
+    if !errors.is_empty() {
+        K::correct(errors, new);
+        show_empties(errors, new);
     }
 }
 

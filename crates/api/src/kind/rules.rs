@@ -22,6 +22,9 @@ pub fn keep_other_part(part: Part, new: &mut Object, old: &Object) {
     }
 }
 
+/// What a write to `status` takes no notice of where it changes no metadata ([`super::Kind::STATUS_RESETS`]).
+pub const METADATA_AND_SPEC: &[&[&str]] = &[&["metadata"], &["spec"]];
+
 /// Puts the metadata of clients back, for writes to `status` that change nothing of it.
 pub fn keep_metadata(new: &mut Object, old: &Object) {
     let own = [

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress as Typed, ParentReference};
+use machinery::field::ErrorType;
 use machinery::table::{Column, Row};
-use machinery::{ErrorList, Object, Path, names};
+use machinery::{ErrorList, FieldError, Object, Path, names};
 use serde_json::{Value, json};
 
 use crate::check::{self, ErrorListExt};
@@ -67,6 +68,17 @@ impl Kind for IpAddress {
             errors.invalid_each(&at, namespace, names::path_segment_name(namespace));
         }
         errors
+    }
+
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        let parent = Path::new("spec").child("parentRef");
+        let is_missing = |e: &FieldError| e.path == parent && e.kind == ErrorType::Required;
+        let is_there = new.at(&["spec", "parentRef"]).is_some_and(Value::is_object);
+        if is_there && errors.0.iter().any(is_missing) {
+            errors.0.retain(|e| !is_missing(e));
+            errors.required(&parent.child("resource"), "");
+            errors.required(&parent.child("name"), "");
+        }
     }
 
     fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -30,6 +30,7 @@ impl Kind for DeviceTaintRule {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(
@@ -63,7 +64,7 @@ impl Kind for DeviceTaintRule {
     fn prepare_update(context: &Context, part: Part, new: &mut Object, old: &Object) {
         kind::keep_other_part(part, new, old);
         if part == Part::Status {
-            return kind::keep_metadata(new, old);
+            return;
         }
         let Some(taint) = taint(new) else { return };
         let before = |key: &str| old.at(&["spec", "taint", key]).cloned().unwrap_or_default();

@@ -190,6 +190,13 @@ fn request(errors: &mut ErrorList, path: &Path, request: &DeviceRequest) {
         (Some(_), false) => {
             let detail = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
             errors.invalid(path, Value::Null, detail);
+            let at = path.child("firstAvailable");
+            for (i, sub) in alternatives.iter().enumerate() {
+                let at = at.index(i).child("deviceClassName");
+                if sub.device_class_name.is_empty() {
+                    errors.required(&at, "");
+                }
+            }
         }
         (Some(exactly), true) => exact(errors, &path.child("exactly"), exactly),
         (None, false) => {

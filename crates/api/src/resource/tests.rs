@@ -194,7 +194,7 @@ fn drivers_write_the_state_of_their_own_devices_only() {
         &foreign,
         expect![[r#"
         status.devices: Forbidden: changing status.devices requires resource="resourceclaims/driver", verb="[arbitrary-node:update]" permission: no arbitrary-node:update of driver other.example.com
-        status.devices[0]: Invalid value: "other.example.com/n1/gpu-0": must be an allocated device in the claim
+        status.devices[0]: Invalid value: {"Driver":"other.example.com","Pool":"n1","Device":"gpu-0","ShareID":""}: must be an allocated device in the claim
         status.devices[0].networkData.ips[1]: Invalid value: "10.0.0.1": must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)
     "#]],
     );

@@ -6,7 +6,8 @@
 //! where the crate has others, `union=discriminator:field/Value,..` a union.
 //!
 //! `go.txt` is read alike: `go=` is Go's type of a field where that is not what its JSON type suggests, `in=` the structs
-//! that Go embeds between. Both were taken from the types of `k8s.io/api` by reflection.
+//! that Go embeds between, `unset=` what Go's encoder writes for a field that is not set (nothing: it leaves the field out)
+//! where that is not what the schema suggests. All were taken from the types of `k8s.io/api`.
 
 use std::collections::HashMap;
 
@@ -53,7 +54,8 @@ pub(super) fn add(definitions: &mut Map<String, Value>) {
 }
 
 /// Adds what decoding errors tell of Go's types and JSON schema does not: the names of types that are plain texts and
-/// maps to JSON, and of the types between an object and a field. No document shows these.
+/// maps to JSON, and of the types between an object and a field; and what stands for fields that are not set. No document
+/// shows these.
 pub(super) fn add_go(definitions: &mut Map<String, Value>) {
     let sections = sections_of(GO);
     for (name, definition) in definitions {
@@ -68,6 +70,7 @@ pub(super) fn add_go(definitions: &mut Map<String, Value>) {
             for word in words.split(' ') {
                 match word.split_once('=') {
                     Some(("go", go)) => go_type(field, go),
+                    Some(("unset", zero)) => drop(field.insert("x-go-unset".into(), zero.into())),
                     Some((_, within)) => drop(field.insert("x-go-embedded".into(), within.into())),
                     None => {}
                 }

@@ -26,6 +26,7 @@ impl Kind for CSINode {
     const NAMES: Names = Names::new(super::GROUP, "v1", "CSINode", "csinodes", "csinode");
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const UNCONDITIONAL_UPDATE: bool = false;
     const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[

@@ -33,6 +33,7 @@ impl Kind for VolumeAttachment {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const UNCONDITIONAL_UPDATE: bool = false;
     const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[
@@ -69,51 +70,13 @@ impl Kind for VolumeAttachment {
             .insert("status".into(), serde_json::json!({"attached": false}));
     }
 
-    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
-        kind::keep_other_part(part, new, old);
-        if part == Part::Status {
-            for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-                let before = old.at(&["metadata", key]).cloned();
-                kind::set_at(new, &["metadata"], key, before);
-            }
-        }
-    }
-
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let path = Path::new("spec");
-        let (at, attacher) = (path.child("attacher"), new.spec.attacher.as_str());
-        if !attacher.is_empty() {
-            volumes::csi_driver_name(&mut errors, &at, attacher);
-        }
-        source(&mut errors, &path.child("source"), &new.spec.source);
-        let node = new.spec.node_name.as_str();
-        errors.invalid_each(
-            &path.child("nodeName"),
-            node,
-            names::dns1123_subdomain(node),
-        );
-        if let Some(status) = &new.status {
-            let path = Path::new("status");
-            let data = status.attachment_metadata.iter().flatten();
-            let size: usize = data.map(|(key, value)| key.len() + value.len()).sum();
-            if size > METADATA_MAX {
-                errors.too_long(&path.child("attachmentMetadata"), METADATA_MAX);
-            }
-            let (attach, detach) = (&status.attach_error, &status.detach_error);
-            failure(&mut errors, &path.child("attachError"), attach.as_ref());
-            failure(&mut errors, &path.child("detachError"), detach.as_ref());
-        }
-        if let Some(name) = &new.spec.source.persistent_volume_name {
-            let path = Path::new("spec.source.persistentVolumeName");
-            errors.invalid_each(&path, name, names::dns1123_subdomain(name));
-        }
-        errors.required_text(&at, attacher, "");
-        errors
+        validate(new, names::dns1123_subdomain_caseless)
     }
 
-    fn validate_update(context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
-        let mut errors = Self::validate_create(context, new);
+    fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
+        let lower = |name: &str| names::dns1123_subdomain(&name.to_lowercase());
+        let mut errors = validate(new, lower);
         errors.fixed(&Path::new("spec"), &new.spec, &old.spec);
         errors
     }
@@ -128,6 +91,43 @@ impl Kind for VolumeAttachment {
             kind::age(tree, now).into(),
         ])
     }
+}
+
+/// `caseless`: what is wrong with a name in which case says nothing; creates and updates have words of their own.
+fn validate(new: &Typed, caseless: impl Fn(&str) -> Vec<String>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("spec");
+    let (at, attacher) = (path.child("attacher"), new.spec.attacher.as_str());
+    if !attacher.is_empty() {
+        if attacher.len() > volumes::DRIVER_MAX {
+            errors.too_long(&at, volumes::DRIVER_MAX);
+        }
+        errors.invalid_each(&at, attacher, caseless(attacher));
+    }
+    source(&mut errors, &path.child("source"), &new.spec.source);
+    let node = new.spec.node_name.as_str();
+    errors.invalid_each(
+        &path.child("nodeName"),
+        node,
+        names::dns1123_subdomain(node),
+    );
+    if let Some(status) = &new.status {
+        let path = Path::new("status");
+        let data = status.attachment_metadata.iter().flatten();
+        let size: usize = data.map(|(key, value)| key.len() + value.len()).sum();
+        if size > METADATA_MAX {
+            errors.too_long(&path.child("attachmentMetadata"), METADATA_MAX);
+        }
+        let (attach, detach) = (&status.attach_error, &status.detach_error);
+        failure(&mut errors, &path.child("attachError"), attach.as_ref());
+        failure(&mut errors, &path.child("detachError"), detach.as_ref());
+    }
+    if let Some(name) = &new.spec.source.persistent_volume_name {
+        let path = Path::new("spec.source.persistentVolumeName");
+        errors.invalid_each(&path, name, names::dns1123_subdomain(name));
+    }
+    errors.required_text(&at, attacher, "");
+    errors
 }
 
 fn source(errors: &mut ErrorList, path: &Path, source: &VolumeAttachmentSource) {

@@ -10,7 +10,7 @@ use machinery::{ErrorList, Object, Path, names};
 
 use crate::check::{self, ErrorListExt, IMMUTABLE};
 use crate::columns;
-use crate::kind::{Context, Kind, Names, Part, Scope, Subresource, keep_metadata, keep_other_part};
+use crate::kind::{Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::{Items, OrEmpty};
 
 /// The condition of one that is worked on.
@@ -34,6 +34,7 @@ impl Kind for StorageVersionMigration {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const UNCONDITIONAL_UPDATE: bool = false;
     const COLUMNS: &'static [Column] = &[
         Column {
@@ -46,13 +47,6 @@ impl Kind for StorageVersionMigration {
 
     fn prepare_create(_context: &Context, new: &mut Object) {
         new.0.remove("status");
-    }
-
-    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
-        keep_other_part(part, new, old);
-        if part == Part::Status {
-            keep_metadata(new, old);
-        }
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use access::Lookup;
-use api::Part;
 use api::core::service::allocation::{ClusterIp, Family, Needs};
 use api::networking::ipaddress;
 use api::networking::servicecidr::{Range, is_ready, ranges};
@@ -185,7 +184,7 @@ fn object(call: &Call, resource: &Resource, service: &Object, address: IpAddr) -
         manager: MANAGER.to_owned(),
         ..WriteOptions::default()
     };
-    managed::track(call, resource, &options, Part::Main, None, &mut object);
+    managed::track_new(call, resource, &options, &mut object);
     complete(&mut object, call.now);
     object
 }

@@ -54,7 +54,7 @@ pub(crate) async fn store_new(
         object.metadata_mut().remove(key);
     }
     if ownership == Ownership::Update {
-        managed::track(call, resource, options, Part::Main, None, &mut object);
+        managed::track(call, resource, options, Part::Main, None, &mut object).await;
     }
     if let Some(why) = resource.kind.refuses_create() {
         let names = resource.names();

@@ -4,9 +4,12 @@
 
 use api::{AnyKind, Part};
 use http::Response;
+use machinery::apply::{ApplyError, Versions, Wanted};
 use machinery::codec::{self, Decoded};
 use machinery::patch::{json, merge, strategic};
+use machinery::schema::{Format, Schema};
 use machinery::{ApiError, Object};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::update::{Change, Ownership, apply_change};
@@ -80,7 +83,7 @@ pub(crate) async fn patch(
     let part = match target {
         Target::Part(part) => part,
         Target::Scale => {
-            return scale::patch(call, resource, &options, &patch).await;
+            return scale::patch(call, resource, &options, &patch, duplicates).await;
         }
     };
     if let Patch::Apply(applied) = patch {
@@ -93,6 +96,8 @@ pub(crate) async fn patch(
             part,
             applied,
             duplicates,
+            versions: Mutex::default(),
+            wanted: Mutex::default(),
         };
         let updated = apply_change(call, resource, Some(part), &options, &change).await?;
         return written(call, resource, updated);
@@ -232,11 +237,12 @@ impl Patch {
     }
 }
 
-struct Patched<'a> {
-    call: &'a Call,
-    resource: &'a Resource,
-    patch: &'a Patch,
-    duplicates: Vec<String>,
+/// A patch that is no server-side apply.
+pub(super) struct Patched<'a> {
+    pub(super) call: &'a Call,
+    pub(super) resource: &'a Resource,
+    pub(super) patch: &'a Patch,
+    pub(super) duplicates: Vec<String>,
 }
 
 impl Patched<'_> {
@@ -252,13 +258,20 @@ impl Patched<'_> {
         let (400, Some((_, why)), false) = (error.code, why, is_custom) else {
             return error;
         };
-        let shown = match self.patch {
-            Patch::Strategic(patch) => go_map(patch),
-            _ => sent.to_string(),
+        let (shown, why) = match self.patch {
+            Patch::Strategic(patch) => (go_map(patch), self.unstructured(why)),
+            _ => (sent.to_string(), why.to_owned()),
         };
         let mut errors = machinery::ErrorList::new();
         errors.invalid(&machinery::Path::new("patch"), shown, why);
         ApiError::invalid("", "", "", &errors)
+    }
+
+    /// What is merged strategically is read as a tree, by a reader with other words than that of JSON.
+    fn unstructured(&self, why: &str) -> String {
+        let schema = schemas::of(&*self.resource.kind);
+        let told = schema.and_then(|schema| unstructured(why, &schema));
+        told.unwrap_or_else(|| why.to_owned())
     }
 
     /// A patch moves no object.
@@ -270,6 +283,63 @@ impl Patched<'_> {
             return Err(ApiError::bad_request(why));
         }
         Ok(())
+    }
+}
+
+/// Behaviour: `k8s.io/apimachinery/pkg/runtime/converter.go`.
+fn unstructured(why: &str, schema: &Schema) -> Option<String> {
+    let rest = why.strip_prefix("json: cannot unmarshal ")?;
+    let (got, rest) = rest.split_once(" into Go struct field ")?;
+    let (at, wanted) = rest.split_once(" of type ")?;
+    let mut words = got.split(' ');
+    let json = words.next()?;
+    let is_float = words.next().is_some_and(|number| number.contains('.'));
+    let got = match json {
+        "object" => "map",
+        "array" => "slice",
+        "number" if is_float => "float64",
+        "number" => "int64",
+        other => other,
+    };
+    if wanted.starts_with("[]") {
+        return Some(format!("cannot restore slice from {got}"));
+    }
+    if wanted.starts_with("map[") {
+        return Some(format!("cannot restore map from {got}"));
+    }
+    // To Go a number is a character, and a fraction nearly a number.
+    let converts = |wanted: &str| {
+        (got == "int64" && wanted == "string") || (is_float && wanted.starts_with("int"))
+    };
+    if !wanted.contains('.') && converts(wanted) {
+        return Some(format!("cannot convert {got} to {wanted}"));
+    }
+    if !wanted.contains('.') {
+        return Some(format!("unrecognized type: {wanted}"));
+    }
+    // The first name is that of a type, and so are those of what Go embeds.
+    let names = at.split('.').skip(1);
+    let mut field = schema;
+    for name in names.filter(|name| !name.starts_with(char::is_uppercase)) {
+        while let Some(items) = field.items() {
+            field = items;
+        }
+        field = field.child(name)?;
+    }
+    match field.kind() {
+        machinery::schema::Kind::Object => Some(format!("cannot restore struct from: {got}")),
+        machinery::schema::Kind::String
+            if matches!(field.format(), Format::DateTime | Format::MicroTime) =>
+        {
+            Some(format!(
+                "json: cannot unmarshal {json} into Go value of type string"
+            ))
+        }
+        machinery::schema::Kind::String if got == "int64" => {
+            Some(format!("cannot convert {got} to {wanted}"))
+        }
+        machinery::schema::Kind::String => Some("unrecognized type: string".to_owned()),
+        _ => None,
     }
 }
 
@@ -314,7 +384,11 @@ impl Change for Patched<'_> {
 }
 
 /// The object of an apply must be of the kind and name in the path.
-fn check_applied(call: &Call, resource: &Resource, applied: &Object) -> Result<(), ApiError> {
+pub(super) fn check_applied(
+    call: &Call,
+    resource: &Resource,
+    applied: &Object,
+) -> Result<(), ApiError> {
     let names = resource.names();
     let (version, kind) = (names.api_version(), names.kind);
     if applied.kind() != kind || applied.api_version() != version {
@@ -348,18 +422,28 @@ struct Applied<'a> {
     part: Part,
     applied: &'a Object,
     duplicates: Vec<String>,
+    /// The object as managers of other versions see it, as far as it had to be known.
+    versions: Mutex<Versions>,
+    wanted: Mutex<Option<Wanted>>,
 }
 
 impl Applied<'_> {
     fn apply(&self, current: Option<&Object>) -> Result<Object, ApiError> {
-        let mut merged = managed::apply(
+        let merged = managed::apply(
             self.call,
             self.resource,
             self.options,
             self.part,
             self.applied,
             current,
-        )?;
+            &self.versions.lock(),
+        );
+        let mut merged = merged.map_err(|error| {
+            if let ApplyError::Wants(wanted) = &error {
+                *self.wanted.lock() = Some(Wanted::clone(wanted));
+            }
+            ApiError::from(error)
+        })?;
         decode::object_to_applied(self.call, &self.duplicates)?;
         self.check_shape(&merged)?;
         if current.is_none() {
@@ -419,6 +503,14 @@ impl Change for Applied<'_> {
 
     fn ownership(&self) -> Ownership {
         Ownership::Settled
+    }
+
+    fn wanted(&self) -> Option<Wanted> {
+        self.wanted.lock().take()
+    }
+
+    fn learn(&self, wanted: Wanted, found: Option<(Value, Schema)>) {
+        self.versions.lock().learn(wanted, found);
     }
 
     fn make_new(&self) -> Option<Result<Object, ApiError>> {

@@ -6,19 +6,19 @@ use api::Part;
 use api::kind::ScalePaths;
 use http::Response;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use machinery::apply::Scaled;
 use machinery::{ApiError, ErrorList, Object, Path, labels};
 use serde_json::{Value, json};
 
-use super::patch::Patch;
-use super::update::{Change, View, apply_change};
-use super::{WriteOptions, Written};
+use super::patch::{Patch, Patched, check_applied};
+use super::update::{Change, Ownership, View, apply_change};
+use super::{WriteOptions, Written, managed, object_answer};
 use crate::body::{Body, RequestBody};
 use crate::cache::decode_stored;
 use crate::call::Call;
 use crate::decode;
 use crate::read::get::fetch;
 use crate::resource::Resource;
-use crate::respond;
 
 fn fields(resource: &Resource) -> Result<ScalePaths, ApiError> {
     resource.kind.scale().ok_or_else(ApiError::path_not_found)
@@ -85,11 +85,12 @@ pub(crate) async fn get(call: &Call, resource: &Resource) -> Result<Response<Bod
     let object = decode_stored(&found.value, found.mod_revision);
     let object = object.ok_or_else(|| ApiError::internal("the stored object cannot be read"))?;
     let object = resource.present(&call.server, object).await?;
-    Ok(respond::value(
-        200,
-        &call.form,
-        &scale_of(&object, &fields).into_value(),
-    ))
+    object_answer(call, &kind()?, 200, scale_of(&object, &fields))
+}
+
+/// The kind of what is read and written here.
+fn kind() -> Result<Resource, ApiError> {
+    Resource::body("Scale").ok_or_else(ApiError::path_not_found)
 }
 
 /// Answers PUT.
@@ -99,18 +100,20 @@ pub(crate) async fn update(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let options = WriteOptions::parse(call)?;
-    let scale = decode::any(call, body).await?.object;
-    if !matches!(scale.kind(), "" | "Scale") {
-        let why = format!("wrong object passed to Scale update: {}", scale.kind());
-        return Err(ApiError::bad_request(why));
-    }
+    let kind = kind()?;
+    let mut scale = decode::object(call, &kind, body).await?;
+    decode::check_namespace(call, resource, &mut scale)?;
     decode::check_name(call, &scale)?;
     let fields = fields(resource)?;
     let change = Rescale {
         resource,
         fields: &fields,
+        call,
+        options: &options,
         wanted: &|_: &Object| Ok(scale.clone()),
-        named: !scale.resource_version().is_empty(),
+        applied: None,
+        is_patch: false,
+        named: !scale.resource_version().is_empty() || !scale.uid().is_empty(),
     };
     answer(
         call,
@@ -125,15 +128,28 @@ pub(crate) async fn patch(
     resource: &Resource,
     options: &WriteOptions,
     patch: &Patch,
+    duplicates: Vec<String>,
 ) -> Result<Response<Body>, ApiError> {
-    let fields = fields(resource)?;
+    let (fields, kind) = (fields(resource)?, kind()?);
+    if let Patch::Apply(applied) = patch {
+        check_applied(call, &kind, applied)?;
+    }
+    let patched = Patched {
+        call,
+        resource: &kind,
+        patch,
+        duplicates,
+    };
     let change = Rescale {
         resource,
         fields: &fields,
-        wanted: &|current: &Object| match patch {
-            // Replicas are all there is to apply.
-            Patch::Apply(applied) => Ok(applied.clone()),
-            patch => patch.apply_to(None, current.clone()),
+        call,
+        options,
+        wanted: &|current: &Object| patched.make(current),
+        is_patch: true,
+        applied: match patch {
+            Patch::Apply(applied) => Some(applied),
+            _ => None,
         },
         named: false,
     };
@@ -145,8 +161,7 @@ pub(crate) async fn patch(
 }
 
 fn answer(call: &Call, fields: &ScalePaths, written: Written) -> Result<Response<Body>, ApiError> {
-    let scale = scale_of(&written.object, fields).into_value();
-    Ok(respond::value(200, &call.form, &scale))
+    object_answer(call, &kind()?, 200, scale_of(&written.object, fields))
 }
 
 /// Whether an update has to name the version that it replaces.
@@ -155,17 +170,66 @@ fn resource_needs_version(resource: &Resource) -> bool {
 }
 
 struct Rescale<'a> {
+    call: &'a Call,
     resource: &'a Resource,
+    options: &'a WriteOptions,
     fields: &'a ScalePaths,
     wanted: &'a (dyn Fn(&Object) -> Result<Object, ApiError> + Send + Sync),
+    /// What is applied, instead of what is wanted.
+    applied: Option<&'a Object>,
+    is_patch: bool,
     named: bool,
+}
+
+impl Rescale<'_> {
+    /// The wanted scale and who owns its replicas.
+    fn scale(&self, live: &Object) -> Result<Object, ApiError> {
+        if let Some(applied) = self.applied {
+            return managed::apply_scale(self.call, self.options, applied, live);
+        }
+        let mut scale = (self.wanted)(live)?;
+        managed::track_scale(self.call, self.options, live, &mut scale);
+        Ok(scale)
+    }
+}
+
+impl Rescale<'_> {
+    /// A patch may be bound to one incarnation of the object.
+    fn check_uid(&self, scale: &Object, current: &Object) -> Result<(), ApiError> {
+        let (given, there) = (scale.uid(), current.uid());
+        if !self.is_patch || given.is_empty() || given == there {
+            return Ok(());
+        }
+        let names = self.resource.names();
+        let why = format!(
+            "Precondition failed: UID in precondition: {given}, UID in object meta: {there}"
+        );
+        let resource = format!("{}/scale", names.plural);
+        Err(ApiError::conflict(
+            names.group,
+            &resource,
+            current.name(),
+            why,
+        ))
+    }
 }
 
 impl Change for Rescale<'_> {
     fn make(&self, current: &Object) -> Result<Object, ApiError> {
-        let scale = (self.wanted)(&scale_of(current, self.fields))?;
+        let replicas = plain(&self.fields.spec_replicas);
+        let api_version = self.resource.names().api_version();
+        let scaled = Scaled {
+            object: current,
+            api_version: &api_version,
+            replicas: &replicas,
+        };
+        let mut live = scale_of(current, self.fields);
+        scaled.show(&mut live);
+        let scale = self.scale(&live)?;
+        self.check_uid(&scale, current)?;
         let mut new = current.clone();
         self.take_over(&scale, &mut new)?;
+        scaled.take_over(&scale, &mut new);
         let version = match (
             scale.resource_version(),
             resource_needs_version(self.resource),
@@ -178,6 +242,10 @@ impl Change for Rescale<'_> {
             new.set_meta_str("uid", scale.uid());
         }
         Ok(new)
+    }
+
+    fn ownership(&self) -> Ownership {
+        Ownership::Settled
     }
 
     fn names_version(&self) -> bool {

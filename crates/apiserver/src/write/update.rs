@@ -6,6 +6,8 @@
 use access::Attributes;
 use api::Part;
 use http::Response;
+use machinery::apply::Wanted;
+use machinery::schema::Schema;
 use machinery::{ApiError, Object};
 use serde_json::Value;
 use store::Revision;
@@ -56,6 +58,12 @@ pub(crate) trait Change: Send + Sync {
     fn make_new(&self) -> Option<Result<Object, ApiError>> {
         None
     }
+    /// What has to be known before [`Change::make`], which has just failed, can say its last word.
+    fn wanted(&self) -> Option<Wanted> {
+        None
+    }
+    /// Takes in what came of it.
+    fn learn(&self, _wanted: Wanted, _found: Option<(Value, Schema)>) {}
     /// What admission is shown in the place of the object.
     fn view(&self) -> Option<&dyn View> {
         None
@@ -201,7 +209,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&self, change: &dyn Change, old: Object) -> Result<Written, CommitError> {
         let (call, resource) = (self.call, self.resource);
-        let mut new = change.make(&old).map_err(CommitError::Failed)?;
+        let mut new = self.make(change, &old).await?;
         let insists = self
             .check_version(&mut new, &old, change.names_version())
             .map_err(CommitError::Failed)?;
@@ -245,6 +253,21 @@ impl Attempt<'_> {
                 Err(CommitError::Taken)
             }
             Err(failed) => Err(failed),
+        }
+    }
+
+    /// The wanted state, with what it takes to say it.
+    async fn make(&self, change: &dyn Change, old: &Object) -> Result<Object, CommitError> {
+        loop {
+            let failed = match change.make(old) {
+                Ok(new) => return Ok(new),
+                Err(failed) => failed,
+            };
+            let Some(wanted) = change.wanted() else {
+                return Err(CommitError::Failed(failed));
+            };
+            let found = managed::converted(self.call, self.resource, &wanted).await;
+            change.learn(wanted, found.map_err(CommitError::Failed)?);
         }
     }
 
@@ -292,6 +315,9 @@ impl Attempt<'_> {
         }
         let wanted = new.resource_version();
         if wanted.is_empty() || wanted == "0" {
+            if self.part.is_some() && !resource.kind.unconditional_update() {
+                return Err(without_version(resource, name));
+            }
             if resource.kind.unconditional_update() {
                 new.set_meta_str("resourceVersion", old.resource_version());
             }
@@ -318,7 +344,7 @@ impl Attempt<'_> {
         let told = || self.options.told(call, "UpdateOptions");
         let operation = Operation::update(call, resource).with_options(self.options.dry_run, told);
         if let (Some(part), Ownership::Update) = (self.part, change.ownership()) {
-            managed::track(call, resource, self.options, part, Some(old), new);
+            managed::track(call, resource, self.options, part, Some(old), new).await;
         }
         let operation = match change.view() {
             None => operation,
@@ -348,7 +374,7 @@ impl Attempt<'_> {
         super::settle(resource, new);
         // Upstream binds a pod past its update rules, so its generation stands still.
         let counts = self.part.is_some() && resource.kind.has_generation();
-        if counts && changed_beyond_status(new, old, resource) {
+        if counts && (changed_beyond_status(new, old, resource) || self.changed_counted(new, old)) {
             new.metadata_mut()
                 .insert("generation".into(), (old.generation() + 1).into());
         }
@@ -365,6 +391,13 @@ impl Attempt<'_> {
             None => {}
         }
         Ok(claim)
+    }
+
+    /// Whether metadata that counts for the generation differs.
+    fn changed_counted(&self, new: &Object, old: &Object) -> bool {
+        let counted = self.resource.kind.generation_counts().iter();
+        self.part == Some(Part::Main) && { counted }
+            .any(|key| new.at(&["metadata", key]) != old.at(&["metadata", key]))
     }
 
     fn validate(&self, new: &Object, old: &Object) -> Result<(), ApiError> {
@@ -406,6 +439,15 @@ impl Attempt<'_> {
             Err(failed) => Err(failed),
         }
     }
+}
+
+/// 422 for an update that has to name the version that it replaces. As upstream, the resource stands for the kind.
+fn without_version(resource: &Resource, name: &str) -> ApiError {
+    let at = machinery::Path::new("metadata").child("resourceVersion");
+    let mut errors = machinery::ErrorList::new();
+    errors.invalid(&at, 0, "must be specified for an update");
+    let names = resource.names();
+    ApiError::invalid(names.group, names.plural, name, &errors)
 }
 
 /// Metadata that no client changes.

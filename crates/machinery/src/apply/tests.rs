@@ -5,6 +5,8 @@ use serde_json::json;
 use super::*;
 use crate::codec;
 
+mod versions;
+
 fn schema() -> Schema {
     let atomic = json!({"type": "object", "properties": {
         "a": {"type": "string"}, "b": {"type": "string"},
@@ -75,6 +77,7 @@ impl World {
             now: Timestamp::from_second(self.minute * 60).unwrap(),
             schema: &self.schema,
             reset_fields: &self.reset,
+            versions: &Versions::default(),
         };
         act(self.live.as_ref(), &writer)
     }
@@ -82,7 +85,8 @@ impl World {
     fn update(&mut self, manager: &str, yaml: &str) -> &mut Self {
         let mut new = object(yaml);
         new.set_meta_str("uid", "1");
-        self.with(manager, |live, writer| update(live, &mut new, writer));
+        self.with(manager, |live, writer| update(live, &mut new, writer))
+            .unwrap();
         self.live = Some(new);
         self
     }

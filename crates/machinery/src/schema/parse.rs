@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Definition, Format, Kind, ListType, MapType, PatchStrategy, Rare, Schema};
+use super::{Definition, Format, GoUnset, Kind, ListType, MapType, PatchStrategy, Rare, Schema};
 
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<Arc<Definition>>;
 
@@ -112,14 +112,24 @@ fn rare(json: &Map<String, Value>) -> Option<Box<Rare>> {
         required: words("required"),
         go_type: text("x-go-type"),
         go_embedded: text("x-go-embedded"),
+        go_unset: go_unset(json),
     };
     let empty = rare.list_map_keys.is_empty()
         && rare.merge_key.is_none()
         && rare.default.is_none()
         && rare.required.is_empty()
         && rare.go_type.is_none()
-        && rare.go_embedded.is_none();
+        && rare.go_embedded.is_none()
+        && rare.go_unset.is_none();
     (!empty).then(|| Box::new(rare))
+}
+
+fn go_unset(json: &Map<String, Value>) -> Option<GoUnset> {
+    let zero = json.get("x-go-unset")?.as_str()?;
+    Some(match serde_json::from_str(zero) {
+        Ok(zero) => GoUnset::Written(zero),
+        Err(_) => GoUnset::LeftOut,
+    })
 }
 
 /// Definitions whose JSON schema does not say what they are to those who merge.

@@ -309,3 +309,18 @@ fn excluded(rule: &RuleWithOperations) -> Vec<String> {
     }
     found
 }
+
+/// Side effects that are written as an empty text are not known; what is not there is missing.
+pub(super) fn correct(errors: &mut ErrorList, new: &machinery::Object) {
+    let hooks = new.0.get("webhooks").and_then(serde_json::Value::as_array);
+    let hooks = hooks.into_iter().flatten().enumerate();
+    for (i, _) in hooks.filter(|(_, hook)| hook["sideEffects"] == "") {
+        let at = Path::new("webhooks").index(i).child("sideEffects");
+        let Some(place) = errors.0.iter().position(|e| e.path == at) else {
+            continue;
+        };
+        let mut told = ErrorList::new();
+        told.not_supported(&at, "", NO_SIDE_EFFECTS);
+        errors.0.splice(place..=place, told.0);
+    }
+}

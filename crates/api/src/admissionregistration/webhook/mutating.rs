@@ -49,6 +49,10 @@ impl Kind for MutatingWebhookConfiguration {
         validate(name(new), &hooks(new), None)
     }
 
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        super::correct(errors, new);
+    }
+
     fn validate_update(_context: &Context, _part: Part, new: &Typed, old: &Typed) -> ErrorList {
         validate(name(new), &hooks(new), Some(&hooks(old)))
     }

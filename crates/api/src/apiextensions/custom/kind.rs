@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::{Custom, Version, columns, embedded, validation};
 use crate::kind::{
-    AnyKind, Context, Named, Part, ScalePaths, Scope, Subresource, Verb, Words, keep_other_part,
-    set_or_remove,
+    AnyKind, Context, KindRef, METADATA_AND_SPEC, Named, Part, ScalePaths, Scope, Subresource,
+    Verb, Words, keep_other_part, set_or_remove,
 };
 use crate::view::OrEmpty;
 
@@ -115,8 +115,12 @@ impl AnyKind for Custom {
     fn has_generation(&self) -> bool {
         true
     }
-    fn generation_counts_annotations(&self) -> bool {
-        false
+    fn resets(&self, part: Part) -> &'static [&'static [&'static str]] {
+        match part {
+            Part::Status => METADATA_AND_SPEC,
+            _ if self.version().has_status => &[&["status"]],
+            _ => &[],
+        }
     }
     fn grace_period_seconds(&self, _object: &Object) -> Option<i64> {
         None
@@ -280,6 +284,12 @@ impl AnyKind for Custom {
     }
     fn converts_elsewhere(&self) -> bool {
         self.definition.conversion.is_some()
+    }
+    fn in_version(&self, api_version: &str) -> Option<KindRef> {
+        let (group, name) = api_version.split_once('/')?;
+        let versions = &self.definition.versions;
+        let index = versions.iter().position(|v| &*v.name == name)?;
+        (group == &*self.definition.group).then(|| self.definition.kind(index))
     }
     fn deprecation(&self) -> Option<String> {
         let own = self.version().deprecation.as_ref()?;

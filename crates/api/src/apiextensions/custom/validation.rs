@@ -79,27 +79,43 @@ fn status(kind: &Custom, new: &Value, old: Option<&Value>) -> ErrorList {
     }
 }
 
-/// The value at a path, and whether everything on the way is an object.
-fn at<'a>(object: &'a Object, path: &[Box<str>]) -> Option<&'a Value> {
-    let (first, rest) = path.split_first()?;
-    let first = object.0.get(&**first)?;
-    rest.iter().try_fold(first, |value, key| value.get(&**key))
+/// The value at a path; Go's complaint about what is no object on the way there.
+fn at<'a>(object: &'a Object, path: &[Box<str>]) -> Result<Option<&'a Value>, String> {
+    let Some((first, rest)) = path.split_first() else {
+        return Ok(None);
+    };
+    let mut there = object.0.get(&**first);
+    for (depth, key) in rest.iter().enumerate() {
+        there = match there {
+            Some(Value::Object(fields)) => fields.get(&**key),
+            Some(Value::Null) | None => return Ok(None),
+            Some(other) => {
+                let at = &path[..depth + 2];
+                return Err(wrong_type(at, other, "map[string]interface{}"));
+            }
+        };
+    }
+    Ok(there)
+}
+
+fn wrong_type(path: &[Box<str>], value: &Value, wanted: &str) -> String {
+    format!(
+        ".{} accessor error: {} is of the type {}, expected {wanted}",
+        path.join("."),
+        machinery::value::go_display(value),
+        machinery::value::go_type(value)
+    )
 }
 
 fn replicas(errors: &mut ErrorList, object: &Object, path: &[Box<str>]) {
     let name = Path::new(&format!(".{}", path.join(".")));
-    let Some(value) = at(object, path) else {
-        return;
+    let value = match at(object, path) {
+        Ok(Some(value)) => value,
+        Ok(None) => return,
+        Err(why) => return errors.invalid(&name, 0, why),
     };
     match value.as_i64() {
-        None => {
-            let shown = path.join(".");
-            let why = format!(
-                ".{shown} accessor error: {value} is of the type {}, expected int64",
-                machinery::value::go_type(value)
-            );
-            errors.invalid(&name, 0, why);
-        }
+        None => errors.invalid(&name, 0, wrong_type(path, value, "int64")),
         Some(n) if n < 0 => errors.invalid(&name, n, "should be a non-negative integer"),
         Some(n) if n > i64::from(i32::MAX) => {
             let why = format!("should be less than or equal to {}", i32::MAX);
@@ -120,14 +136,11 @@ fn scale_status(errors: &mut ErrorList, kind: &Custom, object: &Object) {
         return;
     };
     replicas(errors, object, &scale.status_replicas);
-    if let Some(value) = at(object, &scale.selector)
-        && !value.is_string()
-    {
-        let shown = scale.selector.join(".");
-        let why = format!(
-            ".{shown} accessor error: {value} is of the type {}, expected string",
-            machinery::value::go_type(value)
-        );
-        errors.invalid(&Path::new(&format!(".{shown}")), "", why);
-    }
+    let why = match at(object, &scale.selector) {
+        Ok(None | Some(Value::String(_))) => return,
+        Ok(Some(value)) => wrong_type(&scale.selector, value, "string"),
+        Err(why) => why,
+    };
+    let at = Path::new(&format!(".{}", scale.selector.join(".")));
+    errors.invalid(&at, "", why);
 }

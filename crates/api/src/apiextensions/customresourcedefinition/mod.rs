@@ -71,6 +71,21 @@ impl Kind for CustomResourceDefinition {
         keep_stored_version(new);
     }
 
+    /// Schemas that are no schemas say nothing.
+    fn read(new: &mut Object) {
+        let versions = new
+            .0
+            .get_mut("spec")
+            .and_then(|spec| spec.get_mut("versions"));
+        let versions = versions.and_then(Value::as_array_mut).into_iter().flatten();
+        for version in versions {
+            let schema = version
+                .get_mut("schema")
+                .and_then(|s| s.get_mut("openAPIV3Schema"));
+            schema.into_iter().for_each(read_schema);
+        }
+    }
+
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         kind::keep_other_part(part, new, old);
         if part == Part::Main {
@@ -192,3 +207,44 @@ fn keep_stored_version(object: &mut Object) {
 
 #[cfg(test)]
 mod tests;
+
+/// Leaves out what stands where a schema or several should and is neither.
+fn read_schema(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else {
+        return;
+    };
+    if fields
+        .get("items")
+        .is_some_and(|i| !i.is_object() && !i.is_array())
+    {
+        fields.remove("items");
+    }
+    let needs = fields
+        .get_mut("dependencies")
+        .and_then(Value::as_object_mut);
+    for need in needs.into_iter().flat_map(|needs| needs.values_mut()) {
+        if !need.is_object() && !need.is_array() {
+            *need = serde_json::json!({});
+        }
+    }
+    for key in ["properties", "patternProperties", "definitions"] {
+        let inner = fields.get_mut(key).and_then(Value::as_object_mut);
+        let inner = inner.into_iter().flat_map(|inner| inner.values_mut());
+        inner.for_each(read_schema);
+    }
+    for key in [
+        "items",
+        "additionalProperties",
+        "additionalItems",
+        "not",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    ] {
+        match fields.get_mut(key) {
+            Some(Value::Array(list)) => list.iter_mut().for_each(read_schema),
+            Some(inner) => read_schema(inner),
+            None => {}
+        }
+    }
+}

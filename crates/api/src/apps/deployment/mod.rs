@@ -53,6 +53,7 @@ impl Kind for Deployment {
         ),
     ];
     const HAS_GENERATION: bool = true;
+    const STATUS_RESETS: &'static [&'static [&'static str]] = &[&["metadata", "labels"], &["spec"]];
     const GENERATION_COUNTS_ANNOTATIONS: bool = true;
 
     fn default(object: &mut Typed) {
@@ -89,6 +90,10 @@ impl Kind for Deployment {
         let mut errors = ErrorList::new();
         validation::spec(&mut errors, new, None);
         errors
+    }
+
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        kind::empty_selector(errors, new, "empty selector is invalid for deployment");
     }
 
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {

@@ -86,6 +86,10 @@ impl Kind for StatefulSet {
         validation::create(new)
     }
 
+    fn correct(errors: &mut ErrorList, new: &Object) {
+        kind::empty_selector(errors, new, "empty selector is invalid for statefulset");
+    }
+
     fn validate_update(_context: &Context, part: Part, new: &Typed, old: &Typed) -> ErrorList {
         match part {
             Part::Status => validation::status(new, old),

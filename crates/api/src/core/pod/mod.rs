@@ -28,6 +28,11 @@ impl Kind for Pod {
         .short(&["po"])
         .in_all();
     const SCOPE: Scope = Scope::Namespaced;
+    const STATUS_RESETS: &'static [&'static [&'static str]] = &[
+        &["metadata", "deletionTimestamp"],
+        &["metadata", "ownerReferences"],
+        &["spec"],
+    ];
     const SUBRESOURCES: &'static [Subresource] = &[
         Subresource::Attach,
         Subresource::Binding,

@@ -123,6 +123,10 @@ pub(super) fn prepare_update(part: Part, new: &mut Object, old: &Object) {
         Part::Status => {
             kind::keep_other_part(part, new, old);
             keep_status(new, old);
+            // Nobody reports it before its feature is on.
+            if old.at(&["status", "volumeHealth"]).is_none() {
+                kind::set_at(new, &["status"], "volumeHealth", None);
+            }
             // Old kubelets corrupt owner references in a way that breaks garbage collection.
             let owners = old.at(&["metadata", "ownerReferences"]).cloned();
             kind::set_at(new, &["metadata"], "ownerReferences", owners);

@@ -12,9 +12,7 @@ use serde_json::json;
 
 use crate::check::{ErrorListExt, IMMUTABLE};
 use crate::columns;
-use crate::kind::{
-    self, Context, Kind, Names, Part, Scope, Subresource, keep_metadata, keep_other_part,
-};
+use crate::kind::{self, Context, Kind, Names, Part, Scope, Subresource};
 use crate::view::Items;
 
 pub use range::Range;
@@ -40,6 +38,7 @@ impl Kind for ServiceCidr {
     );
     const SCOPE: Scope = Scope::Cluster;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(
@@ -51,13 +50,6 @@ impl Kind for ServiceCidr {
 
     fn prepare_create(_context: &Context, new: &mut Object) {
         new.0.remove("status");
-    }
-
-    fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
-        keep_other_part(part, new, old);
-        if part == Part::Status {
-            keep_metadata(new, old);
-        }
     }
 
     fn validate_create(_context: &Context, new: &Typed) -> ErrorList {

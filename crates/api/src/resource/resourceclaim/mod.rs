@@ -33,6 +33,7 @@ impl Kind for ResourceClaim {
     const SCOPE: Scope = Scope::Namespaced;
     const RETURNS_DELETED: bool = true;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Part(Part::Status)];
+    const STATUS_RESETS: &'static [&'static [&'static str]] = crate::kind::METADATA_AND_SPEC;
     const COLUMNS: &'static [Column] = &[
         columns::NAME,
         columns::text(
@@ -54,7 +55,6 @@ impl Kind for ResourceClaim {
     fn prepare_update(_context: &Context, part: Part, new: &mut Object, old: &Object) {
         kind::keep_other_part(part, new, old);
         if part == Part::Status {
-            kind::keep_metadata(new, old);
             status::prepare(new, old);
         } else {
             request::drop_disabled(request::spec_of(new));

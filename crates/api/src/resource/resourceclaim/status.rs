@@ -10,7 +10,7 @@ use k8s_openapi::api::resource::v1::{
     ResourceClaimConsumerReference, ResourceClaimStatus,
 };
 use machinery::{ErrorList, Object, Path, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::parts;
 use super::super::request::{self, CONFIG_MAX, RequestNames};
@@ -245,7 +245,19 @@ fn device(
     }
     let key = device_key(device);
     if !allocated.contains(&key) {
+        let [driver, pool, name, share] = [
+            &*device.driver,
+            &*device.pool,
+            &*device.device,
+            device.share_id.text(),
+        ]
+        .map(|t| json!(t));
         errors.invalid(path, key, "must be an allocated device in the claim");
+        if let Some(error) = errors.0.last_mut() {
+            error.shown = Some(format!(
+                "{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{name},\"ShareID\":{share}}}"
+            ));
+        }
     }
     let (at, conditions) = (path.child("conditions"), device.conditions.items());
     if conditions.len() > CONDITIONS_MAX {

@@ -108,6 +108,24 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// The same, with the owners of fields: in the order of their names, as times are of this run.
+    pub(super) fn owned(code: u16, body: &Value, warnings: &[String]) -> Self {
+        let mut body = body.clone();
+        let metadata = body.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata
+            && let Some(Value::Array(mut owners)) = metadata.remove("managedFields")
+        {
+            owners.sort_by_key(|owner| {
+                let text = |key: &str| owner[key].as_str().unwrap_or("").to_owned();
+                ["manager", "operation", "subresource", "apiVersion"].map(text)
+            });
+            metadata.insert("owners".to_owned(), owners.into());
+        }
+        Self::plain(code, &body, warnings)
+    }
+}
+
 fn refusal(kind: &dyn AnyKind, body: &Value) -> String {
     let text = |key: &str| body[key].as_str().unwrap_or("").to_owned();
     let names = kind.names();

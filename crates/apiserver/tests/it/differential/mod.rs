@@ -1,6 +1,6 @@
 //! Our answers beside those of a stock kube-apiserver v1.37.
 //!
-//! `facts/` holds what a stock server answered, a file a kind and one for the requests that `awkward.txt` lists by hand. A
+//! `facts/` holds what a stock server answered, a file a kind and one for each list that is written by hand (`awkward.txt`, `owners.txt`). A
 //! line is a mark, the request's name and the answer, see [`facts`]. A name says all about its request, so the facts alone
 //! drive the test. `=`: we answer the same, or the test fails; `!`: we are known not to.
 //!

@@ -22,6 +22,8 @@ const TOKEN: &str = "differential";
 
 pub(super) struct Stock {
     sender: Mutex<SendRequest<Full<Bytes>>>,
+    authority: Authority,
+    port: u16,
     children: Vec<Child>,
     _dir: TempDir,
 }
@@ -117,6 +119,8 @@ impl Stock {
         let sender = Self::connected(&authority, port).await;
         Self {
             sender: Mutex::new(sender),
+            authority,
+            port,
             children: vec![store, server],
             _dir: dir,
         }
@@ -173,7 +177,10 @@ impl Stock {
         let body = Full::new(Bytes::from(request.body.clone()));
         let message = head.body(body).expect("a request");
         let mut sender = self.sender.lock().await;
-        sender.ready().await.expect("a connection");
+        // After some bodies the server wants to hear nothing more on a connection.
+        if sender.ready().await.is_err() {
+            *sender = Self::connected(&self.authority, self.port).await;
+        }
         let answer = sender.send_request(message).await.expect("an answer");
         let code = answer.status().as_u16();
         let warnings = super::warnings(answer.headers());

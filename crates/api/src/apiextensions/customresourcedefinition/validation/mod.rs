@@ -130,6 +130,10 @@ fn spec(
     leniency: Leniency,
 ) {
     let at = Path::new("spec");
+    if spec.preserve_unknown_fields.yes() && spec.versions.iter().any(structural::has_defaults) {
+        let why = "must be false in order to use defaults in the schema";
+        errors.invalid(&at.child("preserveUnknownFields"), true, why);
+    }
     group(errors, &at.child("group"), &spec.group);
     match spec.scope.as_str() {
         "" => errors.required(&at.child("scope"), ""),
@@ -166,6 +170,7 @@ fn versions(
     let list = at.child("versions");
     let common = Common::of(spec);
     let mut seen = BTreeSet::new();
+    let mut also = ErrorList::new();
     for (i, version) in spec.versions.iter().enumerate() {
         let at = list.index(i);
         let schema = version
@@ -179,10 +184,16 @@ fn versions(
         let problems = names::dns1035_label(&version.name);
         if !problems.is_empty() {
             errors.invalid(&at.child("name"), version.name.as_str(), problems.join(","));
+            // The first version is also the one of old.
+            if i == 0 && !version.name.is_empty() {
+                let at = Path::new("spec").child("version");
+                also.invalid(&at, version.name.as_str(), problems.join(","));
+            }
         }
         version::deprecation(errors, &at.child("deprecationWarning"), version);
         seen.insert(&version.name);
     }
+    errors.append(also);
     for (i, version) in spec.versions.iter().enumerate() {
         let own = list.index(i);
         let place = |is_common: bool, name: &str| match is_common {

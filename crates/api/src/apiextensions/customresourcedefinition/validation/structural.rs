@@ -3,7 +3,7 @@
 //! Behaviour: `.../apiserver/schema/{validation.go,defaulting/validation.go}`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use machinery::re2;
 use machinery::structural::{META_FIELDS, Structural, prune, validate as validate_value};
@@ -325,6 +325,21 @@ fn covered(
         let property = outer.properties.as_ref().and_then(|p| p.get(name));
         covered(errors, &at, inner, property, &outer_at);
     }
+}
+
+/// Whether a version has defaults.
+pub(super) fn has_defaults(version: &CustomResourceDefinitionVersion) -> bool {
+    fn inside(schema: &JSONSchemaProps) -> bool {
+        schema.default.as_ref().is_some_and(|d| !d.0.is_null())
+            || items(schema).is_some_and(inside)
+            || schema.properties.iter().flatten().any(|(_, p)| inside(p))
+            || matches!(&schema.additional_properties,
+                Some(JSONSchemaPropsOrBool::Schema(values)) if inside(values))
+    }
+    let schema = version.schema.as_ref();
+    schema
+        .and_then(|s| s.open_api_v3_schema.as_ref())
+        .is_some_and(inside)
 }
 
 /// Defaults must themselves be what the schema asks for.

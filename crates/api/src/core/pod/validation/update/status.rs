@@ -1,6 +1,8 @@
 //! A write to `status`.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodExtendedResourceClaimStatus, PodSpec, PodStatus,
+};
 use machinery::{ErrorList, Path, names};
 use serde_json::Value;
 
@@ -44,7 +46,73 @@ pub(crate) fn status(new: &Pod, old: &Pod) -> ErrorList {
     );
     transitions(&mut errors, &path, now, was, before);
     all_addresses(&mut errors, &path, now, was);
+    if let Some(claim) = &now.extended_resource_claim_status {
+        extended_claim(
+            &mut errors,
+            &path.child("extendedResourceClaimStatus"),
+            claim,
+            spec,
+        );
+    }
     errors
+}
+
+/// The claim that stands for extended resources, and who asks for them.
+fn extended_claim(
+    errors: &mut ErrorList,
+    path: &Path,
+    claim: &PodExtendedResourceClaimStatus,
+    spec: &PodSpec,
+) {
+    let list = path.child("requestMappings");
+    if claim.request_mappings.is_empty() {
+        errors.required(&list, "at least one request mapping is required");
+    }
+    let containers = spec.init_containers.items().iter().chain(&spec.containers);
+    let containers: Vec<_> = containers.collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, mapping) in claim.request_mappings.iter().enumerate() {
+        let at = list.index(i);
+        let of = (
+            &*mapping.container_name,
+            &*mapping.resource_name,
+            &*mapping.request_name,
+        );
+        let mut own = containers.iter().filter(|c| c.name == of.0);
+        let asked = own.next().map(|container| {
+            let requests = container
+                .resources
+                .as_ref()
+                .and_then(|r| r.requests.as_ref());
+            requests.is_some_and(|requests| requests.contains_key(of.1))
+        });
+        match asked {
+            Some(true) => {}
+            Some(false) => {
+                let why = "must match the extended resource name of an entry in \
+                    spec.initContainers.resources.requests or spec.containers.resources.requests";
+                errors.invalid(&at.child("resourceName"), of.1, why);
+            }
+            None => {
+                let why = "must match the name of an entry in spec.initContainers.name or \
+                    spec.containers.name";
+                errors.invalid(&at.child("containerName"), of.0, why);
+            }
+        }
+        errors.invalid_each(&path.child("requestName"), of.2, names::dns1123_label(of.2));
+        if !seen.insert(of) {
+            errors.duplicate(&at.child("containerName"), of.0);
+            errors.duplicate(&at.child("resourceName"), of.1);
+            errors.duplicate(&at.child("requestName"), of.2);
+        }
+    }
+    let at = path.child("resourceClaimName");
+    if claim.resource_claim_name.is_empty() {
+        errors.required(&at, "");
+    } else {
+        let name = &*claim.resource_claim_name;
+        errors.invalid_each(&at, name, names::dns1123_subdomain(name));
+    }
 }
 
 fn all_addresses(errors: &mut ErrorList, path: &Path, now: &PodStatus, was: &PodStatus) {
