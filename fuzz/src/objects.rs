@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use machinery::apply::{FieldSet, Writer, apply as server_side_apply, update};
+use machinery::apply::{FieldSet, Versions, Writer, apply as server_side_apply, update};
 use machinery::schema::Schema;
 use machinery::structural::{Structural, check_rules, fill_defaults, prune, validate};
 use machinery::{Object, Path, codec, patch};
@@ -89,7 +89,7 @@ pub(crate) fn apply(bytes: &[u8]) {
     let (Ok(mut live), Ok(config)) = (Object::from_value(live), Object::from_value(config)) else {
         return;
     };
-    let (schema, nothing) = (pods(), FieldSet::new());
+    let (schema, nothing, versions) = (pods(), FieldSet::new(), Versions::default());
     let writer = Writer {
         manager: "fuzz",
         api_version: "v1",
@@ -97,6 +97,7 @@ pub(crate) fn apply(bytes: &[u8]) {
         now: "2026-01-01T00:00:00Z".parse().expect("a time"),
         schema: &schema,
         reset_fields: &nothing,
+        versions: &versions,
     };
     update(None, &mut live, &writer);
     let Ok(made) = server_side_apply(Some(&live), &config, &writer, true) else {
