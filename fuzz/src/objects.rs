@@ -99,7 +99,9 @@ pub(crate) fn apply(bytes: &[u8]) {
         reset_fields: &nothing,
         versions: &versions,
     };
-    update(None, &mut live, &writer);
+    if update(None, &mut live, &writer).is_err() {
+        return;
+    }
     let Ok(made) = server_side_apply(Some(&live), &config, &writer, true) else {
         return;
     };
