@@ -10,7 +10,10 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=layout.ld");
     let directory = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo says it"));
-    let option = format!("-Wl,-T,{}", directory.join("layout.ld").display());
+    // A copy stays where the program is built, whichever checkout it is built from the next time.
+    let kept = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says it")).join("layout.ld");
+    std::fs::copy(directory.join("layout.ld"), &kept).expect("the layout can be copied");
+    let option = format!("-Wl,-T,{}", kept.display());
     // Builds for development shall link fast.
     let optimized = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if optimized && links_with(&option) {

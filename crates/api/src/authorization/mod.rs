@@ -31,7 +31,12 @@ impl Kind for SubjectAccessReview {
     fn validate_create(_context: &Context, new: &Self::Object) -> ErrorList {
         let mut errors = ErrorList::new();
         subject(&mut errors, &new.spec);
-        no_metadata(&mut errors, &new.metadata, "must be empty");
+        no_metadata(
+            &mut errors,
+            &new.metadata,
+            new.metadata.clone(),
+            "must be empty",
+        );
         errors
     }
 
@@ -63,11 +68,12 @@ impl Kind for LocalSubjectAccessReview {
     fn validate_create(_context: &Context, new: &Self::Object) -> ErrorList {
         let mut errors = ErrorList::new();
         subject(&mut errors, &new.spec);
-        let metadata = ObjectMeta {
+        let rest = ObjectMeta {
             namespace: None,
             ..new.metadata.clone()
         };
-        no_metadata(&mut errors, &metadata, "must be empty except for namespace");
+        let detail = "must be empty except for namespace";
+        no_metadata(&mut errors, &new.metadata, rest, detail);
         if let Some(attributes) = &new.spec.resource_attributes
             && attributes.namespace.text() != new.metadata.namespace.text()
         {
@@ -120,7 +126,12 @@ impl Kind for SelfSubjectAccessReview {
         );
         one_question(&mut errors, on, off);
         attributes(&mut errors, on);
-        no_metadata(&mut errors, &new.metadata, "must be empty");
+        no_metadata(
+            &mut errors,
+            &new.metadata,
+            new.metadata.clone(),
+            "must be empty",
+        );
         errors
     }
 
@@ -188,10 +199,11 @@ fn one_question(
 }
 
 /// Apart from the book-keeping of the server, a question has no metadata.
-fn no_metadata(errors: &mut ErrorList, metadata: &ObjectMeta, detail: &str) {
+/// Refuses metadata in which more is set than may be; `rest` is what may not.
+fn no_metadata(errors: &mut ErrorList, metadata: &ObjectMeta, rest: ObjectMeta, detail: &str) {
     let rest = ObjectMeta {
         managed_fields: None,
-        ..metadata.clone()
+        ..rest
     };
     if !same(&rest, &ObjectMeta::default()) {
         errors.invalid(&Path::new("metadata"), check::json(metadata), detail);

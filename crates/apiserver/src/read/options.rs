@@ -218,7 +218,8 @@ fn with_name(call: &Call, selector: fields::Selector) -> fields::Selector {
     )
 }
 
-/// Whether objects can be selected by their namespace; upstream lets those be that have none, but for a few kinds.
+/// Whether objects can be selected by their namespace; upstream lets those be that have none, but for a few kinds, and forgets
+/// one that has.
 fn knows_namespace(resource: &Resource) -> bool {
     const NOT: [&str; 5] = [
         "Node",
@@ -227,7 +228,7 @@ fn knows_namespace(resource: &Resource) -> bool {
         "ClusterTrustBundle",
         "ResourceSlice",
     ];
-    resource.is_namespaced()
+    resource.is_namespaced() && resource.names().kind != "PodCertificateRequest"
         || (!resource.kind.may_be_outdated() && !NOT.contains(&resource.names().kind))
 }
 
@@ -247,6 +248,9 @@ fn check_fields(resource: &Resource, selector: &fields::Selector) -> Result<(), 
             ),
             false if resource.names().group == "batch" => {
                 format!("field label {field:?} not supported for {kind}")
+            }
+            false if kind == "ResourceSlice" => {
+                format!("field label not supported for resource.k8s.io/v1, Kind={kind}: {field}")
             }
             _ => format!("field label not supported: {field}"),
         }));

@@ -64,7 +64,7 @@ pub(crate) async fn answer(
             AUTHORIZATION => "",
             _ => names.kind,
         };
-        return Err(ApiError::invalid(names.group, kind, object.name(), &errors));
+        return Err(ApiError::invalid(names.group, kind, "", &errors));
     }
     fill(call, (names.group, names.plural), &mut object).await?;
     object_answer(call, resource, 201, object)

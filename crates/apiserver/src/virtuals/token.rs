@@ -27,11 +27,8 @@ pub(crate) async fn issue(
     resource: &Resource,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    let mut request = decode::any(call, body).await?.object;
-    if !matches!(request.kind(), "" | KIND) {
-        let why = format!("expected TokenRequest but got {}", request.kind());
-        return Err(ApiError::bad_request(why));
-    }
+    let kind = Resource::body(KIND).ok_or_else(ApiError::path_not_found)?;
+    let mut request = decode::object(call, &kind, body).await?;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
     resource.key(namespace, name)?;
     let server = &*call.server;
@@ -42,7 +39,6 @@ pub(crate) async fn issue(
     let operation = Operation::create(call, resource)
         .of_kind(KIND)
         .with_options(options.dry_run, || options.told(call, "CreateOptions"));
-    request.set_type("authentication.k8s.io/v1", KIND);
     admit::mutate(&operation, &mut request, None).await?;
     admit::validate(&operation, &request, None).await?;
     let draft = {

@@ -8,7 +8,9 @@ use crate::call::Call;
 
 /// Fills the status.
 pub(super) fn am_i(call: &Call, object: &mut Object) -> Result<(), ApiError> {
-    object.set_meta_str("creationTimestamp", &time::rfc3339(call.now));
+    // Nothing that was sent comes back.
+    let metadata = json!({"creationTimestamp": time::rfc3339(call.now)});
+    object.0.insert("metadata".into(), metadata);
     object
         .0
         .insert("status".into(), json!({"userInfo": user_info(&call.user)}));

@@ -67,7 +67,10 @@ impl Kind for Job {
             None => 6,
         };
         fill_with(&mut spec.backoff_limit, limit);
-        if object.metadata.labels.as_ref().is_none_or(|l| l.is_empty())
+        // What is about to be selected by generated labels takes these along with the template's, when they are made.
+        let generates = spec.selector.is_none() && spec.manual_selector != Some(true);
+        if !generates
+            && object.metadata.labels.as_ref().is_none_or(|l| l.is_empty())
             && let Some(labels) = workload::template_labels(&spec.template)
         {
             object.metadata.labels = Some(labels.clone());
